@@ -1,0 +1,78 @@
+"""The simulation's settings: every physical and solver default stands here once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+MAX_CONTRAST = 10_000.0
+MIN_CELLS = 8
+MAX_CELLS = 4096
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names it, its value and what is allowed."""
+
+
+@dataclass
+class SimulationSettings:
+    """What a simulation needs to know. SI units; the light phase has density 1 kg/m^3.
+
+    A scene overrides these defaults, a settings file overrides the scene, a command-line flag overrides both.
+    All but ``scene``, ``grid``, ``device`` and ``seed`` may be changed between two steps.
+    """
+
+    scene: str = "dam-break"
+    grid: tuple[int, int] = (128, 64)  # cells along x and y
+    contrast: float = 100.0  # density of the heavy phase over the light one
+    gravity: float = 9.81  # m/s^2, downwards
+    heavy_viscosity: float = 1e-5  # m^2/s, kinematic
+    light_viscosity: float = 1e-5  # m^2/s, kinematic
+    courant: float = 0.4  # largest sum of the directional Courant numbers in a cell, per step
+    max_time_step: float = 1.0 / 120.0  # s
+    preconditioner: str = "multigrid"
+    rtol: float = 1e-4  # relative residual of the pressure solve
+    max_iterations: int = 2000
+    warm_start: bool = True
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.grid = tuple(self.grid)
+        self.check()
+
+    def check(self) -> None:
+        """Raise SettingsError for the first setting out of range."""
+        if len(self.grid) != 2 or not all(isinstance(n, int) and MIN_CELLS <= n <= MAX_CELLS for n in self.grid):
+            raise SettingsError(
+                f"grid: {self.grid} is not two whole numbers of cells from {MIN_CELLS} to {MAX_CELLS}, like 128x64"
+            )
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise SettingsError(f"{name}: {value!r} is not a number from {low:g} to {high:g}")
+        for name in ("max_iterations", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise SettingsError(f"{name}: {getattr(self, name)!r} is not a whole number")
+        if self.device not in ("cpu", "cuda"):
+            raise SettingsError(f"device: {self.device!r} is not one of cpu, cuda")
+        if not isinstance(self.warm_start, bool):
+            raise SettingsError(f"warm_start: {self.warm_start!r} is not true or false")
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of all settings, in order."""
+        return [field.name for field in fields(cls)]
+
+
+_RANGES: list[tuple[str, Any, Any]] = [
+    ("contrast", 1.0, MAX_CONTRAST),
+    ("gravity", 0.0, 1000.0),
+    ("heavy_viscosity", 0.0, 10.0),
+    ("light_viscosity", 0.0, 10.0),
+    ("courant", 0.01, 0.5),
+    ("max_time_step", 1e-6, 1.0),
+    ("rtol", 1e-14, 0.5),
+    ("max_iterations", 1, 1_000_000),
+    ("seed", 0, 2**31 - 1),
+]
