@@ -1,0 +1,18 @@
+"""Preconditioned solves of the variable-density Poisson equation; knows neither fluids nor windows."""
+
+from precond.operator import PoissonOperator
+from precond.pcg import PCG, Outcome, SolveReport
+from precond.preconditioner import Preconditioner, PreconditionerError
+from precond.registry import available_preconditioners, make_preconditioner, registered_preconditioners
+
+__all__ = [
+    "PCG",
+    "Outcome",
+    "PoissonOperator",
+    "Preconditioner",
+    "PreconditionerError",
+    "SolveReport",
+    "available_preconditioners",
+    "make_preconditioner",
+    "registered_preconditioners",
+]

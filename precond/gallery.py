@@ -1,0 +1,126 @@
+"""Test problems: the published two-phase benchmark, and families that it does not cover."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from precond.operator import PoissonOperator
+from precond.ordering import morton_order
+
+TEST_SEED = 10_000  # test frame i draws from default_rng(10000 + i), training frame i from default_rng(i)
+RIGHT_HAND_SIDE_SEED = 123
+GAPS = ("top", "bottom", "middle_hole", "closed")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A x = b to solve: density (nx, ny) float64, solid (nx, ny) bool, b (nx, ny) float64 of mean zero, n
+    fluid cells.
+    """
+
+    density: torch.Tensor
+    solid: torch.Tensor
+    b: torch.Tensor
+    n: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(nx, ny)."""
+        return tuple(self.density.shape)
+
+    def operator(self, device: torch.device | str = "cpu") -> PoissonOperator:
+        """The operator of this problem."""
+        return PoissonOperator.from_density(self.density, self.solid, device)
+
+
+def _problem(density: np.ndarray, solid: np.ndarray, kept: np.ndarray) -> Problem:
+    """Add the benchmark's right-hand side: standard normal over ``kept`` cells in order, norm one, then
+    projected.
+    """
+    values = np.random.RandomState(RIGHT_HAND_SIDE_SEED).standard_normal(len(kept))
+    b = np.zeros(density.size)
+    b[kept] = values / np.linalg.norm(values)
+    density, solid = torch.from_numpy(density.copy()), torch.from_numpy(solid)
+    operator = PoissonOperator.from_density(density, solid)
+    return Problem(density, solid, operator.project(torch.from_numpy(b).view(operator.shape)), len(kept))
+
+
+def _barrier(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Cells of one random barrier; x and y are cell indices, (height, width)."""
+    vertical = rng.choice(["vertical", "horizontal"]) == "vertical"
+    centre = rng.uniform(0.2, 0.8)
+    thickness = rng.uniform(0.05, 0.20)
+    gap = rng.choice(GAPS)
+    across, along, size, length = (x, y, width, height) if vertical else (y, x, height, width)
+    inside = (across > size * (centre - thickness / 2)) & (across < size * (centre + thickness / 2))
+    if gap == "top":
+        inside &= along > 0.2 * length
+    elif gap == "bottom":
+        inside &= along < 0.8 * length
+    elif gap == "middle_hole":
+        inside &= (along < 0.4 * length) | (along > 0.6 * length)
+    return inside
+
+
+def benchmark_density(n: int, frame: int, split: str = "test", contrast: float | None = None) -> Problem:
+    """Frame ``frame`` of the 2D multiphase benchmark of arXiv 2605.13343 with ``n`` cells, split "test" or
+    "train".
+
+    One to three heavy barriers in a light fluid of density 1, five per cent of noise per cell, on a ceil(sqrt
+    n) wide grid of which the first n cells along the Morton curve are kept; the dropped ones are solid.
+    ``contrast`` replaces the drawn density of the barriers (5 to 100) and leaves all else. Raises ValueError
+    for n < 64 or another split.
+    """
+    if split not in ("test", "train"):
+        raise ValueError(f"split must be 'test' or 'train', not '{split}'")
+    if n < 64:
+        raise ValueError(f"the benchmark needs at least 64 cells, not {n}")
+    width = math.ceil(math.sqrt(n))
+    height = math.ceil(n / width)
+    rng = np.random.default_rng(frame + (TEST_SEED if split == "test" else 0))
+    heavy = math.exp(rng.uniform(math.log(5.0), math.log(100.0)))
+    y, x = np.mgrid[:height, :width]
+    density = np.ones((height, width))
+    for _ in range(rng.integers(1, 4)):
+        density[_barrier(rng, x, y, width, height)] = heavy if contrast is None else contrast
+    density *= 1.0 + 0.05 * rng.standard_normal((height, width))
+    kept = morton_order((width, height))[:n]
+    solid = np.ones(width * height, dtype=bool)
+    solid[kept] = False
+    return _problem(density.T, solid.reshape(width, height), kept)
+
+
+def bubbles(
+    shape: tuple[int, int], contrast: float = 100.0, seed: int = 0, light_bubbles: bool | None = None
+) -> Problem:
+    """Six to twenty random discs of one phase in the other on an (nx, ny) grid, sharp interfaces, densities 1
+    and ``contrast``.
+
+    Radii are 4 to 15 per cent of the shorter side. ``light_bubbles``: light discs in heavy fluid, or the
+    reverse; by default even seeds have light ones.
+    """
+    rng = np.random.default_rng(seed)
+    nx, ny = shape
+    x, y = np.mgrid[:nx, :ny] + 0.5
+    inside = np.zeros(shape, dtype=bool)
+    for _ in range(rng.integers(6, 21)):
+        centre_x, centre_y = rng.uniform(0, nx), rng.uniform(0, ny)
+        radius = rng.uniform(0.04, 0.15) * min(shape)
+        inside |= (x - centre_x) ** 2 + (y - centre_y) ** 2 < radius**2
+    light = seed % 2 == 0 if light_bubbles is None else light_bubbles
+    density = np.where(inside == light, 1.0, float(contrast))
+    return _problem(density, np.zeros(shape, dtype=bool), morton_order(shape))
+
+
+def layers(shape: tuple[int, int], contrast: float = 100.0, count: int = 4) -> Problem:
+    """``count`` horizontal layers on an (nx, ny) grid, densities 1 and ``contrast`` in turn, the heavy one
+    lowest.
+    """
+    nx, ny = shape
+    heavy = (np.arange(ny) * count // ny) % 2 == 0
+    density = np.tile(np.where(heavy, float(contrast), 1.0), (nx, 1))
+    return _problem(density, np.zeros(shape, dtype=bool), morton_order(shape))

@@ -1,0 +1,73 @@
+"""What every preconditioner is: set up when the matrix changed, applied to residuals, honest about what it
+promises.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+import torch
+
+from precond.operator import PoissonOperator
+
+
+class PreconditionerError(ValueError):
+    """An unknown preconditioner, or one that cannot run here; the message says what can be done about it."""
+
+
+class Preconditioner:
+    """M, an approximate inverse of the operator on its mean-zero vectors.
+
+    Subclasses implement `_setup` (the coefficients changed) and `_apply`; all buffers are allocated when
+    constructed.
+
+    Attributes:
+        symmetric_positive_definite: promised on mean-zero vectors; without the promise PCG runs its flexible
+        update. capturable: `apply` makes no host sync, no data-dependent shape and no new pointer. seconds:
+        what the last `setup` took, "setup" without "inference" (the time in a network, zero for classical
+        ones).
+    """
+
+    name: ClassVar[str] = ""
+    symmetric_positive_definite: ClassVar[bool] = True
+    capturable: ClassVar[bool] = False
+
+    def __init__(self, operator: PoissonOperator):
+        self.operator = operator
+        self.seconds = {"setup": 0.0, "inference": 0.0}
+        self._is_set_up = False
+
+    def setup(self, operator: PoissonOperator | None = None) -> None:
+        """Follow the operator's present coefficients and solids. Raises ValueError for an operator of another
+        shape.
+        """
+        if operator is not None and operator is not self.operator:
+            if operator.shape != self.operator.shape or operator.device != self.operator.device:
+                raise ValueError(
+                    f"{self.name} was made for a {self.operator.shape} grid on {self.operator.device}, "
+                    f"not {operator.shape} on {operator.device}"
+                )
+            self.operator = operator
+        started = time.perf_counter()
+        inference = self._setup()
+        self.seconds = {"setup": time.perf_counter() - started - inference, "inference": inference}
+        self._is_set_up = True
+
+    def apply(self, residual: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """``out`` = M ``residual``, both (nx, ny) float64; returns ``out``, mean-zero over components.
+
+        Raises RuntimeError before the first `setup`.
+        """
+        if not self._is_set_up:
+            raise RuntimeError(f"{self.name}: call setup() before apply()")
+        self._apply(residual, out)
+        return self.operator.project(out)
+
+    def _setup(self) -> float:
+        """Follow the operator; returns the seconds spent in a network."""
+        raise NotImplementedError
+
+    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        """Write M ``residual`` to ``out``; the caller removes the means."""
+        raise NotImplementedError

@@ -1,0 +1,69 @@
+"""The one list of preconditioner names; the command line, viewer, benchmark and tests enumerate it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+
+from precond.operator import PoissonOperator
+from precond.preconditioner import Preconditioner, PreconditionerError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a preconditioner lives (``module:Class``), what it is in one line, and the package it needs, if
+    any.
+    """
+
+    location: str
+    description: str
+    needs: str = ""
+    remedy: str = ""
+
+
+_ENTRIES = {
+    "none": Entry("precond.identity:Identity", "plain conjugate gradients"),
+    "jacobi": Entry("precond.jacobi:Jacobi", "diagonal scaling"),
+}
+
+
+def _missing(entry: Entry) -> str:
+    """Why the entry cannot run here, empty when it can."""
+    if not entry.needs or importlib.util.find_spec(entry.needs) is not None:
+        return ""
+    return f"needs {entry.needs}: {entry.remedy}"
+
+
+def registered_preconditioners() -> dict[str, str]:
+    """Every name with its one-line description, which says why when it cannot run here."""
+    reasons = {name: _missing(entry) for name, entry in _ENTRIES.items()}
+    return {
+        name: entry.description + (f" (unavailable: {reasons[name]})" if reasons[name] else "")
+        for name, entry in _ENTRIES.items()
+    }
+
+
+def available_preconditioners() -> list[str]:
+    """The names that can run here, simplest first."""
+    return [name for name, entry in _ENTRIES.items() if not _missing(entry)]
+
+
+def make_preconditioner(name: str, operator: PoissonOperator, **options: object) -> Preconditioner:
+    """The preconditioner called ``name`` for ``operator``, not yet set up; ``options`` go to its constructor.
+
+    Raises PreconditionerError for an unknown name, one whose package is missing, or options it does not have.
+    """
+    entry = _ENTRIES.get(name)
+    if entry is None:
+        raise PreconditionerError(
+            f"unknown preconditioner '{name}'; choose one of {', '.join(available_preconditioners())}"
+        )
+    reason = _missing(entry)
+    if reason:
+        raise PreconditionerError(f"preconditioner '{name}' {reason}")
+    module, attribute = entry.location.split(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)(operator, **options)
+    except (TypeError, ValueError) as error:
+        raise PreconditionerError(f"preconditioner '{name}': {error}") from error
