@@ -66,21 +66,18 @@ def _barrier(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, width: int,
     return inside
 
 
-def benchmark_density(n: int, frame: int, split: str = "test", contrast: float | None = None) -> Problem:
-    """Frame ``frame`` of the 2D multiphase benchmark of arXiv 2605.13343 with ``n`` cells, split "test" or
-    "train".
+def barrier_density(
+    shape: tuple[int, int], frame: int, split: str = "test", contrast: float | None = None
+) -> np.ndarray:
+    """Densities of the benchmark's frame ``frame`` on a full (nx, ny) grid, float64: one to three heavy
+    barriers in a light fluid of density 1, five per cent of noise per cell.
 
-    One to three heavy barriers in a light fluid of density 1, five per cent of noise per cell, on a ceil(sqrt
-    n) wide grid of which the first n cells along the Morton curve are kept; the dropped ones are solid.
     ``contrast`` replaces the drawn density of the barriers (5 to 100) and leaves all else. Raises ValueError
-    for n < 64 or another split.
+    for another split than "test" and "train".
     """
     if split not in ("test", "train"):
         raise ValueError(f"split must be 'test' or 'train', not '{split}'")
-    if n < 64:
-        raise ValueError(f"the benchmark needs at least 64 cells, not {n}")
-    width = math.ceil(math.sqrt(n))
-    height = math.ceil(n / width)
+    width, height = shape
     rng = np.random.default_rng(frame + (TEST_SEED if split == "test" else 0))
     heavy = math.exp(rng.uniform(math.log(5.0), math.log(100.0)))
     y, x = np.mgrid[:height, :width]
@@ -88,10 +85,22 @@ def benchmark_density(n: int, frame: int, split: str = "test", contrast: float |
     for _ in range(rng.integers(1, 4)):
         density[_barrier(rng, x, y, width, height)] = heavy if contrast is None else contrast
     density *= 1.0 + 0.05 * rng.standard_normal((height, width))
-    kept = morton_order((width, height))[:n]
-    solid = np.ones(width * height, dtype=bool)
-    solid[kept] = False
-    return _problem(density.T, solid.reshape(width, height), kept)
+    return density.T.copy()
+
+
+def benchmark_density(n: int, frame: int, split: str = "test", contrast: float | None = None) -> Problem:
+    """Frame ``frame`` of the 2D multiphase benchmark of arXiv 2605.13343 with ``n`` cells, split "test" or
+    "train": `barrier_density` on a ceil(sqrt n) wide grid of which the first n cells along the Morton curve
+    are kept; the dropped ones are solid. Raises ValueError for n < 64 or another split.
+    """
+    if n < 64:
+        raise ValueError(f"the benchmark needs at least 64 cells, not {n}")
+    width = math.ceil(math.sqrt(n))
+    shape = (width, math.ceil(n / width))
+    kept = morton_order(shape)[:n]
+    solid = np.ones(shape, dtype=bool)
+    solid.reshape(-1)[kept] = False
+    return _problem(barrier_density(shape, frame, split, contrast), solid, kept)
 
 
 def bubbles(
