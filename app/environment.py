@@ -1,0 +1,123 @@
+"""The machine: what it is, which versions run on it, and how its threads are kept apart."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from sim.settings import SettingsError
+
+PACKAGES = ("htp-fluid", "torch", "taichi", "numpy", "scipy", "imgui-bundle", "pyamg")
+_QUIET = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def prepare() -> None:
+    """Set what must be set before torch is imported; what the user has set himself stays."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def use_one_thread() -> None:
+    """One torch thread: at interactive grid sizes a second one gains nothing and can cost 8 ms a region."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def check_device(device: str) -> None:
+    """Raise SettingsError when torch cannot compute on ``device`` here."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(f"device: torch {torch.__version__} finds no CUDA device here; use --device cpu")
+
+
+def devices() -> dict[str, str]:
+    """What ``--device`` can name, with a description each."""
+    import torch
+
+    gpu = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else "not available: torch finds no CUDA device"
+    )
+    return {"cpu": f"{_cpu_model()}, {_cores()} cores", "cuda": gpu}
+
+
+def describe() -> dict[str, Any]:
+    """Versions, hardware and commit, as plain values for a YAML or JSON header."""
+    return {"versions": _versions(), "hardware": _hardware(), "commit": _commit()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "cpu": _cpu_model(),
+        "cores": _cores(),
+        "torch_threads": torch.get_num_threads(),
+        "taichi_threads": _taichi_threads(),
+        "memory_gib": _memory_gib(),
+        "gpu": gpu,
+        "os": platform.platform(),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _taichi_threads() -> int | None:
+    """Taichi's CPU threads; None before Taichi has been imported."""
+    taichi = sys.modules.get("taichi")
+    return None if taichi is None else int(taichi.lang.impl.current_cfg().cpu_max_num_threads)
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None  # not told on this platform
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that runs, "+changes" appended when tracked files differ; None outside one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

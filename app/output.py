@@ -1,0 +1,68 @@
+"""Where results go: directories that are never written twice, and loops that end without losing anything."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+FILES = ("timings.csv", "run.yaml", "final.png", "run.mp4", "bench.json")
+
+
+class OutputError(ValueError):
+    """A directory that results cannot go to; the message says why and what to do."""
+
+
+def holds_results(directory: str | Path) -> bool:
+    """Whether ``directory`` holds any file of a recording or a benchmark."""
+    return any((Path(directory) / name).exists() for name in FILES)
+
+
+def free_directory(directory: str | Path) -> Path:
+    """``directory``, or the first of ``directory``-2, -3, ... that holds no results."""
+    directory = Path(directory)
+    number = 1
+    candidate = directory
+    while holds_results(candidate):
+        number += 1
+        candidate = directory.with_name(f"{directory.name}-{number}")
+    return candidate
+
+
+def usable_directory(directory: str | Path) -> Path:
+    """Make ``directory``; OutputError when it cannot be written or holds results already."""
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except (FileExistsError, NotADirectoryError):
+        raise OutputError(f"{directory}: cannot be a directory, there is a file of that name") from None
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None
+    if holds_results(directory):
+        raise OutputError(f"{directory}: already holds results; name another directory")
+    return directory
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[signal.Signals]]:
+    """Collect SIGINT and SIGTERM in a list for the loop to look at, not to die within a frame."""
+    received: list[signal.Signals] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: received.append(signal.Signals(number)))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def now() -> str:
+    """Local date and time with its offset, ISO 8601, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

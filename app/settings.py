@@ -1,0 +1,287 @@
+"""Every option of every command in one table, read from flags and from a YAML file alike.
+
+Precedence: defaults < the scene's own settings < the settings file < the flags. Nothing heavy is imported
+here, so that `--help` and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sim.settings import MAX_CELLS, MAX_CONTRAST, MIN_CELLS, SettingsError, SimulationSettings
+
+
+@dataclass
+class AppSettings:
+    """What `demo` and `record` need: the simulation's settings and those of the run around it."""
+
+    simulation: SimulationSettings = field(default_factory=SimulationSettings)
+    frames: int | None = None  # stop after so many; None: demo runs until closed, record takes DEFAULT_FRAMES
+    out: str | None = None  # directory of the recording; None: a numbered one under runs/
+    video: bool = False
+    video_fps: float = 30.0  # pictures per second of simulated time in run.mp4
+    view: str = "density"
+    colormap: str | None = None  # None: the view's own
+    given: dict[str, Any] = field(
+        default_factory=dict
+    )  # simulation settings from file or flags: they outlive a scene
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values under the option names, usable as a settings file again (without ``out``)."""
+        values = {**asdict(self.simulation), "grid": "x".join(map(str, self.simulation.grid))}
+        run = {name: getattr(self, name) for name in ("frames", "video", "video_fps", "view", "colormap")}
+        return {**values, **{name: value for name, value in run.items() if value is not None}}
+
+
+@dataclass
+class BenchSettings:
+    """What `bench` needs. ``contrast`` None: each benchmark frame draws its own, 5 to 100."""
+
+    sizes: tuple[int, ...] = (1024, 2048, 4096, 8192)  # cells
+    preconds: tuple[str, ...] = ()  # empty: all available
+    frames: int = 20
+    rtol: float = 1e-8
+    contrast: float | None = None
+    max_iterations: int = 10_000
+    device: str = "cpu"
+    seed: int = 0
+    out: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values under the option names."""
+        return {**asdict(self), "sizes": list(self.sizes), "preconds": list(self.preconds)}
+
+
+DEFAULT_FRAMES = 300
+MAX_BENCH_CELLS = 1 << 22
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise SettingsError(f"{value!r} is not a text")
+    return value
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{value!r} is not true or false")
+    return value
+
+
+def _number(value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)  # YAML 1.1 reads 1e-8 as a text
+    except (TypeError, ValueError):
+        raise SettingsError(f"{value!r} is not a number") from None
+
+
+def _whole(value: Any, low: int = -(2**62), high: int = 2**62) -> int:
+    try:
+        if isinstance(value, bool | float):
+            raise TypeError
+        number = int(value)
+    except (TypeError, ValueError):
+        raise SettingsError(f"{value!r} is not a whole number") from None
+    if not low <= number <= high:
+        raise SettingsError(f"{number} is not a whole number from {low} to {high}")
+    return number
+
+
+def _frames(value: Any) -> int:
+    return _whole(value, 1, 10**9)
+
+
+def _video_fps(value: Any) -> float:
+    if not 1.0 <= _number(value) <= 240.0:
+        raise SettingsError(f"{value!r} is not a number from 1 to 240")
+    return _number(value)
+
+
+def _size(value: Any) -> int:
+    return _whole(value, MIN_CELLS * MIN_CELLS, MAX_BENCH_CELLS)
+
+
+def _grid(value: Any) -> tuple[int, int]:
+    parts = value.lower().split("x") if isinstance(value, str) else value
+    try:
+        nx, ny = parts
+        return _whole(nx, MIN_CELLS, MAX_CELLS), _whole(ny, MIN_CELLS, MAX_CELLS)
+    except (TypeError, ValueError):
+        raise SettingsError(
+            f"{value!r} is not two whole numbers of cells from {MIN_CELLS} to {MAX_CELLS}, like 128x64"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its name in a settings file, how its value is read, and what `--help` says of it."""
+
+    name: str
+    read: Callable[[Any], Any]
+    metavar: str
+    help: str
+    several: bool = False  # a list of values
+
+    @property
+    def flag(self) -> str:
+        """The flag on the command line."""
+        return "--" + ("precond" if self.name == "preconditioner" else self.name.replace("_", "-"))
+
+    def convert(self, value: Any) -> Any:
+        """``value`` from YAML or the command line as the setting's type; SettingsError when it is not one."""
+        if not self.several:
+            return self.read(value)
+        values = value if isinstance(value, list | tuple) else [value]
+        if not values:
+            raise SettingsError("the list is empty")
+        return tuple(dict.fromkeys(self.read(item) for item in values))
+
+
+SIMULATION_OPTIONS = [
+    Option("scene", _text, "NAME|FILE", "what flows: a scene's name (see `list`) or your own scene file"),
+    Option("grid", _grid, "NXxNY", "cells along x and y, like 128x64"),
+    Option("contrast", _number, "RATIO", f"density of the heavy fluid over the light, 1 to {MAX_CONTRAST:g}"),
+    Option("preconditioner", _text, "NAME", "what speeds up the pressure solve (see `list`)"),
+    Option("rtol", _number, "NUMBER", "relative residual at which the pressure solve stops, like 1e-4"),
+    Option("max_iterations", _whole, "COUNT", "iterations after which a pressure solve gives up"),
+    Option("warm_start", _switch, "", "start each pressure solve from the last pressure"),
+    Option("gravity", _number, "M/S2", "acceleration downwards, m/s^2"),
+    Option("heavy_viscosity", _number, "M2/S", "kinematic viscosity of the heavy fluid, m^2/s"),
+    Option("light_viscosity", _number, "M2/S", "kinematic viscosity of the light fluid, m^2/s"),
+    Option("courant", _number, "NUMBER", "cells that the flow may cross in one time step, 0.01 to 0.5"),
+    Option("max_time_step", _number, "SECONDS", "longest time step"),
+    Option("device", _text, "cpu|cuda", "where to compute"),
+    Option("seed", _whole, "NUMBER", "start of every random choice; the same seed gives the same run"),
+]
+RUN_OPTIONS = [
+    Option(
+        "frames",
+        _frames,
+        "COUNT",
+        f"frames to run (record: {DEFAULT_FRAMES}; demo: until you close it)",
+    ),
+    Option("out", _text, "DIR", "directory of the recording (default: a numbered one under runs/)"),
+    Option("video", _switch, "", "also write run.mp4 (needs the extra `video`)"),
+    Option("video_fps", _video_fps, "NUMBER", "pictures per second of simulated time in the video, 1 to 240"),
+    Option("view", _text, "NAME", "field to show: density, pressure, speed, vorticity or divergence"),
+    Option("colormap", _text, "NAME", "colours to show it in (default: the view's own)"),
+]
+BENCH_OPTIONS = [
+    Option("sizes", _size, "CELLS", "numbers of cells, like 1024 4096", several=True),
+    Option("preconds", _text, "NAME", "preconditioners to compare (default: all available)", several=True),
+    Option("frames", _frames, "COUNT", "benchmark problems at each size"),
+    Option("rtol", _number, "NUMBER", "relative residual at which a solve stops, like 1e-8"),
+    Option(
+        "contrast",
+        _number,
+        "RATIO",
+        "one density contrast for every problem (default: random, 5 to 100)",
+    ),
+    Option("max_iterations", _whole, "COUNT", "iterations after which a solve counts as failed"),
+    Option("device", _text, "cpu|cuda", "where to compute"),
+    Option("seed", _whole, "NUMBER", "start of the random order in which the preconditioners take turns"),
+    Option("out", _text, "DIR", "directory of bench.json (default: a numbered one under runs/)"),
+]
+OPTIONS = {
+    "demo": SIMULATION_OPTIONS + RUN_OPTIONS,
+    "record": SIMULATION_OPTIONS + RUN_OPTIONS,
+    "bench": BENCH_OPTIONS,
+}
+
+
+def default(command: str, name: str) -> Any:
+    """Default of option ``name`` of ``command``."""
+    if command == "bench":
+        return getattr(BenchSettings(), name)
+    return getattr(SimulationSettings() if name in SimulationSettings.names() else AppSettings(), name)
+
+
+def read_settings_file(path: str | Path, command: str) -> dict[str, Any]:
+    """Options of ``command`` from a YAML file, or from the ``settings`` part of a recording's run.yaml.
+
+    Names may be spelled like the setting (max_iterations) or the flag (max-iterations, precond).
+    Raises SettingsError naming file, field and allowed values.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise SettingsError(f"settings file {path}: cannot be read: {reason}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"settings file {path}: not YAML: {' '.join(str(error).split())}") from None
+    if isinstance(data, dict) and isinstance(data.get("settings"), dict):
+        data = data["settings"]
+    if not isinstance(data, dict):
+        raise SettingsError(f"settings file {path}: expected lines like `contrast: 100`")
+    options = {option.name: option for option in OPTIONS[command]}
+    values = {}
+    for key, value in data.items():
+        name = str(key).replace("-", "_")
+        name = "preconditioner" if name == "precond" else name
+        if name not in options:
+            raise SettingsError(f"settings file {path}: {key}: unknown; allowed: {', '.join(options)}")
+        try:
+            values[name] = options[name].convert(value)
+        except SettingsError as error:
+            raise SettingsError(f"settings file {path}: {key}: {error}") from None
+        _check(name, values[name], f"settings file {path}: {key}")
+    return values
+
+
+def _check(name: str, value: Any, source: str) -> None:
+    """Raise SettingsError that names ``source`` when ``value`` is out of the range of setting ``name``."""
+    if name in SimulationSettings.names():
+        try:
+            replace(SimulationSettings(), **{name: value})
+        except SettingsError as error:
+            raise SettingsError(f"{source}: {str(error).removeprefix(name + ': ')}") from None
+
+
+def _given(command: str, flags: dict[str, Any]) -> dict[str, Any]:
+    """File and flags of one command line merged, flags winning; all values checked."""
+    flags = dict(flags)
+    path = flags.pop("settings", None)
+    from_file = read_settings_file(path, command) if path is not None else {}
+    options = {option.name: option for option in OPTIONS[command]}
+    for name, value in flags.items():
+        _check(name, value, options[name].flag)
+    return {**from_file, **flags}
+
+
+def bench_settings(flags: dict[str, Any]) -> BenchSettings:
+    """Settings of `bench` from the given flags (and the file that ``flags["settings"]`` names)."""
+    return BenchSettings(**_given("bench", flags))
+
+
+def app_settings(command: str, flags: dict[str, Any]) -> AppSettings:
+    """Settings of `demo` or `record` from the given flags (and the file that ``flags["settings"]`` names).
+
+    Raises SettingsError for the file, a flag, the view or the colormap, and SceneError for the scene.
+    """
+    given = _given(command, flags)
+    simulation = {name: given[name] for name in SimulationSettings.names() if name in given}
+    run = {name: value for name, value in given.items() if name not in simulation}
+    settings = AppSettings(given=simulation, **run)
+    from app.picture import COLORMAPS, VIEWS
+
+    for name, allowed in (("view", VIEWS), ("colormap", COLORMAPS)):
+        value = getattr(settings, name)
+        if value is not None and value not in allowed:
+            raise SettingsError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
+    settings.simulation = scene_settings(simulation.get("scene", SimulationSettings.scene), given=simulation)
+    return settings
+
+
+def scene_settings(scene_name: str, given: dict[str, Any]) -> SimulationSettings:
+    """Defaults < the scene's own settings < ``given``. Raises SceneError or SettingsError."""
+    from sim.scenes import load_scene
+
+    own = load_scene(scene_name).settings
+    return replace(SimulationSettings(), **{**own, **given, "scene": scene_name})
