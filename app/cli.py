@@ -1,0 +1,160 @@
+"""The command line: demo, record, bench, list. Wrong use is one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from app.environment import check_device, devices, prepare
+from app.settings import OPTIONS, Option, SettingsError, app_settings, bench_settings, default
+
+WRONG_USE = 2
+INTERRUPTED = 130
+COMMANDS = {
+    "demo": "open a window and stir two fluids",
+    "record": "run without a window and write timings, settings and a picture to a directory",
+    "bench": "compare the preconditioners on the benchmark problems",
+    "list": "show the scenes, preconditioners and devices that can be named",
+}
+_USAGE_ERRORS = (
+    ("sim.scenes", "SceneError"),
+    ("precond", "PreconditionerError"),
+    ("app.output", "OutputError"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; only the flags that were given end up in its namespace."""
+    parser = _Parser(
+        prog="htp-fluid",
+        description="Two fluids in a box, with a pressure solve whose preconditioner you can switch.",
+        epilog="Every flag of a command can also stand in a YAML file named with --settings: `contrast: 50` "
+        "for `--contrast 50`. Flags win over the file, the file over the scene.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | record | bench | list")
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if name in OPTIONS:
+            command.add_argument(
+                "--settings",
+                metavar="FILE",
+                default=argparse.SUPPRESS,
+                help="YAML file with any of these options",
+            )
+        for option in OPTIONS.get(name, []):
+            _add(command, name, option)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, command: str, option: Option) -> None:
+    value = default(command, option.name)
+    is_switch = isinstance(value, bool)
+    if option.name == "grid":
+        value = "x".join(map(str, value))
+    elif option.several:
+        value = " ".join(map(str, value))
+    elif isinstance(value, float):
+        value = f"{value:.4g}"
+    shown = "" if is_switch or value in (None, "") else f" (default: {value})"
+    arguments: dict[str, Any] = {
+        "dest": option.name,
+        "default": argparse.SUPPRESS,
+        "help": option.help + shown,
+    }
+    if is_switch:
+        arguments["action"] = argparse.BooleanOptionalAction
+    else:
+        arguments |= {"type": _typed(option), "metavar": option.metavar}
+    if option.several:
+        arguments["nargs"] = "+"
+    parser.add_argument(option.flag, **arguments)
+
+
+def _typed(option: Option) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return option.read(text)
+        except SettingsError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 failed, 2 wrong use, 130 interrupted."""
+    prepare()
+    try:
+        flags = vars(build_parser().parse_args(argv))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    command = flags.pop("command")
+    try:
+        return _RUN[command](flags)
+    except KeyboardInterrupt:
+        print(f"htp-fluid {command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except _usage_errors() as error:
+        print(f"htp-fluid {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return WRONG_USE
+
+
+def _usage_errors() -> tuple[type[Exception], ...]:
+    """The errors that mean wrong use. A module that has not been imported cannot have raised its own."""
+    loaded = [(sys.modules[module], name) for module, name in _USAGE_ERRORS if module in sys.modules]
+    return (SettingsError, *(getattr(module, name) for module, name in loaded if hasattr(module, name)))
+
+
+def _demo(flags: dict[str, Any]) -> int:
+    settings = app_settings("demo", flags)
+    from app.engine import Engine
+
+    engine = Engine(settings)
+    try:
+        from app.viewer import run_demo
+    except ImportError as error:
+        print(f"htp-fluid demo: no window here ({error}); use `htp-fluid record`", file=sys.stderr)
+        return WRONG_USE
+    return run_demo(engine, settings.frames)
+
+
+def _record(flags: dict[str, Any]) -> int:
+    settings = app_settings("record", flags)
+    from app.recorder import record
+
+    return record(settings)
+
+
+def _bench(flags: dict[str, Any]) -> int:
+    settings = bench_settings(flags)
+    check_device(settings.device)
+    from app.bench import bench
+
+    return bench(settings)
+
+
+def _list(_flags: dict[str, Any]) -> int:
+    from precond import registered_preconditioners
+    from sim.scenes import available_scenes, load_scene
+
+    scenes = {name: load_scene(name) for name in available_scenes()}
+    tables = {
+        "scenes": {name: f"{scene.title}: {scene.description}" for name, scene in scenes.items()},
+        "preconditioners": registered_preconditioners(),
+        "devices": devices(),
+    }
+    for title, rows in tables.items():
+        print(title)
+        width = max(map(len, rows), default=0)
+        for name, text in rows.items():
+            print(f"  {name:<{width}}  {' '.join(text.split())}")
+    return 0
+
+
+_RUN = {"demo": _demo, "record": _record, "bench": _bench, "list": _list}

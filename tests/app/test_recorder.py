@@ -1,0 +1,273 @@
+"""The recorder: what a recording holds, that it repeats, and that nothing recorded is lost."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from app.cli import main
+from app.engine import Engine, FrameReport
+from app.settings import app_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["record", "--grid", "32x16", "--precond", "jacobi"]
+TIMING = [field.metadata["timing"] for field in fields(FrameReport)]
+
+
+def rows_of(directory):
+    """Header and rows of a recording, as texts."""
+    with (directory / "timings.csv").open(newline="", encoding="utf-8") as stream:
+        header, *rows = csv.reader(stream)
+    return header, rows
+
+
+def column(directory, name):
+    header, rows = rows_of(directory)
+    index = [title.split()[0] for title in header].index(name)
+    return [row[index] for row in rows]
+
+
+def picture_of(directory):
+    """final.png as (height, width, 3) integers."""
+    with Image.open(directory / "final.png") as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """A finished recording of 12 frames with seed 3."""
+    directory = tmp_path_factory.mktemp("recorder") / "run"
+    assert main([*SMALL, "--frames", "12", "--seed", "3", "--contrast", "50", "--out", str(directory)]) == 0
+    return directory
+
+
+def test_the_table_has_every_field_with_its_unit_and_a_row_a_frame(recording):
+    header, rows = rows_of(recording)
+    assert header == [f"{field.name} [{field.metadata['unit']}]" for field in fields(FrameReport)]
+    assert {"solve_ms [ms]", "time_s [s]", "iterations [-]", "fps [1/s]"} <= set(header)
+    assert column(recording, "frame") == [str(number) for number in range(1, 13)]
+    assert set(column(recording, "outcome")) == {"converged"}
+    assert all(float(value) > 0.0 for value in column(recording, "solve_ms"))
+    assert all(len(row) == len(header) for row in rows)
+
+
+def test_run_yaml_says_what_is_needed_to_repeat_the_run(recording):
+    run = yaml.safe_load((recording / "run.yaml").read_text(encoding="utf-8"))
+    assert run["seed"] == run["settings"]["seed"] == 3
+    assert (run["settings"]["grid"], run["settings"]["contrast"], run["settings"]["frames"]) == (
+        "32x16",
+        50.0,
+        12,
+    )
+    for package in ("python", "torch", "taichi", "numpy", "imgui-bundle", "htp-fluid"):
+        assert run["versions"][package]
+    assert run["versions"]["numpy"] == np.__version__
+    assert run["hardware"]["cores"] >= 1
+    assert run["hardware"]["torch_threads"] == 1
+    assert run["hardware"]["memory_gib"] > 0.0
+    assert {"cpu", "gpu", "os", "taichi_threads"} <= set(run["hardware"])
+    assert run["command"].startswith("htp-fluid")
+    assert run["started"] <= run["summary"]["finished"]
+    assert "commit" in run
+    again = app_settings("record", {"settings": recording / "run.yaml"})
+    assert (again.simulation.seed, again.simulation.grid, again.frames) == (3, (32, 16), 12)
+
+
+def test_the_summary_is_that_of_the_table(recording):
+    summary = yaml.safe_load((recording / "run.yaml").read_text(encoding="utf-8"))["summary"]
+    assert (summary["rows"], summary["ended"], summary["unconverged"], summary["fallbacks"]) == (
+        12,
+        "completed",
+        0,
+        0,
+    )
+    assert summary["iterations_mean"] == pytest.approx(
+        np.mean([int(value) for value in column(recording, "iterations")]), abs=0.01
+    )
+    frame_ms = sorted(float(value) for value in column(recording, "frame_ms"))
+    assert summary["fps_median"] == pytest.approx(1e3 / (0.5 * (frame_ms[5] + frame_ms[6])), abs=0.01)
+    for name in ("sim_ms", "setup_ms", "inference_ms", "solve_ms", "draw_ms", "frame_ms"):
+        values = [float(value) for value in column(recording, name)]
+        assert summary["median"][name] == pytest.approx(np.median(values), abs=1e-4)
+        assert summary["p95"][name] == pytest.approx(np.percentile(values, 95), abs=1e-4)
+
+
+def test_the_final_picture_shows_two_fluids(recording):
+    picture = picture_of(recording)
+    assert picture.shape == (16 * 24, 32 * 24, 3)
+    top, bottom = picture[20, 700], picture[-20, 20]  # dam break: light above right, heavy below left
+    assert np.abs(top - bottom).max() > 50
+
+
+def test_equal_runs_give_equal_tables_but_for_the_times(recording, tmp_path, capsys):
+    assert main(["record", "--settings", str(recording / "run.yaml"), "--out", str(tmp_path / "again")]) == 0
+    printed = capsys.readouterr().out
+    assert "12 frames" in printed
+    assert "frames/s" in printed
+    first, second = rows_of(recording)[1], rows_of(tmp_path / "again")[1]
+    for one, other in zip(first, second, strict=True):
+        kept = [(a, b) for a, b, timing in zip(one, other, TIMING, strict=True) if not timing]
+        assert len(kept) == 8
+        assert all(a == b for a, b in kept)
+    assert len(set(column(recording, "relative_residual"))) > 6  # the rows do differ from each other
+    assert column(recording, "frame_ms") != column(tmp_path / "again", "frame_ms")
+
+
+def test_a_recording_is_never_overwritten(recording, capsys):
+    before = {path.name: path.read_bytes() for path in recording.iterdir()}
+    assert main([*SMALL, "--frames", "2", "--out", str(recording)]) == 2
+    assert "already holds results" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in recording.iterdir()} == before
+
+
+def test_without_out_the_directories_are_numbered(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        assert main([*SMALL, "--frames", "1"]) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "dam-break-jacobi",
+        "dam-break-jacobi-2",
+        "dam-break-jacobi-3",
+    ]
+    assert "runs/dam-break-jacobi-3" in capsys.readouterr().out
+
+
+def recording_process(directory, rows):
+    """A `record` that runs for ever, once it has written ``rows`` rows."""
+    command = [sys.executable, "-m", "app", *SMALL, "--frames", "1000000", "--out", str(directory)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    table = directory / "timings.csv"
+    while not table.exists() or table.read_bytes().count(b"\n") <= rows:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_an_interrupted_recording_is_complete_up_to_there(tmp_path):
+    directory = tmp_path / "run"
+    process = recording_process(directory, rows=5)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == ""
+    header, rows = rows_of(directory)
+    assert len(rows) >= 5
+    assert all(len(row) == len(header) for row in rows)
+    summary = yaml.safe_load((directory / "run.yaml").read_text(encoding="utf-8"))["summary"]
+    assert (summary["rows"], summary["ended"]) == (len(rows), "interrupted by SIGINT")
+    assert f"{len(rows)} frames" in out
+    assert picture_of(directory).shape == (384, 768, 3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_a_killed_recording_keeps_its_rows_and_settings(tmp_path):
+    directory = tmp_path / "run"
+    process = recording_process(directory, rows=5)
+    process.kill()
+    process.communicate(timeout=60)
+    header, rows = rows_of(directory)
+    assert len(rows) >= 5
+    assert all(len(row) == len(header) for row in rows[:-1])
+    run = yaml.safe_load((directory / "run.yaml").read_text(encoding="utf-8"))
+    assert run["summary"] is None
+    assert run["settings"]["preconditioner"] == "jacobi"
+
+
+def test_video_plays_in_simulated_time(tmp_path):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    directory = tmp_path / "run"
+    arguments = ["--frames", "12", "--video", "--video-fps", "60", "--out", str(directory)]
+    assert main([*SMALL, *arguments]) == 0
+    duration = float(column(directory, "time_s")[-1])
+    command = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", directory / "run.mp4", "-f", "rawvideo"]
+    raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
+    pictures = np.frombuffer(raw, np.uint8).reshape(-1, 384, 768, 3)
+    assert len(pictures) == 1 + int(duration * 60 + 1e-9) > 4
+    last = pictures[-1].astype(int)
+    still = picture_of(directory)
+    assert np.abs(last - still).mean() < 12.0
+    assert still.std() > 20.0
+
+
+def test_video_without_ffmpeg_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    assert main([*SMALL, "--video", "--out", str(tmp_path / "run")]) == 2
+    assert "htp-fluid[video]" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def engine():
+    return Engine(app_settings("demo", {"grid": (32, 16), "preconditioner": "jacobi"}))
+
+
+def test_recording_from_a_running_engine(engine, tmp_path):
+    engine.step()
+    first = engine.start_recording(tmp_path / "run")
+    assert engine.start_recording(tmp_path / "elsewhere") == first
+    engine.step()
+    engine.set("contrast", 300.0)
+    engine.set("grid", (16, 16))
+    engine.step()
+    assert engine.stop_recording() == first == tmp_path / "run"
+    assert engine.stop_recording() is None
+    engine.step()
+    assert column(first, "frame") == ["2", "1"]
+    run = yaml.safe_load((first / "run.yaml").read_text(encoding="utf-8"))
+    assert run["settings"]["contrast"] == 100
+    assert run["changes"] == [
+        {"frame": 2, "name": "contrast", "value": 300.0},
+        {"frame": 2, "name": "grid", "value": [16, 16]},
+    ]
+    second = engine.start_recording(tmp_path / "run")
+    engine.stop_recording()
+    assert second == tmp_path / "run-2"
+    assert rows_of(second)[1] == []
+    assert yaml.safe_load((second / "run.yaml").read_text(encoding="utf-8"))["summary"]["rows"] == 0
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_engine(engine, tmp_path, monkeypatch):
+    directory = engine.start_recording(tmp_path / "run")
+    engine.step()
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(engine.recording, "write", full)
+    assert engine.step().frame == 2
+    assert engine.recording is None
+    assert "No space left" in engine.message
+    assert engine.step().frame == 3
+    assert column(directory, "frame") == ["1"]
+
+
+def test_a_bad_frame_ends_the_recording_with_exit_code_1(tmp_path, monkeypatch, capsys):
+    from sim.simulation import Simulation
+
+    good_step = Simulation.step
+
+    def step(self):
+        if self.step_count == 3:
+            raise FloatingPointError("velocity overflow")
+        return good_step(self)
+
+    monkeypatch.setattr(Simulation, "step", step)
+    directory = tmp_path / "run"
+    assert main([*SMALL, "--frames", "10", "--out", str(directory)]) == 1
+    assert "velocity overflow" in capsys.readouterr().err
+    assert column(directory, "outcome") == ["converged"] * 3 + ["failed"]
+    summary = yaml.safe_load((directory / "run.yaml").read_text(encoding="utf-8"))["summary"]
+    assert (summary["rows"], summary["unconverged"]) == (4, 1)
+    assert "velocity overflow" in summary["ended"]
