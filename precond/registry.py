@@ -25,6 +25,7 @@ class Entry:
 _ENTRIES = {
     "none": Entry("precond.identity:Identity", "plain conjugate gradients"),
     "jacobi": Entry("precond.jacobi:Jacobi", "diagonal scaling"),
+    "multigrid": Entry("precond.multigrid:Multigrid", "black box multigrid V-cycle, polynomial smoothing"),
 }
 
 
