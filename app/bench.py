@@ -7,6 +7,7 @@ the machine hits all of them. Set-up is timed anew for every frame.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -20,13 +21,14 @@ import torch
 from tqdm import tqdm
 
 from app.environment import describe, use_one_thread
-from app.output import free_directory, now, stop_signals, usable_directory
+from app.output import OutputError, free_directory, now, stop_signals, usable_directory
 from app.settings import BenchSettings
 from precond import PCG, PoissonOperator, PreconditionerError, available_preconditioners, make_preconditioner
 from precond.gallery import benchmark_density
 
 TIMES = ("setup_ms", "inference_ms", "solve_ms", "total_ms")
 CONVERGED = "converged"
+FAILURES = (ArithmeticError, MemoryError, RuntimeError, ValueError)
 
 
 class Contest:
@@ -38,16 +40,17 @@ class Contest:
         self._device = torch.device(settings.device)
         warm_up = benchmark_density(size, 0, "train", settings.contrast)
         self._operator = PoissonOperator.from_density(warm_up.density, warm_up.solid, device=self._device)
-        self._solvers = {
-            name: PCG(
-                self._operator,
-                make_preconditioner(name, self._operator),
-                rtol=settings.rtol,
-                max_iterations=settings.max_iterations,
-            )
-            for name in methods
-        }
+        self._solvers: dict[str, PCG] = {}
+        self._broken: dict[str, str] = {}  # methods that cannot be made at this size, and why
         for name in methods:
+            try:
+                preconditioner = make_preconditioner(name, self._operator)
+            except FAILURES as error:
+                self._broken[name] = _reason(error)
+                continue
+            self._solvers[name] = PCG(
+                self._operator, preconditioner, rtol=settings.rtol, max_iterations=settings.max_iterations
+            )
             self._solve(name, warm_up.b)
 
     def frame(self, frame: int, order: list[str]) -> list[dict[str, Any]]:
@@ -62,14 +65,14 @@ class Contest:
         return rows
 
     def _solve(self, name: str, b: torch.Tensor) -> dict[str, Any]:
+        if name in self._broken:
+            return _failed(self._broken[name])
         solver = self._solvers[name]
         try:
             solver.preconditioner.setup(self._operator)
             report = solver.solve(b.to(self._device))
-        except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            unknown = dict.fromkeys(("iterations", "relative_residual", *TIMES))
-            return {"outcome": f"failed: {reason}", **unknown}
+        except FAILURES as error:
+            return _failed(_reason(error))
         times = [1e3 * report.seconds[part] for part in ("setup", "inference", "solve")]
         residual = report.relative_residual
         return {
@@ -78,6 +81,15 @@ class Contest:
             "relative_residual": residual if math.isfinite(residual) else None,
             **dict(zip(TIMES, [*times, sum(times)], strict=True)),
         }
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    """What a row says of a solve that gave no report."""
+    return {"outcome": f"failed: {reason}", **dict.fromkeys(("iterations", "relative_residual", *TIMES))}
 
 
 def usable_methods(settings: BenchSettings) -> tuple[list[str], dict[str, str]]:
@@ -96,10 +108,10 @@ def usable_methods(settings: BenchSettings) -> tuple[list[str], dict[str, str]]:
     return methods, skipped
 
 
-def tabulate(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def tabulate(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, Any]]:
     """One entry per size and method over ALL its rows: an unconverged solve counts as failed and stays in."""
     table = []
-    for cells, name in dict.fromkeys((row["cells"], row["preconditioner"]) for row in rows):
+    for cells, name in itertools.product(sorted({row["cells"] for row in rows}), methods):
         mine = [row for row in rows if (row["cells"], row["preconditioner"]) == (cells, name)]
         iterations = [row["iterations"] for row in mine if row["iterations"] is not None]
         entry = {
@@ -117,14 +129,16 @@ def tabulate(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "p95": float(np.percentile(values, 95)) if values else None,
             }
         table.append(entry)
-    return sorted(table, key=lambda entry: entry["cells"])
+    return table
 
 
 def format_table(table: list[dict[str, Any]]) -> str:
-    """The table as text; milliseconds are `median (p95)`."""
+    """The table as text; milliseconds are `median (p95)`, inference only where a method has some."""
+    infers = any(entry["inference_ms"]["median"] for entry in table)
+    columns = [name for name in TIMES if infers or name != "inference_ms"]
     lines = [
         f"{'cells':>8}  {'preconditioner':<15}{'failed':>8}{'iterations':>18}"
-        + "".join(f"{name.removesuffix('_ms') + ' ms':>20}" for name in TIMES)
+        + "".join(f"{name.removesuffix('_ms') + ' ms':>20}" for name in columns)
     ]
     for entry in table:
         mean = entry["iterations_mean"]
@@ -133,7 +147,7 @@ def format_table(table: list[dict[str, Any]]) -> str:
             "-"
             if entry[name]["median"] is None
             else f"{entry[name]['median']:.2f} ({entry[name]['p95']:.2f})"
-            for name in TIMES
+            for name in columns
         ]
         failed = f"{entry['failed']}/{entry['frames']}"
         lines.append(
@@ -169,18 +183,25 @@ def bench(settings: BenchSettings) -> int:
                     break
                 rows += contest.frame(frame, shuffle.sample(methods, len(methods)))
                 bar.update(len(methods))
-                _write(directory, {**header, "ended": "not yet", "table": tabulate(rows), "rows": rows})
+                _write(
+                    directory, {**header, "ended": "not yet", "table": tabulate(rows, methods), "rows": rows}
+                )
     ended = f"interrupted by {received[0].name}" if received else "completed"
-    table = tabulate(rows)
+    table = tabulate(rows, methods)
     _write(directory, {**header, "ended": ended, "table": table, "rows": rows})
     print(format_table(table))
     for name, reason in skipped.items():
         print(f"left out: {name}: {reason}")
+    hardware = header["hardware"]
+    print(f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, 1 torch thread")
     print(f"median (p95) of {settings.frames} frames; {ended}; every solve: {directory / 'bench.json'}")
     return 128 + received[0] if received else 0
 
 
 def _write(directory: Path, content: dict[str, Any]) -> None:
     part = directory / "bench.json.part"
-    part.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-    part.replace(directory / "bench.json")
+    try:
+        part.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+        part.replace(directory / "bench.json")
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None

@@ -121,7 +121,10 @@ def _demo(flags: dict[str, Any]) -> int:
     except ImportError as error:
         print(f"htp-fluid demo: no window here ({error}); use `htp-fluid record`", file=sys.stderr)
         return WRONG_USE
-    return run_demo(engine, settings.frames)
+    try:
+        return run_demo(engine, settings.frames)
+    finally:
+        engine.stop_recording()
 
 
 def _record(flags: dict[str, Any]) -> int:

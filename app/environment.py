@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 from sim.settings import SettingsError
 
-PACKAGES = ("htp-fluid", "torch", "taichi", "numpy", "scipy", "imgui-bundle", "pyamg")
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = "htp-fluid"
+PACKAGES = (PROJECT, "torch", "taichi", "numpy", "scipy", "imgui-bundle", "pyamg")
 _QUIET = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -60,8 +63,17 @@ def _versions() -> dict[str, str]:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
+            found[package] = _own_version() if package == PROJECT else "not installed"
     return found
+
+
+def _own_version() -> str:
+    """The version in pyproject.toml: a checkout that runs without being installed."""
+    file = ROOT / "pyproject.toml"
+    match = (
+        re.search(r'^version = "(.+)"$', file.read_text(encoding="utf-8"), re.M) if file.exists() else None
+    )
+    return match.group(1) if match else "unknown"
 
 
 def _hardware() -> dict[str, Any]:
@@ -94,9 +106,10 @@ def _cores() -> int:
 
 
 def _taichi_threads() -> int | None:
-    """Taichi's CPU threads; None before Taichi has been imported."""
+    """Taichi's CPU threads; None where it has not been started."""
     taichi = sys.modules.get("taichi")
-    return None if taichi is None else int(taichi.lang.impl.current_cfg().cpu_max_num_threads)
+    started = taichi is not None and taichi.lang.impl.get_runtime().prog is not None
+    return int(taichi.lang.impl.current_cfg().cpu_max_num_threads) if started else None
 
 
 def _memory_gib() -> float | None:
@@ -108,12 +121,11 @@ def _memory_gib() -> float | None:
 
 def _commit() -> str | None:
     """Commit of the checkout that runs, "+changes" appended when tracked files differ; None outside one."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
+    if not (ROOT / ".git").exists():
         return None
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
+        command = ["git", "-C", str(ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:

@@ -50,12 +50,18 @@ def usable_directory(directory: str | Path) -> Path:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collect SIGINT and SIGTERM in a list for the loop to look at, not to die within a frame."""
+    """Collect the first SIGINT or SIGTERM in a list for the loop to look at, not to die within a frame.
+
+    A second one raises KeyboardInterrupt at once.
+    """
     received: list[signal.Signals] = []
-    before = {
-        number: signal.signal(number, lambda number, _frame: received.append(signal.Signals(number)))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+
+    def receive(number: int, _frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number))
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:

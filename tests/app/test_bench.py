@@ -146,6 +146,22 @@ def test_a_breaking_method_counts_as_failed_and_the_others_go_on(tmp_path, monke
     assert "2/2" in capsys.readouterr().out
 
 
+def test_a_method_that_cannot_be_made_at_a_size_counts_as_failed_there(tmp_path, monkeypatch):
+    make = bench_module.make_preconditioner
+
+    def too_large(name, operator, **options):
+        if name == "jacobi" and operator.shape == (12, 12):
+            raise MemoryError
+        return make(name, operator, **options)
+
+    monkeypatch.setattr(bench_module, "make_preconditioner", too_large)
+    code, content = run(tmp_path / "large", "--preconds", "jacobi", "none", "--frames", "2")
+    assert code == 0
+    failed = {(entry["cells"], entry["preconditioner"]): entry["failed"] for entry in content["table"]}
+    assert failed == {(64, "jacobi"): 0, (64, "none"): 0, (144, "jacobi"): 2, (144, "none"): 0}
+    assert "failed: MemoryError" in {row["outcome"] for row in content["rows"]}
+
+
 def test_all_available_methods_by_default(tmp_path):
     code, content = run(tmp_path / "all", "--frames", "1", "--contrast", "1000")
     assert code == 0
@@ -190,6 +206,6 @@ def test_the_table_of_a_method_that_never_worked():
         "iterations": None,
         **dict.fromkeys(TIMES),
     }
-    (entry,) = tabulate([row, row])
+    (entry,) = tabulate([row, row], ["x"])
     assert (entry["frames"], entry["failed"], entry["iterations_mean"]) == (2, 2, None)
     assert "2/2" in format_table([entry])

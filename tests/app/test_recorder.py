@@ -71,6 +71,7 @@ def test_run_yaml_says_what_is_needed_to_repeat_the_run(recording):
     for package in ("python", "torch", "taichi", "numpy", "imgui-bundle", "htp-fluid"):
         assert run["versions"][package]
     assert run["versions"]["numpy"] == np.__version__
+    assert run["versions"]["htp-fluid"][0].isdigit()
     assert run["hardware"]["cores"] >= 1
     assert run["hardware"]["torch_threads"] == 1
     assert run["hardware"]["memory_gib"] > 0.0
