@@ -78,7 +78,15 @@ class Engine:
 
     @staticmethod
     def _build(settings: SimulationSettings) -> Simulation:
-        return Simulation(settings, load_scene(settings.scene))
+        scene = load_scene(settings.scene)
+        try:
+            return Simulation(settings, scene)
+        except (MemoryError, RuntimeError) as error:
+            nx, ny = settings.grid
+            reason = " ".join(str(error).split()) or "out of memory"
+            raise SettingsError(
+                f"grid: {nx}x{ny} on {settings.device} cannot be used here: {reason}"
+            ) from error
 
     def step(self) -> FrameReport:
         """Take one time step and report it; pauses with ``message`` set when the frame was bad."""
@@ -192,12 +200,7 @@ class Engine:
                 candidate = self._with_scene(str(value))
             if name == "device":
                 check_device(candidate.device)
-            try:
-                simulation = self._build(candidate)
-            except (MemoryError, RuntimeError) as error:
-                raise SettingsError(
-                    f"{name}: {value} cannot be used here: {' '.join(str(error).split())}"
-                ) from error
+            simulation = self._build(candidate)
             self.simulation = simulation
             self.settings.simulation = simulation.settings
             self._forget()

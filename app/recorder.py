@@ -139,7 +139,7 @@ class Video:
         from imageio_ffmpeg import write_frames
 
         self._size = (width + width % 2, height + height % 2)  # the format has no odd sizes
-        fragmented = ["-movflags", "frag_keyframe+empty_moov"]
+        fragmented = ["-movflags", "frag_keyframe+empty_moov", "-g", str(round(self._fps))]
         self._stream = write_frames(
             str(path),
             self._size,
