@@ -3,33 +3,34 @@
 References: Alcouffe, Brandt, Dendy and Painter, SIAM J. Sci. Stat. Comput. 2 (1981); Dendy, J. Comput. Phys.
 48 (1982); polynomial smoothing after Lottes, Numer. Linear Algebra Appl. 30 (2023), and Phillips and Fischer
 (2022).
-
-Equal polynomials before and after the coarse correction make the cycle symmetric. Each level works on the
-scaled operator S = D^-1/2 A D^-1/2 with D the absolute row sums of A, so that every eigenvalue of S is at
-most 1 and the smoothing polynomial has constant coefficients. Vectors inside the cycle are float32.
 """
 
 from __future__ import annotations
 
 import torch
 
-from precond.galerkin import Level, coarsen
+from precond.multigrid_level import CoarsestInverse, Level
+from precond.multigrid_transfer import Transfer
 from precond.operator import PoissonOperator
 from precond.preconditioner import Preconditioner
 
-# The optimised fourth-kind Chebyshev polynomial of degree two on (0, 1], x = (FIRST + SECOND S) r (Lottes, table 1).
+# The optimised fourth-kind Chebyshev polynomial of degree two on (0, 1]: x = (FIRST + SECOND S) r.
 BETA = (1.02387287570313, 1.26408905371085)
 FIRST = 4 / 3 * BETA[0] + 8 / 3 * BETA[1]
 SECOND = -16 / 5 * BETA[1]
+RATIO = SECOND / FIRST
 
-COARSEST = 200  # unknowns that a dense inverse may have
+COARSEST = 200  # entries that a level solved densely may have
+SHIFT = 1e-12  # relative shift of the coarsest operator against rounding ...
+SHIFT_WITH_SOLIDS = 1e-6  # ... and where closed pockets may each bring a null vector
 
 
 class Multigrid(Preconditioner):
-    """One V(2,2) cycle of black box multigrid: two matrix products to smooth before and after each coarse
-    correction.
+    """One V(2,2) cycle, counted in matrix products; equal smoothing before and after makes it symmetric.
 
-    Every level but the coarsest keeps the iterate divided by FIRST, which saves a pass over each vector.
+    S = D^-1/2 A D^-1/2 has its eigenvalues in [0, 1] on every level, so that the smoother's coefficients are
+    constants. Every level keeps its iterate divided by FIRST, which saves a pass over each vector. Inside the
+    cycle all is float32.
     """
 
     name = "multigrid"
@@ -37,54 +38,53 @@ class Multigrid(Preconditioner):
 
     def __init__(self, operator: PoissonOperator):
         super().__init__(operator)
-        self._levels = [Level(operator.shape, operator.device)]
-        while self._levels[-1].size > COARSEST:
-            self._levels.append(self._levels[-1].make_coarse())
-        nx, ny = operator.shape
-        finest = self._levels[0]
-        self._r = finest.grid(finest.r)[:, :ny]
-        self._x = finest.grid(finest.x)[:, :ny]
-        self._scale_out = torch.zeros_like(finest.scale_flat)
-        self._scaled = torch.zeros((nx, ny), dtype=finest.r.dtype, device=operator.device)
+        self._finest = level = Level(operator.shape, operator.device)
+        self._transfers: list[Transfer] = []
+        while level.size > COARSEST:
+            self._transfers.append(Transfer(level))
+            level = self._transfers[-1].coarse
+        self._coarsest = CoarsestInverse(level)
+        self._r = self._finest.grid(self._finest.r_inside)
+        self._x = self._finest.grid(self._finest.x_inside)
+        self._scale_out = torch.zeros_like(self._finest.scale_inside)
+        self._scale_out_grid = self._finest.grid(self._scale_out)
 
     def _setup(self) -> float:
-        operator = self.operator
-        self._levels[0].load(operator)
-        for fine, coarse in zip(self._levels[:-1], self._levels[1:], strict=True):
-            coarsen(fine, coarse)
-        for level in self._levels[:-1]:
-            level.scale_stencil()
-        self._levels[-1].invert(shift=1e-6 if operator.has_solid else 1e-12, factor=1 / FIRST)
-        for fine, coarse in zip(self._levels[:-1], self._levels[1:], strict=True):
-            fine.scale_interpolation(coarse, is_last=coarse is self._levels[-1])
-        torch.mul(self._levels[0].scale_flat, FIRST, out=self._scale_out)
+        self._finest.load(self.operator)
+        for transfer in self._transfers:
+            transfer.coarsen()
+            transfer.fine.scale_stencil()
+        for transfer in self._transfers:
+            transfer.scale(coarse_is_scaled=transfer.coarse is not self._coarsest.level)
+        self._coarsest.setup(SHIFT_WITH_SOLIDS if self.operator.has_solid else SHIFT, 1 / FIRST)
+        torch.mul(self._finest.scale_inside, FIRST, out=self._scale_out)
         return 0.0
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
-        finest = self._levels[0]
         self._r.copy_(residual)
-        finest.r_flat.mul_(finest.scale_flat)
+        self._finest.r_inside.mul_(self._finest.scale_inside)
         self._cycle(0)
-        ny = self.operator.shape[1]
-        torch.mul(self._x, finest.grid_flat(self._scale_out)[:, :ny], out=self._scaled)
-        out.copy_(self._scaled)
+        torch.mul(self._x, self._scale_out_grid, out=out)
 
     def _cycle(self, index: int) -> None:
-        """Level ``index``: x <- (V-cycle of r) / FIRST, r kept."""
-        level = self._levels[index]
-        if index == len(self._levels) - 1:
-            torch.mv(level.inverse, level.r_flat, out=level.x_flat)
+        """x <- (V-cycle of r) / FIRST on level ``index``; r is kept."""
+        if index == len(self._transfers):
+            self._coarsest.solve()
             return
-        ratio = SECOND / FIRST
-        level.product(level.r_around)  # -S r
-        torch.add(level.r_flat, level.y, alpha=-ratio, out=level.x_flat)
-        level.product(level.x_around)
-        torch.add(level.r_flat, level.y, alpha=FIRST, out=level.residual_flat)
-        coarse = self._levels[index + 1]
-        level.restrict(coarse)
+        transfer = self._transfers[index]
+        level = transfer.fine
+        level.product(level.r_around)
+        torch.add(level.r_inside, level.y, alpha=-RATIO, out=level.x_inside)
+        self._residual(level)
+        transfer.restrict()
         self._cycle(index + 1)
-        level.prolong_add(coarse)
-        level.product(level.x_around)
-        torch.add(level.r_flat, level.y, alpha=FIRST, out=level.residual_flat)
+        transfer.prolong_add()
+        self._residual(level)
         level.product(level.residual_around)
-        level.x_flat.add_(level.residual_flat).add_(level.y, alpha=-ratio)
+        level.x_inside.add_(level.residual_inside).add_(level.y, alpha=-RATIO)
+
+    @staticmethod
+    def _residual(level: Level) -> None:
+        """residual <- r - S x."""
+        level.product(level.x_around)
+        torch.add(level.r_inside, level.y, alpha=FIRST, out=level.residual_inside)
