@@ -1,0 +1,81 @@
+"""Pressure projection: density -> face weights, divergence -> right-hand side, pressure -> divergence-free
+velocity.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from precond import PCG, Outcome, PoissonOperator, SolveReport, make_preconditioner
+from sim.faces import net_outflow
+from sim.settings import SimulationSettings
+
+FALLBACK = "jacobi"
+BREAKDOWNS = (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER, Outcome.NOT_FINITE)
+
+
+@dataclass
+class ProjectionReport:
+    """One projection: the solve, and the preconditioner that did it."""
+
+    solve: SolveReport
+    preconditioner: str
+    fallback: bool  # the chosen preconditioner broke down and FALLBACK solved instead
+
+
+class Projection:
+    """Makes a velocity divergence-free with the chosen preconditioner; Jacobi steps in for a frame when that
+    breaks down.
+    """
+
+    def __init__(self, density: torch.Tensor, solid: torch.Tensor, settings: SimulationSettings):
+        self.operator = PoissonOperator.from_density(
+            density, solid.bool(), device=density.device, face_density="arithmetic"
+        )
+        self.pressure = torch.zeros_like(density)  # (nx, ny) float64, Pa
+        self.right_hand_side = torch.zeros_like(density)
+        self._difference_x = torch.zeros_like(density[1:])
+        self._difference_y = torch.zeros_like(density[:, 1:]).contiguous()
+        self.name = settings.preconditioner
+        self._settings = settings
+        self._pcg = self._make_pcg(self.name)
+        self._fallback: PCG | None = None
+
+    def _make_pcg(self, name: str) -> PCG:
+        return PCG(self.operator, make_preconditioner(name, self.operator), rtol=self._settings.rtol)
+
+    def select_preconditioner(self, name: str) -> None:
+        """Solve with ``name`` from now on. Raises PreconditionerError and keeps the old one."""
+        self._pcg = self._make_pcg(name)
+        self.name = name
+
+    def project(self, velocity: torch.Tensor, density: torch.Tensor, ratio: float) -> ProjectionReport:
+        """Make ``velocity`` (2, nx+1, ny+1), m/s, divergence-free in place.
+
+        ``density`` is (nx, ny), ``ratio`` the time step over the spacing in s/m. With u = u* - ratio w grad
+        p, a divergence-free u needs A p = -div(u*) / ratio, differences taken over one cell.
+        """
+        self.operator.update(density)
+        net_outflow(velocity, self.right_hand_side).mul_(-1.0 / ratio)
+        solve = self._solve(self._pcg)
+        fallback = solve.outcome in BREAKDOWNS and self.name != FALLBACK
+        if fallback:
+            self._fallback = self._fallback or self._make_pcg(FALLBACK)
+            solve = self._solve(self._fallback)
+        if solve.outcome not in BREAKDOWNS:
+            self.pressure.copy_(solve.x)
+            self._subtract_gradient(velocity, ratio)
+        return ProjectionReport(solve, FALLBACK if fallback else self.name, fallback)
+
+    def _subtract_gradient(self, velocity: torch.Tensor, ratio: float) -> None:
+        p, operator = self.pressure, self.operator
+        torch.sub(p[1:], p[:-1], out=self._difference_x).mul_(operator.face_weights_x[1:-1])
+        torch.sub(p[:, 1:], p[:, :-1], out=self._difference_y).mul_(operator.face_weights_y[:, 1:-1])
+        velocity[0, 1:-1, :-1].sub_(self._difference_x, alpha=ratio)
+        velocity[1, :-1, 1:-1].sub_(self._difference_y, alpha=ratio)
+
+    def _solve(self, pcg: PCG) -> SolveReport:
+        pcg.rtol = self._settings.rtol
+        pcg.max_iterations = self._settings.max_iterations
+        pcg.preconditioner.setup(self.operator)
+        return pcg.solve(self.right_hand_side, self.pressure if self._settings.warm_start else None)

@@ -1,0 +1,47 @@
+"""Start Taichi once per process and hand torch tensors to its kernels without a copy."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from typing import Any
+
+import taichi as ti
+import torch
+
+from sim.settings import SettingsError
+
+MAX_CPU_THREADS = 4  # more cost more to wake than they save at interactive grid sizes
+_started: str | None = None
+
+
+def start(device: str) -> torch.device:
+    """Initialise Taichi for ``device`` ("cpu" or "cuda") and return the torch device that owns the state.
+
+    Starting the same device twice does nothing; another device restarts Taichi, which is safe because every
+    array belongs to torch. Raises SettingsError when CUDA is asked for and not there.
+    """
+    global _started
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise SettingsError(
+                "device: cuda was asked for, but torch finds no CUDA device; use --device cpu"
+            )
+        torch.cuda.init()
+    if _started != device:
+        options: dict[str, Any] = {
+            "arch": ti.cpu,
+            "cpu_max_num_threads": min(MAX_CPU_THREADS, os.cpu_count() or 1),
+        }
+        if device == "cuda":
+            options = {"arch": ti.cuda, "device_memory_GB": 0.3}
+        with contextlib.redirect_stdout(io.StringIO()):
+            ti.init(default_fp=ti.f64, offline_cache=True, log_level=ti.ERROR, random_seed=0, **options)
+        _started = device
+    return torch.device(device)
+
+
+def kernel_argument(tensor: torch.Tensor) -> Any:
+    """The form of ``tensor`` that costs least to pass to a kernel; it shares the tensor's memory."""
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor

@@ -1,0 +1,331 @@
+"""The two-phase simulation: forces, projection, transport; one call of step() is one frame.
+
+Each step makes the velocity divergence-free under the new forces and then carries phase and momentum with it.
+In this order the potential energy that a step takes up or releases is exactly the work that gravity did on
+the projected velocity, so the total energy of an unforced flow does not grow.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from precond import SolveReport
+from sim import forces
+from sim.advection import transport_momentum
+from sim.faces import largest_outflow, net_outflow, open_faces
+from sim.interface import transport_phase
+from sim.projection import BREAKDOWNS, Projection
+from sim.runtime import kernel_argument, start
+from sim.scenes import Scene
+from sim.settings import SimulationSettings
+
+FIELDS = ("density", "pressure", "speed", "vorticity", "divergence")
+PAINTS = ("heavy", "light", "solid", "erase")
+TRANSPORT_COURANT = 0.75  # largest share of a cell that may leave it in one transport step
+MAX_TRANSPORT_STEPS = 64
+
+
+class SimulationError(RuntimeError):
+    """The state can no longer be advanced; the message says since when and what to change."""
+
+
+@dataclass
+class StepReport:
+    """What one step took; times are wall-clock milliseconds."""
+
+    time_s: float
+    time_step_s: float
+    transport_steps: int
+    sim_ms: float  # everything but set-up and solve
+    setup_ms: float
+    inference_ms: float
+    solve_ms: float
+    preconditioner: str
+    fallback: bool
+    solve: SolveReport
+
+
+class Simulation:
+    """Two incompressible fluids in a closed box with solids, under gravity.
+
+    Tensors, all on ``device``: ``phase`` (nx, ny) float64, 1 where the heavy fluid is; ``density`` (nx, ny)
+    float64 in kg/m^3, the light fluid's being 1; ``solid`` (nx, ny) uint8; ``velocity`` (2, nx+1, ny+1)
+    float64 in m/s, component d on the lower face of cell (i, j), projected; index i runs along x, j upwards.
+    """
+
+    def __init__(self, settings: SimulationSettings, scene: Scene):
+        settings.check()
+        self.settings = settings
+        self.scene = scene
+        self.device = start(settings.device)
+        self.shape = settings.grid
+        nx, ny = self.shape
+        self.spacing = scene.height_m / ny
+        self.domain = (nx * self.spacing, scene.height_m)
+
+        def cells(*lead: int) -> torch.Tensor:
+            return torch.zeros((*lead, nx, ny), dtype=torch.float64, device=self.device)
+
+        def faces() -> torch.Tensor:
+            return torch.zeros((2, nx + 1, ny + 1), dtype=torch.float64, device=self.device)
+
+        self.phase, self.density = cells(), cells()
+        self.solid = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
+        self.velocity = faces()  # projected
+        self._moved, self._spare = faces(), faces()  # after transport, where the next step begins; scratch
+        self._heavy_flux = faces()
+        self._work = cells(3)
+        self._row_sums = torch.zeros((nx, 3), dtype=torch.float64, device=self.device)
+        self._fill_initial_state()
+        self.projection = Projection(self.density, self.solid, settings)
+
+    def _fill_initial_state(self) -> None:
+        phase, solid = self.scene.initial_state(self.shape, self.settings.seed)
+        self.phase.copy_(torch.from_numpy(phase))
+        self.solid.copy_(torch.from_numpy(solid.astype(np.uint8)))
+        self.velocity.zero_()
+        self._moved.zero_()
+        self._open_faces = open_faces(self.solid)
+        self._stirs: list[tuple[float, ...]] = []
+        self.time = 0.0
+        self.step_count = 0
+        self._outflow = 0.0
+        self._renew_density()
+
+    def _renew_density(self) -> None:
+        self._contrast = self.settings.contrast
+        torch.mul(self.phase, self._contrast - 1.0, out=self.density)
+        self.density.add_(1.0)
+
+    def reset(self) -> None:
+        """Return to the scene's initial state; settings and preconditioner stay."""
+        self._fill_initial_state()
+        self.projection.pressure.zero_()
+        self.projection.operator.set_solid(self.solid.bool())
+
+    def select_preconditioner(self, name: str) -> None:
+        """Switch the pressure solve. Raises precond.PreconditionerError and keeps the old preconditioner."""
+        self.projection.select_preconditioner(name)
+        self.settings.preconditioner = name
+
+    def step(self) -> StepReport:
+        """Advance one time step. Raises SimulationError when the state is not finite any more."""
+        begin = time.perf_counter()
+        if self._contrast != self.settings.contrast:
+            self._renew_density()
+        time_step = self._time_step()
+        ratio = time_step / self.spacing
+        self.velocity, self._moved = self._moved, self.velocity
+        self._apply_forces(time_step)
+        projected = self.projection.project(self.velocity, self.density, ratio)
+        solve = projected.solve
+        if solve.outcome in BREAKDOWNS:
+            raise SimulationError(
+                f"step {self.step_count}: the pressure solve ended as '{solve.outcome.value}' with "
+                f"{projected.preconditioner} too; reset the scene, or lower the contrast"
+            )
+        transport_steps = self._transport(ratio)
+        self.time += time_step
+        self.step_count += 1
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        total = time.perf_counter() - begin
+        solver = {part: solve.seconds[part] for part in ("setup", "inference", "solve")}
+        return StepReport(
+            time_s=self.time,
+            time_step_s=time_step,
+            transport_steps=transport_steps,
+            sim_ms=1e3 * (total - sum(solver.values())),
+            setup_ms=1e3 * solver["setup"],
+            inference_ms=1e3 * solver["inference"],
+            solve_ms=1e3 * solver["solve"],
+            preconditioner=projected.preconditioner,
+            fallback=projected.fallback,
+            solve=solve,
+        )
+
+    def _time_step(self) -> float:
+        settings = self.settings
+        limits = [settings.max_time_step]
+        reach = settings.courant * self.spacing
+        stirred = max((2.0 * math.hypot(stir[2], stir[3]) for stir in self._stirs), default=0.0)
+        if self._outflow + stirred > 0.0:
+            limits.append(reach / (self._outflow + stirred))
+        if settings.gravity > 0.0:
+            limits.append(math.sqrt(reach / settings.gravity))
+        viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
+        if viscosity > 0.0:
+            limits.append(forces.largest_diffusion() * self.spacing**2 / viscosity)
+        return min(limits)
+
+    def _apply_forces(self, time_step: float) -> None:
+        settings = self.settings
+        velocity, solid = kernel_argument(self.velocity), kernel_argument(self.solid)
+        for stir in self._stirs:
+            forces.add_stir(velocity, solid, *stir)
+        self._stirs.clear()
+        impulse = time_step * settings.gravity
+        viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
+        ratio = time_step / self.spacing**2
+        if viscosity == 0.0:
+            self.velocity[1].sub_(self._open_faces[1], alpha=impulse)
+            return
+        for weight_current, weight_previous, share in forces.viscous_weights(ratio * viscosity):
+            forces.viscous_stage(
+                kernel_argument(self.velocity),
+                kernel_argument(self._moved),
+                kernel_argument(self.density),
+                kernel_argument(self.phase),
+                solid,
+                settings.heavy_viscosity * settings.contrast,
+                settings.light_viscosity,
+                weight_current,
+                weight_previous,
+                share * ratio,
+                share * impulse,
+            )
+            self.velocity, self._moved = self._moved, self.velocity
+
+    def _transport(self, ratio: float) -> int:
+        """Carry phase and momentum with the projected velocity, in as many equal steps as its Courant number
+        asks for.
+        """
+        self._outflow = largest_outflow(self.velocity)
+        if not math.isfinite(self._outflow):
+            raise SimulationError(f"step {self.step_count}: the velocity is not finite; reset the scene")
+        steps = max(1, math.ceil(self._outflow * ratio / TRANSPORT_COURANT - 1e-9))
+        if steps > MAX_TRANSPORT_STEPS:
+            raise SimulationError(
+                f"step {self.step_count}: the flow crosses {self._outflow * ratio:.0f} cells in one step; "
+                "reset the scene, or stir more slowly"
+            )
+        carried, target, spare = self.velocity, self._moved, self._spare
+        for _ in range(steps):
+            self._transport_once(carried, target, ratio / steps)
+            carried, target, spare = target, spare, target
+        self._moved, self._spare = carried, target
+        return steps
+
+    def _transport_once(self, carried: torch.Tensor, target: torch.Tensor, ratio: float) -> None:
+        velocity, heavy_flux = kernel_argument(self.velocity), kernel_argument(self._heavy_flux)
+        phase, solid = kernel_argument(self.phase), kernel_argument(self.solid)
+        transport_phase(
+            phase,
+            solid,
+            velocity,
+            heavy_flux,
+            kernel_argument(self._work),
+            kernel_argument(self._row_sums),
+            ratio,
+        )
+        transport_momentum(
+            kernel_argument(carried),
+            velocity,
+            heavy_flux,
+            kernel_argument(self.density),
+            phase,
+            solid,
+            kernel_argument(target),
+            self._contrast,
+            ratio,
+        )
+
+    def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
+        """Pull the fluid in a disc towards a velocity before the next projection; metres and m/s."""
+        h = self.spacing
+        self._stirs.append((x / h, y / h, velocity_x, velocity_y, max(radius / h, 1.0)))
+
+    def paint(self, x: float, y: float, radius: float, what: str) -> None:
+        """Turn a disc (metres) into one of PAINTS; "erase" turns solids back into light fluid at rest.
+
+        Raises ValueError for another name.
+        """
+        if what not in PAINTS:
+            raise ValueError(f"paint: {what!r} is not one of {', '.join(PAINTS)}")
+        nx, ny = self.shape
+        centre_x = (torch.arange(nx, device=self.device) + 0.5) * self.spacing - x
+        centre_y = (torch.arange(ny, device=self.device) + 0.5) * self.spacing - y
+        disc = (
+            centre_x[:, None] ** 2 + centre_y[None, :] ** 2 < max(radius, 0.5 * self.spacing) ** 2
+        )  # (nx, ny)
+        if what in ("solid", "erase"):
+            before = self.solid.clone()
+            self.solid[disc] = int(what == "solid")
+            changed = self.solid != before
+            if not changed.any():
+                return
+            if not (self.solid == 0).any():
+                self.solid.copy_(before)
+                return
+            self.phase[changed] = 0.0
+            self._open_faces = open_faces(self.solid)
+            self._moved.mul_(self._open_faces)
+            self.projection.operator.set_solid(self.solid.bool())
+            self.projection.pressure[changed] = 0.0
+        else:
+            self.phase[disc & (self.solid == 0)] = float(what == "heavy")
+        self._renew_density()
+
+    def field(self, name: str) -> np.ndarray:
+        """One of FIELDS as a fresh float32 array (nx, ny): kg/m^3, Pa, m/s, 1/s, 1/s. Raises ValueError for
+        another name.
+        """
+        u, v = self.velocity[0], self.velocity[1]
+        if name == "density":
+            values = self.density
+        elif name == "pressure":
+            values = self.projection.pressure
+        elif name == "speed":
+            values = torch.hypot(0.5 * (u[1:, :-1] + u[:-1, :-1]), 0.5 * (v[:-1, 1:] + v[:-1, :-1]))
+        elif name == "vorticity":
+            corners = torch.zeros_like(u)
+            corners[1:-1, 1:-1] = v[1:-1, 1:-1] - v[:-2, 1:-1] - u[1:-1, 1:-1] + u[1:-1, :-2]
+            values = (corners[1:, 1:] + corners[:-1, 1:] + corners[1:, :-1] + corners[:-1, :-1]) / (
+                4.0 * self.spacing
+            )
+        elif name == "divergence":
+            values = (u[1:, :-1] - u[:-1, :-1] + v[:-1, 1:] - v[:-1, :-1]) / self.spacing
+        else:
+            raise ValueError(f"field: {name!r} is not one of {', '.join(FIELDS)}")
+        return values.to("cpu", torch.float32, copy=True).numpy()
+
+    def phase_fraction(self) -> np.ndarray:
+        """Share of the heavy fluid in every cell, a fresh float32 array (nx, ny)."""
+        return self.phase.to("cpu", torch.float32, copy=True).numpy()
+
+    def solid_mask(self) -> np.ndarray:
+        """Where the solids are, a fresh boolean array (nx, ny)."""
+        return self.solid.to("cpu", torch.bool, copy=True).numpy()
+
+    def phase_volume(self) -> float:
+        """Area of the heavy fluid in m^2."""
+        return float(self.phase.sum()) * self.spacing**2
+
+    def heavy_height(self) -> float:
+        """Height of the heavy fluid's centre above the floor, in m; not a number when there is none."""
+        heights = (torch.arange(self.shape[1], device=self.device) + 0.5) * self.spacing
+        return float((self.phase * heights).sum() / self.phase.sum())
+
+    def total_energy(self) -> float:
+        """Kinetic and potential energy in J per metre of depth, of the state that the next step starts from.
+
+        Kinetic energy lives on faces with the mean density of their cells, as momentum does; solids count
+        nothing.
+        """
+        rho = torch.where(self.solid == 0, self.density, 0.0)
+        u, v = self._moved[0, 1:-1, :-1], self._moved[1, :-1, 1:-1]
+        kinetic = 0.25 * (((rho[1:] + rho[:-1]) * u**2).sum() + ((rho[:, 1:] + rho[:, :-1]) * v**2).sum())
+        heights = (torch.arange(self.shape[1], device=self.device) + 0.5) * self.spacing
+        potential = self.settings.gravity * (rho * heights).sum()
+        return float(kinetic + potential) * self.spacing**2
+
+    def max_speed(self) -> float:
+        """Largest face velocity of the projected velocity, in m/s."""
+        return float(self.velocity.abs().max())
+
+    def max_divergence(self) -> float:
+        """Largest net outflow of a cell over its size, in 1/s."""
+        return float(net_outflow(self.velocity, torch.empty_like(self.density)).abs().max()) / self.spacing
