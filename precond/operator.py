@@ -75,6 +75,7 @@ class PoissonOperator:
         self._component_sum = self._zeros(nx * ny + 1)
         self._component_weight = self._zeros(nx * ny + 1)  # 1 / cells of the component; 0 for solids
         self._cell_mean = self._zeros(nx * ny)
+        self.topology = 0
 
     def _zeros(self, *shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
@@ -122,6 +123,7 @@ class PoissonOperator:
         self.anchors = torch.from_numpy(first[has_solid:].copy()).to(self.device)
         self.components = int(count)
         self.has_solid = bool(has_solid)
+        self.topology += 1
         weight = np.zeros(self._component_weight.numel())
         weight[1 : count + 1] = 1.0 / self.component_sizes
         self._component.copy_(torch.from_numpy(labels.ravel()))
@@ -157,6 +159,12 @@ class PoissonOperator:
         """The diagonal of A, (nx, ny), zero in solid and isolated cells. A live buffer: read only."""
         return self._diagonal
 
+    def flat_face_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights between flat cells k and k + ny, and between k and k + 1 (zero where a row ends). Live
+        buffers.
+        """
+        return self.face_weights_x[1:-1].view(-1), self._weights_next.view(-1)[:-1]
+
     def bind(self, p: torch.Tensor, out: torch.Tensor) -> Callable[[], torch.Tensor]:
         """A function that sets ``out`` = A ``p`` for these two contiguous (nx, ny) buffers, its views made
         once.
@@ -164,8 +172,7 @@ class PoissonOperator:
         ny = self.shape[1]
         p, flat = p.view(-1), out.view(-1)
         diagonal = self._diagonal.view(-1)
-        wx = self.face_weights_x[1:-1].view(-1)  # ((nx - 1) ny), between cells k and k + ny
-        wy = self._weights_next.view(-1)[:-1]  # (nx ny - 1), between cells k and k + 1
+        wx, wy = self.flat_face_weights()
         terms = (
             (flat[ny:], wx, p[:-ny]),
             (flat[:-ny], wx, p[ny:]),
@@ -205,8 +212,7 @@ class PoissonOperator:
         cells.
         """
         nx, ny = self.shape
-        wx = self.face_weights_x[1:-1].cpu().numpy().ravel()
-        wy = self._weights_next.cpu().numpy().ravel()[:-1]
+        wx, wy = (weights.cpu().numpy() for weights in self.flat_face_weights())
         diagonal = self._diagonal.cpu().numpy().ravel()
         bands = scipy.sparse.diags_array(
             [-wx, -wy, diagonal, -wy, -wx], offsets=[-ny, -1, 0, 1, ny], shape=(nx * ny, nx * ny)

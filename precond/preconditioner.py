@@ -32,8 +32,14 @@ class Preconditioner:
     name: ClassVar[str] = ""
     symmetric_positive_definite: ClassVar[bool] = True
     capturable: ClassVar[bool] = False
+    cpu_only: ClassVar[bool] = False
 
     def __init__(self, operator: PoissonOperator):
+        """Raises PreconditionerError when the operator is on a device that this preconditioner cannot use."""
+        if self.cpu_only and operator.device.type != "cpu":
+            raise PreconditionerError(
+                f"preconditioner '{self.name}' runs on the CPU only, not on {operator.device}"
+            )
         self.operator = operator
         self.seconds = {"setup": 0.0, "inference": 0.0}
         self._is_set_up = False

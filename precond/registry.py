@@ -25,7 +25,21 @@ class Entry:
 _ENTRIES = {
     "none": Entry("precond.identity:Identity", "plain conjugate gradients"),
     "jacobi": Entry("precond.jacobi:Jacobi", "diagonal scaling"),
+    "ic0": Entry(
+        "precond.ic0:IncompleteCholesky",
+        "incomplete Cholesky without fill-in, CPU only",
+        "ilupp",
+        "pip install ilupp (built from source: wants a C++ compiler)",
+    ),
     "multigrid": Entry("precond.multigrid:Multigrid", "black box multigrid V-cycle, polynomial smoothing"),
+    "leaf-blocks": Entry("precond.leaf_blocks:LeafBlocks", "exact inverses of blocks along the Morton curve"),
+    "amg": Entry(
+        "precond.amg:AlgebraicMultigrid",
+        "algebraic multigrid, CPU only",
+        "pyamg",
+        "pip install 'htp-fluid[bench]'",
+    ),
+    "direct": Entry("precond.direct:Direct", "sparse factorisation, CPU only, the reference"),
 }
 
 
@@ -66,5 +80,7 @@ def make_preconditioner(name: str, operator: PoissonOperator, **options: object)
     module, attribute = entry.location.split(":")
     try:
         return getattr(importlib.import_module(module), attribute)(operator, **options)
+    except PreconditionerError:
+        raise
     except (TypeError, ValueError) as error:
         raise PreconditionerError(f"preconditioner '{name}': {error}") from error
