@@ -1,0 +1,178 @@
+"""The middle of the window: the picture, its colour bar, and the mouse on it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from imgui_bundle import imgui
+
+from app.picture import LEVELS, Picture, View, colour_table
+from app.viewer import theme
+from app.viewer.session import Session
+from app.viewer.texture import Texture
+
+BAR_WIDTH = 14.0
+BAR_SPACE = 84.0  # colour bar and its numbers
+FOOT = 24.0
+WHEEL_FACTOR = 1.15
+
+
+class FieldPanel:
+    """Draws a session's picture as large as fits and turns the mouse on it into stirring and painting."""
+
+    def __init__(self) -> None:
+        self._texture = Texture()
+        self._mouse: tuple[float, float] | None = None  # where a stroke has got to, in metres
+
+    def draw(self, session: Session) -> None:
+        """Draw into the current window, below what is there already."""
+        picture = session.draw()
+        texture = self._texture.show(picture.rgba)
+        space = imgui.get_content_region_avail()
+        width_m, height_m = session.engine.simulation.domain
+        room_x, room_y = space.x - theme.scaled(BAR_SPACE), space.y - theme.scaled(FOOT)
+        scale = max(1e-3, min(room_x / width_m, room_y / height_m))  # pixels per metre
+        width, height = scale * width_m, scale * height_m
+        corner = imgui.get_cursor_screen_pos()
+        left = corner.x + max(0.0, 0.5 * (room_x - width))
+        top = corner.y + max(0.0, 0.5 * (room_y - height))
+        canvas = imgui.get_window_draw_list()
+        canvas.add_image(texture, (left, top), (left + width, top + height))
+        imgui.set_cursor_screen_pos((left, top))
+        buttons = imgui.ButtonFlags_.mouse_button_left | imgui.ButtonFlags_.mouse_button_right
+        imgui.invisible_button("picture", (max(width, 1.0), max(height, 1.0)), buttons)
+        mouse = imgui.get_io().mouse_pos
+        place = ((mouse.x - left) / scale, height_m - (mouse.y - top) / scale)
+        self._use_mouse(session, place)
+        _draw_colour_bar(canvas, picture, session.view, left + width + 12.0, top, height)
+        hovered = imgui.is_item_hovered()
+        if hovered or imgui.is_item_active():
+            canvas.push_clip_rect((left, top), (left + width, top + height), True)
+            colour = theme.packed(theme.TEXT, 0.8)
+            canvas.add_circle((mouse.x, mouse.y), session.brush_radius * scale, colour, 40, 1.5)
+            canvas.pop_clip_rect()
+        foot_y = top + height + 5.0
+        _draw_foot(canvas, session, picture, left, left + width, foot_y, place if hovered else None)
+        self._draw_messages(canvas, session, left, top, width, height)
+
+    def _use_mouse(self, session: Session, place: tuple[float, float]) -> None:
+        """Wheel, stirring and painting; the last item is the picture. ``place`` is the mouse's, in metres."""
+        wheel = imgui.get_io().mouse_wheel
+        if imgui.is_item_hovered() and wheel:
+            session.brush.resize(WHEEL_FACTOR**wheel)
+        if not imgui.is_item_active():
+            self._mouse = None
+            return
+        begin = self._mouse or place
+        if imgui.is_mouse_down(imgui.MouseButton_.right):
+            session.paint(begin, place)
+        elif begin != place:
+            session.stir(begin, place, imgui.get_io().delta_time)
+        self._mouse = place
+
+    @staticmethod
+    def _draw_messages(
+        canvas: imgui.ImDrawList, session: Session, left: float, top: float, width: float, height: float
+    ) -> None:
+        if session.warning:
+            _draw_banner(canvas, session.warning, theme.RED, left, top + 8.0, width)
+        message = session.message
+        if message:
+            colour = theme.RED if message.error else theme.ACCENT
+            _draw_banner(canvas, message.text, colour, left, top + height - 40.0, width, upwards=True)
+
+
+def _draw_banner(
+    canvas: imgui.ImDrawList,
+    text: str,
+    colour: tuple,
+    left: float,
+    y: float,
+    width: float,
+    upwards: bool = False,
+) -> None:
+    """A line of text on a dark plate over the picture; wrapped where it is too long."""
+    room = max(width - 40.0, 80.0)
+    size = imgui.calc_text_size(text, wrap_width=room)
+    if upwards:
+        y -= size.y - imgui.get_text_line_height()
+    x = left + 0.5 * (width - size.x)
+    plate = ((x - 12.0, y - 1.0), (x + size.x + 12.0, y + size.y + 9.0))
+    canvas.add_rect_filled(*plate, theme.packed(theme.BACKGROUND, 0.92), 4.0)
+    canvas.add_rect(*plate, theme.packed(colour), 4.0)
+    canvas.add_text(
+        theme.fonts["text"], imgui.get_font_size(), (x, y + 4.0), theme.packed(colour), text, room
+    )
+
+
+def _draw_foot(
+    canvas: imgui.ImDrawList,
+    session: Session,
+    picture: Picture,
+    left: float,
+    right: float,
+    y: float,
+    place: tuple[float, float] | None,
+) -> None:
+    """One line under the picture: what is shown on the left, the value under the mouse on the right."""
+    engine, muted = session.engine, theme.packed(theme.MUTED)
+    nx, ny = engine.simulation.shape
+    text = f"{session.view.field}   {nx} x {ny} cells   frame {engine.frame}"
+    text += f"   t = {engine.simulation.time:.3f} s"
+    canvas.add_text((left, y), theme.packed(theme.TEXT), text)
+    if place is None:
+        return
+    width_m, height_m = engine.simulation.domain
+    i = min(max(int(place[0] / width_m * nx), 0), nx - 1)
+    j = min(max(int(place[1] / height_m * ny), 0), ny - 1)
+    value = f"({place[0]:.2f}, {place[1]:.2f}) m   {picture.values[i, j]:.4g} {session.view.unit}"
+    start = right - imgui.calc_text_size(value).x
+    if start > left + imgui.calc_text_size(text).x + 20.0:
+        canvas.add_text((start, y), muted, value)
+
+
+def _draw_colour_bar(
+    canvas: imgui.ImDrawList, picture: Picture, view: View, x: float, top: float, height: float
+) -> None:
+    """The colours from low (bottom) to high, values beside them, the unit on top."""
+    table = colour_table(view.colours)
+    line = imgui.get_text_line_height()
+    canvas.add_text((x, top - 0.2 * line), theme.packed(theme.MUTED), view.unit)
+    top, height = top + 1.2 * line, max(height - 1.2 * line, 1.0)
+    segments, bar = 32, theme.scaled(BAR_WIDTH)
+    edges = [top + height * k / segments for k in range(segments + 1)]
+    colours = [int(table[round((LEVELS - 1) * (1.0 - k / segments))]) for k in range(segments + 1)]
+    for k in range(segments):
+        upper, lower = colours[k], colours[k + 1]
+        corners = (x, edges[k]), (x + bar, edges[k + 1])
+        canvas.add_rect_filled_multi_color(*corners, upper, upper, lower, lower)
+    canvas.add_rect((x, top), (x + bar, top + height), theme.packed(theme.MUTED, 0.6))
+    for value, label in ticks(picture.low, picture.high, view.logarithmic):
+        y = top + height * (1.0 - share(value, picture.low, picture.high, view.logarithmic))
+        canvas.add_line((x + bar - 4.0, y), (x + bar, y), theme.packed(theme.TEXT))
+        canvas.add_text((x + bar + 6.0, y - 0.5 * line), theme.packed(theme.TEXT), label)
+
+
+def share(value: float, low: float, high: float, logarithmic: bool) -> float:
+    """Where ``value`` lies between ``low`` (0) and ``high`` (1)."""
+    if logarithmic:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return (value - low) / (high - low)
+
+
+def ticks(low: float, high: float, logarithmic: bool) -> list[tuple[float, str]]:
+    """Round values between ``low`` and ``high`` with their labels: powers of ten, or even steps."""
+    if logarithmic:
+        first, last = math.ceil(math.log10(low) - 1e-6), math.floor(math.log10(high) + 1e-6)
+        values = [10.0**k for k in range(first, last + 1)]
+        if len(values) > 1:
+            if high / values[-1] > 1.5:
+                values.append(high)
+            return [(min(max(value, low), high), f"{value:.4g}") for value in values]
+        return [(low, f"{low:.3g}"), (high, f"{high:.3g}")]
+    span = high - low
+    power = 10.0 ** math.floor(math.log10(span / 4.0))
+    step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if span / (m * power) <= 9.0)
+    values = np.arange(math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) + 1) * step
+    return [(float(value), f"{value + 0.0:.4g}") for value in values]

@@ -1,0 +1,86 @@
+"""Every key of the window: what it is called, what it does, and the overlay that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imgui_bundle import imgui
+
+from app.picture import VIEWS
+from app.viewer import theme
+from app.viewer.session import Session
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: the toolkit's codes for it (any of them), its name and meaning, and its action."""
+
+    codes: tuple[imgui.Key, ...]
+    name: str
+    meaning: str
+    action: Callable[[Session], None]
+
+
+def _view_key(number: int, field: str) -> Key:
+    codes = (getattr(imgui.Key, f"_{number}"), getattr(imgui.Key, f"keypad{number}"))
+    return Key(codes, str(number), f"show {field}", lambda session: session.show_field(field))
+
+
+KEYS = (
+    Key((imgui.Key.space,), "Space", "pause, or go on", Session.toggle_pause),
+    Key((imgui.Key.period, imgui.Key.keypad_decimal), ".", "one single step", Session.step),
+    Key((imgui.Key.r,), "R", "reset the scene", Session.reset),
+    *(_view_key(number, field) for number, field in enumerate(VIEWS, start=1)),
+    Key((imgui.Key.f1,), "F1", "show or hide this list", Session.toggle_help),
+    Key((imgui.Key.f9,), "F9", "record every frame, or stop recording", Session.toggle_recording),
+    Key((imgui.Key.f12,), "F12", "save the picture as PNG", Session.save_screenshot),
+)
+MOUSE = (
+    ("drag", "stir the fluids"),
+    ("right-drag", "paint with the chosen phase or solid"),
+    ("wheel", "resize the brush"),
+    ("Ctrl + click", "type a slider's value"),
+)
+
+
+def handle_keys(session: Session) -> None:
+    """Do what the keys pressed in this frame mean, unless somebody is typing a value."""
+    if imgui.get_io().want_text_input:
+        return
+    for key in KEYS:
+        if any(imgui.is_key_pressed(code, repeat=key.name == ".") for code in key.codes):
+            key.action(session)
+    if session.show_help and imgui.is_key_pressed(imgui.Key.escape, repeat=False):
+        session.toggle_help()
+
+
+def draw_help(session: Session) -> None:
+    """The overlay with all keys, in the middle of the window."""
+    if not session.show_help:
+        return
+    viewport = imgui.get_main_viewport()
+    imgui.set_next_window_pos(viewport.get_center(), imgui.Cond_.always, (0.5, 0.5))
+    flags = (
+        imgui.WindowFlags_.no_decoration
+        | imgui.WindowFlags_.always_auto_resize
+        | imgui.WindowFlags_.no_saved_settings
+        | imgui.WindowFlags_.no_docking
+    )
+    imgui.push_style_var(imgui.StyleVar_.window_padding, (24.0, 18.0))
+    imgui.push_style_color(imgui.Col_.window_bg, theme.BACKGROUND)
+    imgui.begin("Help", None, flags)
+    imgui.pop_style_color()
+    imgui.pop_style_var()
+    imgui.push_font(theme.fonts["bold"], 1.25 * theme.FONT_SIZE)
+    imgui.text("Keys and mouse")
+    imgui.pop_font()
+    imgui.spacing()
+    if imgui.begin_table("keys", 2, imgui.TableFlags_.sizing_fixed_fit):
+        for name, meaning in (*((key.name, key.meaning) for key in KEYS), *MOUSE):
+            imgui.table_next_column()
+            imgui.text_colored(theme.ACCENT, name + "    ")
+            imgui.table_next_column()
+            imgui.text(meaning)
+        imgui.end_table()
+    imgui.end()
