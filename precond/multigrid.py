@@ -40,7 +40,7 @@ class Multigrid(Preconditioner):
         super().__init__(operator)
         self._finest = level = Level(operator.shape, operator.device)
         self._transfers: list[Transfer] = []
-        while level.size > COARSEST:
+        while not self._transfers or level.size > COARSEST:
             self._transfers.append(Transfer(level))
             level = self._transfers[-1].coarse
         self._coarsest = CoarsestInverse(level)

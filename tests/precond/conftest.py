@@ -1,0 +1,101 @@
+"""Boxes of two fluids with and without solids, each with a matrix assembled independently of the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.csgraph
+import torch
+
+from precond import PoissonOperator
+
+
+def assembled(density: np.ndarray, solid: np.ndarray) -> np.ndarray:
+    """A for ``density`` and ``solid`` (nx, ny) as a dense matrix, face by face."""
+    nx, ny = density.shape
+    matrix = np.zeros((nx * ny, nx * ny))
+    for i in range(nx):
+        for j in range(ny):
+            for other in ((i + 1, j), (i, j + 1)):
+                if other[0] >= nx or other[1] >= ny or solid[i, j] or solid[other]:
+                    continue
+                harmonic_mean = 2.0 / (1.0 / density[i, j] + 1.0 / density[other])
+                here, there = i * ny + j, other[0] * ny + other[1]
+                for a, b, sign in ((here, here, 1), (there, there, 1), (here, there, -1), (there, here, -1)):
+                    matrix[a, b] += sign / harmonic_mean
+    return matrix
+
+
+def walls_and_pockets(shape: tuple[int, int]) -> np.ndarray:
+    """Two rooms, a closed pocket of 2 x 3 cells, a channel one cell wide and an isolated cell."""
+    nx = shape[0]
+    solid = np.zeros(shape, dtype=bool)
+    middle = nx // 2
+    solid[middle] = True
+    solid[3:7, 4:9] = True
+    solid[4:6, 5:8] = False
+    solid[middle + 3 : nx - 2, 7] = solid[middle + 3 : nx - 2, 9] = True
+    solid[nx - 2, 2] = solid[nx - 4, 2] = solid[nx - 3, 1] = solid[nx - 3, 3] = True
+    return solid
+
+
+class Case:
+    """Two fluids in a box: the operator under test and what it is compared with."""
+
+    def __init__(self, shape: tuple[int, int], contrast: float, with_solids: bool, seed: int = 0):
+        self.rng = np.random.default_rng(seed)
+        x, y = np.mgrid[: shape[0], : shape[1]]
+        heavy = ((x // 6 + y // 5) % 2 == 0) ^ (self.rng.random(shape) < 0.02)
+        self.shape = shape
+        self.density = np.where(heavy, contrast, 1.0) * self.rng.uniform(0.9, 1.1, shape)
+        self.solid = walls_and_pockets(shape) if with_solids else np.zeros(shape, dtype=bool)
+        self.operator = PoissonOperator.from_density(self.density, self.solid)
+        self.matrix = assembled(self.density, self.solid)
+        _, self.label = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_array(self.matrix))
+
+    def project(self, v: np.ndarray | torch.Tensor) -> np.ndarray:
+        """``v`` (nx, ny) less its mean over every component of the graph; a solid cell is one."""
+        flat = np.asarray(v).ravel()
+        mean = np.bincount(self.label, flat) / np.bincount(self.label)
+        return (flat - mean[self.label]).reshape(self.shape)
+
+    def vectors(self, count: int) -> torch.Tensor:
+        """Random vectors (count, nx, ny) of mean zero over every component."""
+        return torch.from_numpy(
+            np.stack([self.project(self.rng.standard_normal(self.shape)) for _ in range(count)])
+        )
+
+    def solution(self, b: np.ndarray | torch.Tensor) -> np.ndarray:
+        """The mean-zero x (nx, ny) with A x = b for mean-zero b, by dense elimination."""
+        same = self.label[:, None] == self.label
+        x = np.linalg.solve(self.matrix + same * self.matrix.max() / len(self.matrix), np.asarray(b).ravel())
+        return self.project(x)
+
+    def residual(self, x: torch.Tensor, b: torch.Tensor) -> float:
+        """||b - A x|| / ||b|| for mean-zero b."""
+        difference = b.numpy().ravel() - self.matrix @ x.numpy().ravel()
+        return float(np.linalg.norm(difference) / np.linalg.norm(b.numpy()))
+
+
+CASES = {
+    "open-box": ((16, 16), 100.0, False),
+    "odd-sizes-contrast-10000": ((37, 22), 10_000.0, False),
+    "solids": ((28, 17), 100.0, True),
+    "solids-contrast-10000": ((25, 20), 10_000.0, True),
+    "long-and-thin": ((70, 8), 10.0, False),
+}
+
+
+@pytest.fixture(scope="session")
+def make_case() -> Callable[..., Case]:
+    """Build a case of its own, free to be changed."""
+    return Case
+
+
+@pytest.fixture(scope="session", params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Every kind of box that a preconditioner must take. Shared: not to be changed."""
+    return Case(*CASES[request.param])

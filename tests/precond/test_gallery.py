@@ -1,0 +1,110 @@
+"""The benchmark is the published one: shapes, draws, and the iteration counts that reproduce."""
+
+import numpy as np
+import pytest
+import torch
+
+from precond import PCG, make_preconditioner
+from precond.gallery import benchmark_density, bubbles, layers
+from precond.ordering import leaves, morton_order
+
+
+def mean_iterations(name: str, n: int) -> float:
+    counts = []
+    for frame in range(20):
+        problem = benchmark_density(n, frame)
+        operator = problem.operator()
+        preconditioner = make_preconditioner(name, operator)
+        preconditioner.setup()
+        report = PCG(operator, preconditioner, rtol=1e-8).solve(problem.b)
+        assert report.converged
+        counts.append(report.iterations)
+    return sum(counts) / len(counts)
+
+
+@pytest.mark.parametrize(("n", "published"), [(1024, 184), (2048, 260), (4096, 375), (8192, 530)])
+def test_jacobi_iterations_reproduce(n, published):
+    assert mean_iterations("jacobi", n) == pytest.approx(published, rel=0.03)
+
+
+@pytest.mark.parametrize(("n", "published"), [(1024, 248), (2048, 360), (4096, 519), (8192, 745)])
+def test_unpreconditioned_iterations_reproduce(n, published):
+    assert mean_iterations("none", n) == pytest.approx(published, rel=0.03)
+
+
+@pytest.mark.parametrize(("n", "shape"), [(1024, (32, 32)), (2048, (46, 45)), (8192, (91, 91))])
+def test_grids_are_truncated_along_the_curve(n, shape):
+    problem = benchmark_density(n, 3)
+    assert problem.shape == shape
+    assert problem.n == n == int((~problem.solid).sum())
+    order = morton_order(shape)
+    assert not problem.solid.view(-1)[order[:n]].any()
+    assert problem.solid.view(-1)[order[n:]].all()
+    assert not problem.b[problem.solid].any()
+    raw = np.random.RandomState(123).standard_normal(n)
+    np.testing.assert_allclose(
+        problem.b.view(-1)[order[:n]], (raw - raw.mean()) / np.linalg.norm(raw), atol=1e-12
+    )
+
+
+def test_frames_differ_by_seed_and_repeat():
+    frames = [benchmark_density(1024, *key).density for key in ((0,), (0,), (1,), (0, "train"))]
+    assert torch.equal(frames[0], frames[1])
+    assert not torch.equal(frames[0], frames[2])
+    assert not torch.equal(frames[0], frames[3])
+
+
+def test_contrast_changes_the_barriers_alone():
+    drawn, scaled = benchmark_density(4096, 2), benchmark_density(4096, 2, contrast=10_000.0)
+    ratio = scaled.density / drawn.density
+    heavy = ratio > 1.5
+    assert 0.01 < heavy.double().mean() < 0.9
+    torch.testing.assert_close(ratio[~heavy], torch.ones_like(ratio[~heavy]))
+    torch.testing.assert_close(ratio[heavy], ratio[heavy][:1].expand_as(ratio[heavy]))
+    assert scaled.density[heavy].mean() == pytest.approx(10_000, rel=0.02)
+
+
+def test_the_curve_visits_quadrants_in_turn():
+    order = morton_order((4, 4))
+    assert [tuple(divmod(int(k), 4)) for k in order[:8]] == [
+        (0, 0),
+        (1, 0),
+        (0, 1),
+        (1, 1),
+        (2, 0),
+        (3, 0),
+        (2, 1),
+        (3, 1),
+    ]
+    for shape in ((7, 5), (16, 3)):
+        assert sorted(morton_order(shape)) == list(range(shape[0] * shape[1]))
+
+
+def test_leaves_are_runs_of_the_curve_with_padding_at_the_end():
+    cells = leaves((9, 7), 10)
+    assert cells.shape == (7, 10)
+    np.testing.assert_array_equal(cells.ravel()[:63], morton_order((9, 7)))
+    assert (cells.ravel()[63:] == 63).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_bubbles_of_either_phase(seed):
+    density = bubbles((64, 48), contrast=300.0, seed=seed).density
+    assert set(density.unique().tolist()) == {1.0, 300.0}
+    in_bubbles = 1.0 if seed % 2 == 0 else 300.0
+    assert 0.02 < (density == in_bubbles).double().mean() < 0.6
+    assert torch.equal(density, bubbles((64, 48), 300.0, seed, light_bubbles=seed % 2 == 0).density)
+    assert not torch.equal(density, bubbles((64, 48), 300.0, seed, light_bubbles=seed % 2 == 1).density)
+
+
+def test_layers_lie_flat():
+    density = layers((20, 16), contrast=5.0, count=4).density
+    assert density[0].tolist() == [5.0] * 4 + [1.0] * 4 + [5.0] * 4 + [1.0] * 4
+    assert torch.equal(density, density[:1].expand(20, 16))
+
+
+def test_bad_requests_are_refused():
+    with pytest.raises(ValueError, match="split"):
+        benchmark_density(1024, 0, "validation")
+    with pytest.raises(ValueError, match="64 cells"):
+        benchmark_density(10, 0)

@@ -1,0 +1,59 @@
+"""Multigrid: iteration counts that do not grow, a symmetric cycle, and a spectrum close to one."""
+
+import numpy as np
+import pytest
+import torch
+
+from precond import PCG, make_preconditioner
+from precond.gallery import benchmark_density, bubbles, layers
+
+
+def iterations(problem) -> int:
+    operator = problem.operator()
+    preconditioner = make_preconditioner("multigrid", operator)
+    preconditioner.setup()
+    report = PCG(operator, preconditioner, rtol=1e-8).solve(problem.b)
+    residual = problem.b.numpy().ravel() - operator.to_csr() @ report.x.numpy().ravel()
+    assert np.linalg.norm(residual) <= 1.01e-8 * problem.b.norm()
+    return report.iterations
+
+
+@pytest.mark.parametrize("contrast", [1.0, 100.0, 10_000.0])
+@pytest.mark.parametrize("n", [1024, 2048, 4096, 8192, 16384, 65536])
+def test_barriers(n, contrast):
+    assert max(iterations(benchmark_density(n, frame, contrast=contrast)) for frame in range(4)) <= 10
+
+
+@pytest.mark.parametrize(("contrast", "limit"), [(100.0, 12), (10_000.0, 20)])
+@pytest.mark.parametrize("shape", [(64, 64), (128, 64), (91, 91), (200, 150)])
+def test_bubbles(shape, contrast, limit):
+    assert max(iterations(bubbles(shape, contrast, seed)) for seed in range(4)) <= limit
+
+
+def test_layers():
+    assert iterations(layers((128, 64), 10_000.0)) <= 15
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 300), (333, 8), (15, 17), (100, 31)])
+def test_shapes(shape):
+    assert iterations(bubbles(shape, 100.0, 1)) <= 12
+
+
+@pytest.mark.parametrize(
+    ("shape", "contrast", "solids"), [((16, 14), 100.0, False), ((21, 18), 1e4, False), ((19, 23), 1e3, True)]
+)
+def test_whole_spectrum(make_case, shape, contrast, solids):
+    """M A on mean-zero vectors, all of it: real, positive, and within a factor of a few of one."""
+    case = make_case(shape, contrast, solids)
+    preconditioner = make_preconditioner("multigrid", case.operator)
+    preconditioner.setup()
+    size = shape[0] * shape[1]
+    units = torch.eye(size, dtype=torch.float64).view(size, *shape)
+    columns = [preconditioner.apply(case.operator.project(unit), torch.empty_like(unit)) for unit in units]
+    inverse = torch.stack(columns).view(size, size).numpy()
+    np.testing.assert_allclose(inverse, inverse.T, atol=1e-9 * np.abs(inverse).max())
+    eigenvalues = np.sort(np.linalg.eigvals(inverse @ case.matrix).real)
+    null = len(np.unique(case.label))
+    assert np.abs(eigenvalues[:null]).max() < 1e-6
+    assert eigenvalues[null] > 0.05
+    assert eigenvalues[-1] < 1.7

@@ -1,0 +1,193 @@
+"""The solver's guards, tolerances and bookkeeping, each provoked on purpose."""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from precond import PCG, Outcome, Preconditioner, make_preconditioner
+
+
+class Broken(Preconditioner):
+    """Jacobi, then whatever the test wants."""
+
+    name = "broken"
+
+    def __init__(self, operator, change):
+        super().__init__(operator)
+        self.change = change
+        self.calls = 0
+
+    def _setup(self):
+        return 0.0
+
+    def _apply(self, residual, out):
+        self.calls += 1
+        out.copy_(self.change(residual / self.operator.diagonal(), self.calls))
+
+
+class NotSymmetric(Broken):
+    symmetric_positive_definite = False
+
+
+@pytest.fixture
+def case(make_case):
+    return make_case((24, 17), 50.0, False)
+
+
+def solver(case, change, kind=Broken, **options):
+    preconditioner = kind(case.operator, change)
+    preconditioner.setup()
+    return PCG(case.operator, preconditioner, **options)
+
+
+def test_indefinite_preconditioner_is_named(case):
+    b = case.vectors(1)[0]
+    report = solver(case, lambda z, _: -z).solve(b)
+    assert (report.outcome, report.iterations) == (Outcome.INDEFINITE_PRECONDITIONER, 0)
+    later = solver(case, lambda z, call: z if call < 6 else -z).solve(b)
+    assert (later.outcome, later.iterations) == (Outcome.INDEFINITE_PRECONDITIONER, 5)
+    assert torch.isfinite(later.x).all()
+    assert later.relative_residual == pytest.approx(case.residual(later.x, b))
+    assert solver(case, lambda z, _: 0 * z).solve(b).outcome is Outcome.INDEFINITE_PRECONDITIONER
+
+
+def test_indefinite_operator_is_named(case):
+    case.operator.update(torch.from_numpy(-case.density))
+    report = PCG(case.operator, made_none(case.operator)).solve(case.vectors(1)[0])
+    assert (report.outcome, report.iterations) == (Outcome.INDEFINITE_OPERATOR, 0)
+    assert torch.isfinite(report.x).all()
+
+
+def made_none(operator):
+    preconditioner = make_preconditioner("none", operator)
+    preconditioner.setup()
+    return preconditioner
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_not_finite_preconditioner_is_named(case, value):
+    b = case.vectors(1)[0]
+    report = solver(case, lambda z, call: z if call < 4 else z * value).solve(b)
+    assert (report.outcome, report.iterations) == (Outcome.NOT_FINITE, 3)
+    assert torch.isfinite(report.x).all()
+    assert report.relative_residual == pytest.approx(case.residual(report.x, b))
+
+
+def test_not_finite_start_is_named(case):
+    report = solver(case, lambda z, _: z).solve(case.vectors(1)[0], x0=torch.full(case.shape, math.inf))
+    assert report.outcome is Outcome.NOT_FINITE
+    assert torch.isfinite(report.x).all()
+
+
+def test_without_the_promise_the_update_is_flexible_and_says_so(case):
+    b = case.vectors(1)[0]
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand((20, *case.shape), generator=generator, dtype=torch.float64) + 0.5
+
+    def unsteady(z, call):
+        return z * noise[call % 20]
+
+    flexible = solver(case, unsteady, NotSymmetric).solve(b)
+    plain = solver(case, unsteady).solve(b)
+    assert flexible.flexible
+    assert not plain.flexible
+    assert flexible.converged
+    assert case.residual(flexible.x, b) < 1.01e-8
+    assert flexible.iterations < plain.iterations
+
+
+def test_flexible_update_with_a_fixed_preconditioner_is_the_plain_one(case):
+    b = case.vectors(1)[0]
+    counts = [solver(case, lambda z, _: z, kind).solve(b).iterations for kind in (Broken, NotSymmetric)]
+    assert abs(counts[0] - counts[1]) <= 2
+
+
+def test_a_drifted_recurrence_is_caught(case):
+    """A preconditioner of changing size makes the recursive residual lie; the report must not."""
+    b = case.vectors(1)[0]
+    report = solver(
+        case, lambda z, call: z * 10.0 ** (6 * (call % 2)), rtol=1e-13, max_iterations=4000
+    ).solve(b)
+    assert report.relative_residual == pytest.approx(case.residual(report.x, b), rel=0.1, abs=2e-15)
+    assert report.converged == (report.relative_residual <= 1e-13 * (1 + 1e-6))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-300, 1e-30, 1e200])
+def test_any_scale_of_the_right_hand_side(case, scale):
+    b = case.vectors(1)[0]
+    pcg = solver(case, lambda z, _: z)
+    reference, report = pcg.solve(b), pcg.solve(b * scale)
+    assert report.converged
+    assert report.iterations == (reference.iterations if scale else 0)
+    torch.testing.assert_close(report.x, reference.x * scale, rtol=1e-6, atol=1e-6 * scale)
+
+
+def test_means_of_the_right_hand_side_are_ignored(case):
+    b = case.vectors(1)[0]
+    pcg = solver(case, lambda z, _: z)
+    torch.testing.assert_close(pcg.solve(b + 3.0).x, pcg.solve(b).x, rtol=1e-6, atol=1e-6)
+
+
+def test_history_and_tolerance(case):
+    b = case.vectors(1)[0]
+    pcg = solver(case, lambda z, _: z, rtol=1e-3)
+    loose = pcg.solve(b.numpy())
+    assert loose.history[0] == pytest.approx(1.0)
+    assert all(value > 1e-3 for value in loose.history[:-1])
+    assert loose.history[-1] == pytest.approx(loose.relative_residual)
+    pcg.rtol = 1e-9
+    tight = pcg.solve(b)
+    assert tight.history[: len(loose.history)] == pytest.approx(loose.history)
+    assert case.residual(tight.x, b) < 1.01e-9
+    assert tight.iterations > loose.iterations
+
+
+def test_other_shapes_are_refused(case):
+    pcg = solver(case, lambda z, _: z)
+    with pytest.raises(ValueError, match="b must have"):
+        pcg.solve(torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="x0 must have"):
+        pcg.solve(case.vectors(1)[0], torch.zeros(3, 3))
+
+
+class Syncs(TorchDispatchMode):
+    """Counts the operations that would wait for a device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        text = str(func)
+        for word in ("_local_scalar_dense", "nonzero", "masked_select", "item"):
+            self.counts[word] = self.counts.get(word, 0) + (word in text)
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+    def __enter__(self):
+        self.counts = {}
+        self.operations = 0
+        return super().__enter__()
+
+
+@pytest.mark.parametrize("name", ["none", "jacobi", "multigrid", "leaf-blocks"])
+def test_capturable_ones_apply_and_set_up_without_a_sync(make_case, name):
+    case = make_case((40, 27), 100.0, True)
+    preconditioner = make_preconditioner(name, case.operator)
+    assert preconditioner.capturable
+    preconditioner.setup()
+    r, z = case.vectors(2)
+    with Syncs() as syncs:
+        preconditioner.apply(r, z)
+        preconditioner.setup()
+        case.operator.update(torch.from_numpy(case.density))
+        case.operator.matvec(r, z)
+    assert syncs.operations > 5
+    assert not any(syncs.counts.values())
+
+
+def test_an_iteration_makes_no_sync_of_its_own(case):
+    pcg = solver(case, lambda z, _: z)
+    pcg.solve(case.vectors(1)[0])
+    with Syncs() as syncs:
+        pcg._step(fresh=False, flexible=False)
+    assert 10 < syncs.operations < 30
+    assert not any(syncs.counts.values())

@@ -1,0 +1,51 @@
+"""The registry: names, reasons, and errors that a person can act on."""
+
+import importlib.util
+
+import pytest
+
+from precond import (
+    PreconditionerError,
+    available_preconditioners,
+    make_preconditioner,
+    registered_preconditioners,
+)
+
+
+@pytest.fixture
+def operator(make_case):
+    return make_case((12, 10), 10.0, False).operator
+
+
+def test_the_classical_names_are_registered():
+    names = ["none", "jacobi", "ic0", "multigrid", "leaf-blocks", "amg", "direct"]
+    assert [name for name in registered_preconditioners() if name in names] == names
+    assert set(available_preconditioners()) <= set(registered_preconditioners())
+    assert {"none", "jacobi", "multigrid", "leaf-blocks", "direct"} <= set(available_preconditioners())
+    assert all(
+        description and "\n" not in description for description in registered_preconditioners().values()
+    )
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones(operator):
+    with pytest.raises(PreconditionerError, match=r"'jacoby'.*jacobi, .*multigrid"):
+        make_preconditioner("jacoby", operator)
+
+
+@pytest.mark.parametrize(("name", "package"), [("ic0", "ilupp"), ("amg", "pyamg")])
+def test_a_missing_package_is_named_with_its_remedy(operator, monkeypatch, name, package):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == package else find_spec(n))
+    assert name not in available_preconditioners()
+    assert f"needs {package}" in registered_preconditioners()[name]
+    with pytest.raises(PreconditionerError, match=f"needs {package}: .*pip install"):
+        make_preconditioner(name, operator)
+
+
+def test_unknown_options_are_refused(operator):
+    with pytest.raises(PreconditionerError, match=r"'jacobi'.*strength"):
+        make_preconditioner("jacobi", operator, strength=3)
+
+
+def test_errors_are_value_errors():
+    assert issubclass(PreconditionerError, ValueError)
