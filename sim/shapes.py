@@ -39,10 +39,14 @@ def _coverage(inside: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def _rectangle(shape: dict[str, Any], grid: tuple[int, int], _: np.random.Generator) -> np.ndarray:
-    x, y = _sample_points(grid)
     (x0, y0), (x1, y1) = _point(shape, "from"), _point(shape, "to")
-    width = grid[0] / grid[1]
-    return _coverage((x >= x0 * width) & (x < x1 * width) & (y >= y0) & (y < y1), grid)
+    return np.outer(_overlap(x0, x1, grid[0]), _overlap(y0, y1, grid[1]))
+
+
+def _overlap(start: float, end: float, cells: int) -> np.ndarray:
+    """Share of each of ``cells`` equal parts of [0, 1] that lies in [start, end]."""
+    edges = np.clip(np.arange(cells + 1) / cells, start, max(start, end))
+    return np.diff(edges) * cells
 
 
 def _disc(shape: dict[str, Any], grid: tuple[int, int], _: np.random.Generator) -> np.ndarray:

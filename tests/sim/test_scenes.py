@@ -1,0 +1,128 @@
+"""Every scene runs and holds what it states; a wrong scene file is refused in words."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from precond import gallery
+from sim.scenes import SCENE_FOLDER, SceneError, SceneStart, available_scenes, load_scene
+from sim.simulation import Simulation
+
+Maker = Callable[..., Simulation]
+SCENES = {"barriers", "dam-break", "falling-drop", "lava-lamp", "rayleigh-taylor", "rising-bubbles"}
+
+
+def test_the_scenes_are_there() -> None:
+    assert set(available_scenes()) == SCENES
+
+
+@pytest.mark.parametrize("name", sorted(SCENES))
+def test_every_scene_keeps_its_promises(make_simulation: Maker, name: str) -> None:
+    """On half the scene's grid, until its duration."""
+    scene = load_scene(name)
+    nx, ny = scene.settings["grid"]
+    simulation = make_simulation(scene, grid=(nx // 2, ny // 2))
+    start = SceneStart.of(simulation)
+    while simulation.time < scene.duration_s:
+        assert simulation.step().solve.converged
+    assert scene.failures(simulation, start) == []
+
+
+def test_a_broken_promise_is_reported(make_simulation: Maker) -> None:
+    scene = load_scene("dam-break")
+    simulation = make_simulation(scene, grid=(32, 16))
+    start = SceneStart.of(simulation)
+    assert any(
+        "heavy_height" in failure for failure in scene.failures(simulation, start)
+    )  # it has not fallen yet
+    simulation.paint(1.5, 0.2, 0.3, "heavy")
+    assert any("volume_drift" in failure for failure in scene.failures(simulation, start))
+
+
+def test_barriers_are_the_benchmarks_densities(make_simulation: Maker) -> None:
+    density = make_simulation("barriers").density.numpy()
+    published = gallery.benchmark_density(4096, 0).density.numpy()
+    np.testing.assert_allclose(density / density.min(), published / published.min(), rtol=1e-6)
+
+
+def test_a_scene_looks_the_same_on_every_grid() -> None:
+    scene = load_scene("dam-break")
+    coarse, _ = scene.initial_state((64, 32), 0)
+    fine, _ = scene.initial_state((128, 64), 0)
+    np.testing.assert_allclose(fine.reshape(64, 2, 32, 2).mean(axis=(1, 3)), coarse, atol=1e-12)
+    assert fine.mean() == pytest.approx(0.3 * 0.7, rel=1e-12)
+
+
+def test_the_seed_places_the_bubbles() -> None:
+    scene = load_scene("rising-bubbles")
+    first, _ = scene.initial_state((48, 48), 1)
+    again, _ = scene.initial_state((48, 48), 1)
+    other, _ = scene.initial_state((48, 48), 2)
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def wrong(change: Callable[[dict], object]) -> str:
+    content = yaml.safe_load((SCENE_FOLDER / "dam-break.yaml").read_text())
+    change(content)
+    return yaml.safe_dump(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("just text", ["mapping", "title"]),
+        ("a: [", ["not YAML"]),
+        (wrong(lambda c: c.pop("height")), ["height", "missing"]),
+        (wrong(lambda c: c.update(colour="red")), ["colour", "unknown", "title"]),
+        (wrong(lambda c: c.update(height=-1)), ["height", "-1"]),
+        (wrong(lambda c: c.update(duration="long")), ["duration", "'long'"]),
+        (wrong(lambda c: c.update(background="wood")), ["background", "heavy, light"]),
+        (wrong(lambda c: c["settings"].update(contrast=1e6)), ["settings", "contrast", "10000"]),
+        (wrong(lambda c: c["settings"].update(grid=7)), ["settings", "grid"]),
+        (wrong(lambda c: c["settings"].update(colour=1)), ["settings", "colour", "contrast"]),
+        (wrong(lambda c: c["settings"].update(seed=1)), ["settings", "seed", "unknown"]),
+        (wrong(lambda c: c.update(settings=[1])), ["settings", "mapping"]),
+        (wrong(lambda c: c.update(shapes="disc")), ["shapes", "rectangle"]),
+        (wrong(lambda c: c["shapes"].append({"shape": "star"})), ["number 2", "'star'", "disc"]),
+        (
+            wrong(lambda c: c["shapes"].append({"shape": "disc", "centre": [0.5, 0.5]})),
+            ["number 2", "radius"],
+        ),
+        (wrong(lambda c: c["shapes"][0].update(to=[1])), ["number 1", "to", "[x, y]"]),
+        (wrong(lambda c: c["shapes"][0].update(fill="wood")), ["fill", "heavy, light, solid"]),
+        (wrong(lambda c: c["shapes"][0].update(size=1)), ["size", "unknown", "from"]),
+        (wrong(lambda c: c.update(expect={})), ["expect", "volume_drift_below"]),
+        (wrong(lambda c: c.update(expect={"luck_below": 1})), ["expect", "luck_below", "speed_above"]),
+        (wrong(lambda c: c.update(expect={"speed_below": "fast"})), ["expect", "speed_below", "'fast'"]),
+    ],
+)
+def test_a_wrong_scene_file_is_refused_in_words(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(SceneError) as error:
+        load_scene(path)
+    for word in [str(path), *words]:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_and_unreadable_scenes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match="dam-break"):
+        load_scene("waterfall")
+    with pytest.raises(SceneError, match="cannot be read"):
+        load_scene(tmp_path / "missing.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SceneError, match="binary"):
+        load_scene(tmp_path / "binary.yaml")
+
+
+def test_a_box_full_of_solid_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "full.yaml"
+    full = {"shape": "rectangle", "from": [0, 0], "to": [1, 1], "fill": "solid"}
+    path.write_text(wrong(lambda c: c["shapes"].append(full)))
+    with pytest.raises(SceneError, match="fill the whole box"):
+        load_scene(path).initial_state((16, 16), 0)

@@ -1,0 +1,199 @@
+"""The simulation as the app uses it: live changes, painting, stirring, solids, fallback, repeatability."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from precond import Outcome, PreconditionerError, available_preconditioners
+from sim import projection
+from sim.settings import SettingsError, SimulationSettings
+from sim.simulation import FIELDS, PAINTS, Simulation, SimulationError
+
+Maker = Callable[..., Simulation]
+SMALL = {"grid": (32, 16)}
+
+
+def test_the_same_settings_give_the_same_flow_bit_for_bit(make_simulation: Maker) -> None:
+    first, second = make_simulation(**SMALL), make_simulation(**SMALL)
+    for _ in range(50):
+        a, b = first.step(), second.step()
+        assert (a.solve.iterations, a.time_step_s) == (b.solve.iterations, b.time_step_s)
+    assert (first.phase == second.phase).all()
+    assert (first.velocity == second.velocity).all()
+
+
+@pytest.mark.parametrize("name", available_preconditioners())
+def test_every_preconditioner_gives_the_same_flow(make_simulation: Maker, name: str) -> None:
+    reference = make_simulation(**SMALL, preconditioner="direct", rtol=1e-10)
+    simulation = make_simulation(**SMALL, preconditioner=name, rtol=1e-10)
+    for _ in range(8):
+        reference.step()
+        report = simulation.step()
+        assert report.solve.converged
+        assert report.preconditioner == name
+        assert not report.fallback
+    assert (simulation.velocity - reference.velocity).abs().max() < 1e-6 * reference.max_speed()
+
+
+def test_preconditioner_and_contrast_change_live(make_simulation: Maker) -> None:
+    simulation = make_simulation(**SMALL, preconditioner="multigrid")
+    simulation.step()
+    simulation.select_preconditioner("jacobi")
+    simulation.settings.contrast = 10_000.0
+    report = simulation.step()
+    assert report.preconditioner == "jacobi"
+    assert report.solve.converged
+    assert simulation.field("density").max() == pytest.approx(10_000.0)
+    with pytest.raises(PreconditionerError):
+        simulation.select_preconditioner("magic")
+    assert simulation.step().preconditioner == "jacobi"
+
+
+def test_reset_returns_to_the_start(make_simulation: Maker) -> None:
+    simulation = make_simulation(**SMALL)
+    phase = simulation.phase.clone()
+    simulation.paint(0.5, 0.5, 0.2, "solid")
+    for _ in range(5):
+        simulation.step()
+    simulation.reset()
+    assert (simulation.phase == phase).all()
+    assert not simulation.solid_mask().any()
+    assert simulation.time == 0.0
+    assert simulation.step().solve.converged
+
+
+def test_painting_changes_the_disc_and_nothing_else(make_simulation: Maker) -> None:
+    simulation = make_simulation(grid=(32, 32))
+    centres = (np.arange(32) + 0.5) / 32
+    disc = (centres[:, None] - 0.6) ** 2 + (centres[None, :] - 0.5) ** 2 < 0.2**2
+    before = simulation.phase_fraction()
+    simulation.paint(0.6, 0.5, 0.2, "heavy")
+    assert (simulation.phase_fraction()[disc] == 1.0).all()
+    assert (simulation.phase_fraction() == before)[~disc].all()
+    assert simulation.field("density")[disc].min() == pytest.approx(simulation.settings.contrast)
+    simulation.paint(0.6, 0.5, 0.2, "solid")
+    assert (simulation.solid_mask() == disc).all()
+    for _ in range(10):
+        simulation.step()
+        assert (simulation.field("speed")[1:-1, 1:-1][disc[1:-1, 1:-1]] < 10.0).all()
+    assert (simulation.phase_fraction()[disc] == 0.0).all()
+    simulation.paint(0.6, 0.5, 0.2, "erase")
+    assert not simulation.solid_mask().any()
+    with pytest.raises(ValueError, match="heavy, light, solid, erase"):
+        simulation.paint(0.5, 0.5, 0.1, "water")
+
+
+def test_nothing_crosses_a_painted_wall(make_simulation: Maker) -> None:
+    simulation = make_simulation("dam-break", grid=(40, 20), preconditioner="multigrid")
+    for k in range(21):
+        simulation.paint(1.0, k * 0.05, 0.06, "solid")
+    wall = simulation.solid_mask()
+    assert wall.any(axis=0).all()
+    volume = simulation.phase_volume()
+    for _ in range(150):
+        assert simulation.step().solve.converged
+    right_of_wall = simulation.phase_fraction()[np.flatnonzero(wall.any(axis=1)).max() + 1 :]
+    assert right_of_wall.sum() == 0.0
+    assert simulation.phase_volume() == pytest.approx(volume, rel=1e-6)
+    assert simulation.max_speed() > 0.5
+
+
+def test_an_isolated_pocket_does_not_break_the_solve(make_simulation: Maker) -> None:
+    simulation = make_simulation(grid=(32, 32))
+    for angle in np.linspace(0.0, 2.0 * np.pi, 100):
+        simulation.paint(0.5 + 0.2 * np.cos(angle), 0.5 + 0.2 * np.sin(angle), 0.04, "solid")
+    assert simulation.projection.operator.components == 2
+    for _ in range(20):
+        assert simulation.step().solve.converged
+
+
+def test_filling_everything_with_solid_is_refused(make_simulation: Maker) -> None:
+    simulation = make_simulation(**SMALL)
+    simulation.paint(0.5, 0.5, 10.0, "solid")
+    assert not simulation.solid_mask().any()
+
+
+def test_stirring_moves_the_fluid_where_it_was_stirred(make_simulation: Maker) -> None:
+    simulation = make_simulation(grid=(32, 32), gravity=0.0)
+    simulation.step()
+    assert simulation.max_speed() == 0.0
+    simulation.stir(0.7, 0.5, 0.5, 0.0, 0.2)
+    simulation.step()
+    speed = simulation.field("speed")
+    assert speed[18:27, 12:20].mean() > 5.0 * speed[:5].mean()
+    assert simulation.velocity[0, 22, 16] > 0.05
+
+
+def test_a_fast_stir_takes_several_transport_steps_and_stays_bounded(make_simulation: Maker) -> None:
+    simulation = make_simulation(grid=(32, 32), courant=2.0)
+    simulation.stir(0.3, 0.3, 30.0, 10.0, 0.2)
+    reports = [simulation.step() for _ in range(5)]
+    assert max(report.transport_steps for report in reports) > 1
+    assert 0.0 <= simulation.phase.min() <= simulation.phase.max() <= 1.0
+
+
+def test_a_broken_preconditioner_falls_back_to_jacobi(
+    make_simulation: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation = make_simulation(**SMALL, preconditioner="multigrid")
+    broken = simulation.projection._pcg.preconditioner
+    monkeypatch.setattr(broken, "_apply", lambda residual, out: out.copy_(residual).neg_())
+    report = simulation.step()
+    assert report.fallback
+    assert report.preconditioner == projection.FALLBACK
+    assert report.solve.converged
+
+
+def test_a_lost_state_is_an_error_with_advice(make_simulation: Maker) -> None:
+    simulation = make_simulation(**SMALL)
+    simulation._moved[0, 5, 5] = float("nan")
+    with pytest.raises(SimulationError, match="reset the scene"):
+        simulation.step()
+    simulation.reset()
+    assert simulation.step().solve.outcome is Outcome.CONVERGED
+
+
+def test_fields_have_the_documented_form(make_simulation: Maker) -> None:
+    simulation = make_simulation(**SMALL)
+    for _ in range(5):
+        simulation.step()
+    for name in FIELDS:
+        values = simulation.field(name)
+        assert values.shape == (32, 16)
+        assert values.dtype == np.float32
+        assert np.isfinite(values).all()
+        values[:] = 0.0
+    assert simulation.field("density").min() > 0.0  # a fresh array: overwriting it changes nothing
+    with pytest.raises(ValueError, match="vorticity"):
+        simulation.field("colour")
+    assert set(PAINTS) == {"heavy", "light", "solid", "erase"}
+
+
+def test_vorticity_of_a_solid_rotation(make_simulation: Maker) -> None:
+    simulation = make_simulation(grid=(32, 32))
+    from_middle = (torch.arange(33) + 0.5) / 32 - 0.5
+    simulation.velocity[0] = -from_middle[None, :]
+    simulation.velocity[1] = from_middle[:, None]
+    np.testing.assert_allclose(simulation.field("vorticity")[2:-2, 2:-2], 2.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"grid": (4, 64)}, "grid"),
+        ({"grid": (64.0, 64)}, "grid"),
+        ({"contrast": 0.5}, "contrast"),
+        ({"contrast": float("nan")}, "contrast"),
+        ({"rtol": 0.0}, "rtol"),
+        ({"max_iterations": 0}, "max_iterations"),
+        ({"seed": 1.5}, "seed"),
+        ({"device": "tpu"}, "cpu, cuda"),
+        ({"warm_start": "yes"}, "warm_start"),
+        ({"heavy_viscosity": -1.0}, "heavy_viscosity"),
+    ],
+)
+def test_settings_out_of_range_name_themselves(change: dict[str, object], word: str) -> None:
+    with pytest.raises(SettingsError, match=word):
+        SimulationSettings(**change)
