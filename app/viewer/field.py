@@ -19,9 +19,13 @@ WHEEL_FACTOR = 1.15
 
 
 class FieldPanel:
-    """Draws a session's picture as large as fits and turns the mouse on it into stirring and painting."""
+    """Draws a session's picture as large as fits and turns the mouse on it into stirring and painting.
+
+    ``rectangle`` (left, top, width, height) is where the picture was drawn last, in pixels of the screen.
+    """
 
     def __init__(self) -> None:
+        self.rectangle = (0.0, 0.0, 1.0, 1.0)
         self._texture = Texture()
         self._mouse: tuple[float, float] | None = None  # where a stroke has got to, in metres
 
@@ -37,6 +41,7 @@ class FieldPanel:
         corner = imgui.get_cursor_screen_pos()
         left = corner.x + max(0.0, 0.5 * (room_x - width))
         top = corner.y + max(0.0, 0.5 * (room_y - height))
+        self.rectangle = (left, top, width, height)
         canvas = imgui.get_window_draw_list()
         canvas.add_image(texture, (left, top), (left + width, top + height))
         imgui.set_cursor_screen_pos((left, top))

@@ -40,7 +40,7 @@ class Window:
         self.opened = False
         self._frames_left = frames
         self._take_step = take_step or self.session.advance
-        self._field = FieldPanel()
+        self.field = FieldPanel()
         self._hud = Hud()
         self._drawing_since = 0.0
         self.params = self._make_params()
@@ -101,7 +101,7 @@ class Window:
 
     def _draw_fluid(self) -> None:
         self._hud.draw(self.session)
-        self._field.draw(self.session)
+        self.field.draw(self.session)
 
     def _draw_plots(self) -> None:
         draw_plots(self.session)

@@ -1,0 +1,102 @@
+"""A display for the window tests, and a window on a small simulation to drive."""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGES = {  # what the window needs at run time, and the Debian package that brings it
+    "libX11.so.6": "libx11-6",
+    "libXext.so.6": "libxext6",
+    "libEGL.so.1": "libegl1",
+    "libOpenGL.so.0": "libopengl0",
+    "libGL.so.1": "libgl1",
+}
+
+
+def missing_packages() -> list[str]:
+    """Debian packages without which no window opens here."""
+    missing = []
+    for library, package in PACKAGES.items():
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            missing.append(package)
+    if "DISPLAY" not in os.environ:
+        if shutil.which("Xvfb") is None:
+            missing.append("xvfb")
+        if not glob.glob("/usr/lib/*/dri/swrast_dri.so") and not glob.glob("/usr/lib/*/libgallium*"):
+            missing.append("libgl1-mesa-dri")
+    return missing
+
+
+@pytest.fixture(scope="session")
+def display() -> Iterator[str]:
+    """A display: the one that is there, or an Xvfb of our own."""
+    if sys.platform != "linux":
+        pytest.skip("the window tests drive an X window on Linux")
+    missing = missing_packages()
+    if missing:
+        pytest.skip(f"the window tests need these Debian packages: {' '.join(missing)}")
+    if "DISPLAY" in os.environ:
+        yield os.environ["DISPLAY"]
+        return
+    reader, writer = os.pipe()
+    command = [
+        "Xvfb",
+        "-displayfd",
+        str(writer),
+        "-screen",
+        "0",
+        "1280x800x24",
+        "-noreset",
+        "-nolisten",
+        "tcp",
+    ]
+    server = subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL)
+    os.close(writer)
+    with os.fdopen(reader) as number:
+        name = f":{number.readline().strip()}"
+    if name == ":":
+        server.wait(10)
+        pytest.skip("Xvfb (Debian package xvfb) does not start here")
+    os.environ["DISPLAY"] = name
+    yield name
+    del os.environ["DISPLAY"]
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:  # noqa: ARG001
+    """``drive(test, **settings)`` opens a window on a small dam break, in an empty folder, and runs ``test``.
+
+    ``test(ctx, window)`` gets the test engine's context; what it asserts fails the pytest test.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(test: Callable, **settings: object) -> None:
+        from imgui_bundle.immapp import testing
+
+        from app.engine import Engine
+        from app.settings import app_settings
+        from app.viewer.window import Window
+
+        window = Window(Engine(app_settings("demo", {"grid": (64, 32), **settings})))
+        window.params.ini_disable = True
+        testing.run(
+            test_function=lambda ctx: test(ctx, window),
+            runner_params=window.params,
+            add_ons_params=window.add_ons,
+            run_speed=testing.TestRunSpeed.fast,
+        )
+
+    return run

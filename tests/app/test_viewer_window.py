@@ -1,0 +1,343 @@
+"""The real window, driven by the toolkit's test engine: what a hand does must arrive in the engine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.picture import View, colour_table, render
+
+ROOT = Path(__file__).parents[2]
+BRIGHT_RED = (255, 107, 97)  # of warnings
+
+
+def settle(ctx):
+    """Let the window draw what has changed."""
+    ctx.yield_(2)
+
+
+def press(ctx, name):
+    from imgui_bundle import imgui
+
+    ctx.key_press(getattr(imgui.Key, name))
+    settle(ctx)
+
+
+def on_screen(window, x, y):
+    """Where the point (x, y) of the domain, in metres, is on the screen."""
+    left, top, width, height = window.field.rectangle
+    width_m, height_m = window.session.engine.simulation.domain
+    return left + width * x / width_m, top + height * (1.0 - y / height_m)
+
+
+def cell_at(simulation, x, y):
+    """Index (i, j) of the cell with the point (x, y)."""
+    nx, ny = simulation.shape
+    return int(x / simulation.domain[0] * nx), int(y / simulation.domain[1] * ny)
+
+
+def capture(ctx, path):
+    """The window's pixels as (height, width, 3) uint8."""
+    from imgui_bundle.immapp import testing
+
+    testing.capture(ctx, str(path))
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_panel_steers_the_engine(drive):
+    def test(ctx, window):
+        engine = window.session.engine
+        settings = engine.settings.simulation
+        ctx.set_ref("Controls")
+        ctx.combo_click("##preconditioner/###jacobi")
+        settle(ctx)
+        assert settings.preconditioner == "jacobi"
+        assert engine.last.preconditioner == "jacobi"
+
+        before = settings.contrast
+        ctx.item_drag_with_delta("##contrast", (40.0, 0.0))
+        settle(ctx)
+        assert settings.contrast > 2.0 * before
+        ctx.item_input_value("##contrast", 1000.0)
+        settle(ctx)
+        assert settings.contrast == 1000.0
+        assert engine.simulation.field("density").max() == pytest.approx(1000.0, rel=1e-3)
+
+        ctx.item_input_value("##gravity", 3.5)
+        ctx.item_input_value("##heavy_viscosity", 250.0)  # mm^2/s
+        ctx.item_input_value("##max_iterations", 77)
+        ctx.combo_click("##rtol/1e-6")
+        ctx.item_click("##warm_start")
+        settle(ctx)
+        assert settings.gravity == 3.5
+        assert settings.heavy_viscosity == pytest.approx(2.5e-4)
+        assert settings.max_iterations == 77
+        assert settings.rtol == 1e-6
+        assert settings.warm_start is False
+
+        ctx.item_click("###pause")
+        settle(ctx)
+        assert engine.paused
+        frame = engine.frame
+        ctx.item_click("###step")
+        settle(ctx)
+        assert engine.frame == frame + 1
+        ctx.item_click("###reset")
+        settle(ctx)
+        assert engine.frame == 0
+        assert engine.simulation.time == 0.0
+
+    drive(test)
+
+
+def test_scene_and_grid_are_switched_while_it_runs(drive):
+    def test(ctx, window):
+        engine = window.session.engine
+        ctx.set_ref("Controls")
+        ctx.combo_click("##grid/96 x 48")
+        settle(ctx)
+        assert engine.simulation.shape == (96, 48)
+        ctx.combo_click("##scene/rising-bubbles")
+        ctx.yield_(5)
+        assert engine.settings.simulation.scene == "rising-bubbles"
+        assert engine.frame > 0
+        _, _, width, height = window.field.rectangle
+        width_m, height_m = engine.simulation.domain
+        assert width / height == pytest.approx(width_m / height_m, rel=1e-3)
+
+    drive(test)
+
+
+def test_refused_setting_is_said_and_nothing_breaks(drive):
+    def test(ctx, window):
+        engine = window.session.engine
+        ctx.set_ref("Controls")
+        ctx.item_input_value("##max_iterations", 0)
+        settle(ctx)
+        assert engine.settings.simulation.max_iterations == 2000
+        assert "max_iterations" in window.session.message.text
+        assert window.session.message.error
+        frame = engine.frame
+        ctx.yield_(3)
+        assert engine.frame > frame
+        ctx.item_click("automatic##range")  # off: fixed at what is shown
+        settle(ctx)
+        assert window.session.view.range == (1.0, 100.0)
+
+    drive(test)
+
+
+def test_keys(drive):
+    def test(ctx, window):
+        session, engine = window.session, window.session.engine
+        for key, field in zip(
+            "54321", ("divergence", "vorticity", "speed", "pressure", "density"), strict=True
+        ):
+            press(ctx, f"_{key}")
+            assert session.view.field == field
+        press(ctx, "space")
+        assert engine.paused
+        frame = engine.frame
+        ctx.yield_(3)
+        assert engine.frame == frame
+        press(ctx, "period")
+        assert engine.frame == frame + 1
+        press(ctx, "space")
+        assert not engine.paused
+        ctx.yield_(3)
+        assert engine.frame > frame + 1
+        press(ctx, "space")
+        press(ctx, "r")
+        assert (engine.frame, engine.simulation.time) == (0, 0.0)
+        press(ctx, "f1")
+        assert session.show_help
+        press(ctx, "escape")
+        assert not session.show_help
+
+    drive(test)
+
+
+def test_screenshot_and_recording_are_written_where_it_says(drive, tmp_path):
+    def test(ctx, window):
+        session = window.session
+        press(ctx, "space")
+        press(ctx, "f12")
+        (picture,) = (tmp_path / "runs" / "screenshots").glob("*.png")
+        assert str(picture.relative_to(tmp_path)) in session.message.text
+        with Image.open(picture) as image:
+            stored = np.asarray(image)
+        scale = stored.shape[1] // 64
+        assert stored.shape[1] >= 1024
+        assert (stored == render(session.engine.simulation, session.view, scale)).all()
+
+        press(ctx, "f9")
+        for _ in range(3):
+            press(ctx, "period")
+        assert session.engine.recording is not None
+        press(ctx, "f9")
+        assert session.engine.recording is None
+        (table,) = (tmp_path / "runs").glob("*/timings.csv")
+        assert str(table.parent.relative_to(tmp_path)) in session.message.text
+        assert len(table.read_text(encoding="utf-8").splitlines()) == 1 + 3
+
+    drive(test)
+
+
+def test_dragging_stirs(drive):
+    def test(ctx, window):
+        simulation = window.session.engine.simulation
+        assert simulation.max_speed() < 1e-9  # no gravity: all at rest
+        x, y = 0.4 * simulation.domain[0], 0.25 * simulation.domain[1]
+        ctx.mouse_move_to_pos(on_screen(window, x, y))
+        ctx.mouse_down(0)
+        for k in range(1, 7):
+            ctx.mouse_teleport_to_pos(on_screen(window, x * (1.0 + 0.1 * k), y))
+            ctx.yield_()
+        ctx.mouse_up(0)
+        settle(ctx)
+        assert simulation.max_speed() > 1e-2
+        i, j = cell_at(simulation, 1.3 * x, y)
+        assert simulation.velocity[0, i, j] > 0.0  # to the right, as the hand went
+        assert simulation.phase_volume() == pytest.approx(volume[0], rel=1e-9)
+
+    volume = []
+
+    def measured(ctx, window):
+        volume.append(window.session.engine.simulation.phase_volume())
+        test(ctx, window)
+
+    drive(measured, gravity=0.0)
+
+
+def test_right_dragging_paints_and_the_wheel_sizes_the_brush(drive):
+    def test(ctx, window):
+        session, simulation = window.session, window.session.engine.simulation
+        press(ctx, "space")
+        width, height = simulation.domain
+        points = {"heavy": (0.8 * width, 0.7 * height), "solid": (0.6 * width, 0.3 * height)}
+        assert all(
+            simulation.phase_fraction()[cell_at(simulation, *point)] == 0.0 for point in points.values()
+        )
+        ctx.mouse_move_to_pos(on_screen(window, *points["heavy"]))
+        radius = session.brush.radius
+        ctx.mouse_wheel_y(3.0)
+        settle(ctx)
+        assert session.brush.radius > radius
+
+        ctx.mouse_down(1)
+        ctx.mouse_teleport_to_pos(on_screen(window, 0.7 * width, 0.7 * height))
+        ctx.yield_()
+        ctx.mouse_up(1)
+        settle(ctx)
+        for x in (0.7, 0.75, 0.8):  # all along the stroke
+            assert simulation.phase_fraction()[cell_at(simulation, x * width, 0.7 * height)] == 1.0
+
+        ctx.item_click("Controls/solid")
+        ctx.mouse_move_to_pos(on_screen(window, *points["solid"]))
+        ctx.mouse_click(1)
+        settle(ctx)
+        cell = cell_at(simulation, *points["solid"])
+        assert simulation.solid_mask()[cell]
+        ctx.item_click("Controls/erase")
+        ctx.mouse_move_to_pos(on_screen(window, *points["solid"]))
+        ctx.mouse_click(1)
+        settle(ctx)
+        assert not simulation.solid_mask()[cell]
+
+    drive(test)
+
+
+def test_window_shows_what_render_draws(drive, tmp_path):
+    def test(ctx, window):
+        session, simulation = window.session, window.session.engine.simulation
+        ctx.yield_(40)
+        press(ctx, "space")
+        simulation.paint(0.7 * simulation.domain[0], 0.6 * simulation.domain[1], 0.1, "solid")
+        ctx.mouse_move_to_pos((5.0, 5.0))
+        settle(ctx)
+        left, top, width, height = window.field.rectangle
+        nx, ny = simulation.shape
+        assert width >= 8 * nx  # as large as the window allows
+        for key, field in (("_1", "density"), ("_3", "speed")):
+            press(ctx, key)
+            pixels = capture(ctx, tmp_path / f"{field}.png").astype(int)
+            columns = (left + width * (np.arange(nx) + 0.5) / nx).astype(int)
+            rows = (top + height * (np.arange(ny) + 0.5) / ny).astype(int)
+            seen = pixels[rows][:, columns]  # at the cells' centres
+            drawn = render(simulation, View(field), 9).astype(int)[4::9, 4::9]
+            assert drawn.std() > 10.0  # there is something to see
+            assert np.median(np.abs(seen - drawn).max(axis=2)) <= 2
+            assert np.mean(np.abs(seen - drawn).max(axis=2) > 40) < 0.05  # the thin line may lie between
+            if field == "density":
+                fraction = np.pad(simulation.phase_fraction(), 2, constant_values=np.nan)
+                solid = np.pad(simulation.solid_mask(), 2)
+                around = np.lib.stride_tricks.sliding_window_view
+                clear = ~around(solid, (5, 5)).any(axis=(2, 3))
+                blocks = around(fraction, (5, 5))
+                light, heavy = colour_table("fluid")[[0, -1]].view(np.uint8).reshape(2, 4)[:, :3].astype(int)
+                for colour, inside in (
+                    (heavy, np.nanmin(blocks, axis=(2, 3)) > 0.99),
+                    (light, np.nanmax(blocks, axis=(2, 3)) < 0.001),
+                ):
+                    place = (inside & clear).T[::-1]
+                    assert place.sum() > 100
+                    assert np.abs(seen[place] - colour).max() <= 4
+        assert session.picture.values.shape == (nx, ny)
+
+    drive(test)
+
+
+def test_unconverged_solve_is_shown_in_red(drive, tmp_path):
+    def test(ctx, window):
+        session = window.session
+        ctx.yield_(5)
+        assert session.warning == ""
+        left, top, width, height = (int(value) for value in window.field.rectangle)
+
+        def red(path):
+            picture = capture(ctx, path)[top : top + height // 4, left : left + width].astype(int)
+            return (np.abs(picture - BRIGHT_RED).max(axis=2) < 30).sum()
+
+        assert red(tmp_path / "before.png") == 0
+        session.change("preconditioner", "none")
+        session.change("rtol", 1e-12)
+        session.change("max_iterations", 2)
+        ctx.yield_(3)
+        assert session.engine.last.outcome == "iteration limit"
+        assert "did not converge" in session.warning
+        assert red(tmp_path / "after.png") > 100
+
+    drive(test)
+
+
+def test_demo_runs_for_the_frames_it_was_given(display, tmp_path, monkeypatch):  # noqa: ARG001
+    from app.engine import Engine
+    from app.settings import app_settings
+    from app.viewer import run_demo
+
+    monkeypatch.chdir(tmp_path)
+    engine = Engine(app_settings("demo", {"grid": (32, 16)}))
+    assert run_demo(engine, frames=6) == 0
+    assert engine.frame == 6
+    assert engine.last.draw_ms > 0.0
+    assert list(tmp_path.iterdir()) == []  # nothing is left in the working folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+def test_without_display_one_line_names_record(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-m", "app", "demo", "--grid", "16x16", "--frames", "1"]
+    result = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert "record" in line
+    assert "display" in line or "libraries" in line
