@@ -40,7 +40,7 @@ class AppSettings:
 class BenchSettings:
     """What `bench` needs. ``contrast`` None: each benchmark frame draws its own, 5 to 100."""
 
-    sizes: tuple[int, ...] = (1024, 2048, 4096, 8192)  # cells
+    sizes: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)  # cells
     preconds: tuple[str, ...] = ()  # empty: all available
     frames: int = 20
     rtol: float = 1e-8
@@ -153,7 +153,7 @@ SIMULATION_OPTIONS = [
     Option("gravity", _number, "M/S2", "acceleration downwards, m/s^2"),
     Option("heavy_viscosity", _number, "M2/S", "kinematic viscosity of the heavy fluid, m^2/s"),
     Option("light_viscosity", _number, "M2/S", "kinematic viscosity of the light fluid, m^2/s"),
-    Option("courant", _number, "NUMBER", "cells that the flow may cross in one time step, 0.01 to 0.5"),
+    Option("courant", _number, "NUMBER", "share of a cell that may flow out of it in one time step"),
     Option("max_time_step", _number, "SECONDS", "longest time step"),
     Option("device", _text, "cpu|cuda", "where to compute"),
     Option("seed", _whole, "NUMBER", "start of every random choice; the same seed gives the same run"),
