@@ -22,7 +22,7 @@ RATIO = SECOND / FIRST
 
 COARSEST = 200  # entries that a level solved densely may have
 SHIFT = 1e-12  # relative shift of the coarsest operator against rounding ...
-SHIFT_WITH_SOLIDS = 1e-6  # ... and where closed pockets may each bring a null vector
+SHIFT_WITH_SOLIDS = 1e-9  # ... and where closed pockets may each bring a null vector
 
 
 class Multigrid(Preconditioner):
@@ -51,12 +51,13 @@ class Multigrid(Preconditioner):
 
     def _setup(self) -> float:
         self._finest.load(self.operator)
+        has_solid = self.operator.has_solid
         for transfer in self._transfers:
-            transfer.coarsen()
             transfer.fine.scale_stencil()
-        for transfer in self._transfers:
-            transfer.scale(coarse_is_scaled=transfer.coarse is not self._coarsest.level)
-        self._coarsest.setup(SHIFT_WITH_SOLIDS if self.operator.has_solid else SHIFT, 1 / FIRST)
+            transfer.coarsen(drop_empty=has_solid)
+        for transfer in self._transfers[:-1]:
+            transfer.scale()
+        self._coarsest.setup(SHIFT_WITH_SOLIDS if has_solid else SHIFT, 1 / FIRST)
         torch.mul(self._finest.scale_inside, FIRST, out=self._scale_out)
         return 0.0
 

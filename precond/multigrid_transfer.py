@@ -18,6 +18,8 @@ OFFSETS = ((1, 1), (1, 0), (1, -1), (0, 1))
 # For one direction of d: fine offsets from 2 I that both I's stencil row reaches and I + d interpolates to.
 REACH = {0: (-1, 0, 1), 1: (1, 2), -1: (-2, -1)}
 
+ROUNDING = 1e-13  # relative to its parts, an energy of a coarse function that only rounding leaves
+
 
 class Edges:
     """Interpolation to the fine cells between two coarse neighbours along one axis."""
@@ -152,6 +154,9 @@ class Transfer:
                 (coarse.stencil_inside[8 - row], coarse.stencil[row, start : start + coarse.size])
             )
         self._row_total = coarse.zeros(coarse.size)
+        self._kept = coarse.zeros(coarse.row)
+        starts = [coarse.pad + dx * coarse.pitch + dy for dx, dy in OFFSETS]
+        self._kept_partners = [self._kept[start : start + coarse.size] for start in starts]
 
     def _prepare_cycle(self) -> None:
         """Scaled weights, the fine vectors seen from the coarse cells, and the parities that prolongation
@@ -177,8 +182,8 @@ class Transfer:
         self._parities = coarse.grid(inside)[1:, 1:]  # (2, 2, cx, cy), the fine cells (2 I, 2 I + 1)
         self._x_parities = self._seen(fine.x, 0, (2, fine.pitch), (2, 1))[..., : coarse.shape[1]]
 
-    def coarsen(self) -> None:
-        """Interpolation weights from the fine stencil, then the coarse stencil P^T A P."""
+    def coarsen(self, drop_empty: bool) -> None:
+        """Interpolation weights from the fine stencil and its scaling, then the coarse stencil P^T A P."""
         for edges in self._edges:
             edges.interpolate()
         torch.addcmul(self._corner, self._corner_x, self._through_x, out=self._corner_sum)
@@ -190,19 +195,38 @@ class Transfer:
         torch.mm(self._gather, self._weighted_rows, out=self._pair_sums)
         for sums, partner, products in self._pairs:
             torch.mul(sums, partner, out=products)
+        torch.mm(self._reduce, self._pair_products, out=self.coarse.stencil_inside[:4])
+        self._complete_stencil()
+        torch.mul(self._weights_cells[:, :, 0], self._root_seen, out=self._scaled)
+        if drop_empty:
+            self._drop_empty_rows()
+
+    def _complete_stencil(self) -> None:
+        """Coarse rows 5 to 8 by symmetry, then the centre."""
         stencil = self.coarse.stencil_inside
-        torch.mm(self._reduce, self._pair_products, out=stencil[:4])
         for mirrored, row in self._mirrors:
             mirrored.copy_(row)
         stencil[4].zero_()
         torch.sum(stencil, 0, out=self._row_total)
         torch.neg(self._row_total, out=stencil[4])
 
-    def scale(self, coarse_is_scaled: bool) -> None:
-        """Weights of the cycle, D^1/2 P D_c^-1/2; a coarsest level solved densely has no D_c."""
-        torch.mul(self._weights_cells[:, :, 0], self._root_seen, out=self._scaled)
-        if coarse_is_scaled:
-            self._scaled.mul_(self._coarse_scale)
+    def _drop_empty_rows(self) -> None:
+        """Zero the coarse rows that are nothing but rounding: a coarse function constant on a closed pocket
+        has no energy.
+        """
+        torch.mul(self._scaled, self._scaled, out=self._restricted)
+        torch.sum(self._restricted.view(9, self.coarse.size), 0, out=self._row_total)
+        self._row_total.mul_(ROUNDING).add_(self.coarse.stencil_inside[4])
+        self.coarse.inside(self._kept).copy_(self._row_total < 0)
+        for row, partner in zip(self.coarse.stencil_inside, self._kept_partners, strict=False):
+            row.mul_(partner).mul_(self.coarse.inside(self._kept))
+        self._complete_stencil()
+
+    def scale(self) -> None:
+        """Finish the weights of the cycle, D^1/2 P D_c^-1/2. Not for a coarsest level solved densely: it has
+        no D_c.
+        """
+        self._scaled.mul_(self._coarse_scale)
 
     def restrict(self) -> None:
         """coarse.r <- the fine residual through the transposed interpolation."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from precond import PCG, make_preconditioner
+from precond import PCG, PoissonOperator, make_preconditioner
 from precond.gallery import benchmark_density, bubbles, layers
 
 
@@ -37,6 +37,20 @@ def test_layers():
 @pytest.mark.parametrize("shape", [(8, 8), (9, 300), (333, 8), (15, 17), (100, 31)])
 def test_shapes(shape):
     assert iterations(bubbles(shape, 100.0, 1)) <= 12
+
+
+@pytest.mark.parametrize(("share", "limit"), [(0.05, 15), (0.2, 20), (0.35, 80)])
+def test_scattered_solids_and_many_closed_pockets(share, limit):
+    """Pockets leave coarse functions without energy, of which rounding once made an indefinite cycle."""
+    density = bubbles((128, 64), 100.0, 0).density
+    rng = np.random.default_rng(2)
+    for _ in range(3):
+        operator = PoissonOperator.from_density(density, rng.random((128, 64)) < share)
+        preconditioner = make_preconditioner("multigrid", operator)
+        preconditioner.setup()
+        report = PCG(operator, preconditioner).solve(torch.from_numpy(rng.standard_normal((128, 64))))
+        assert report.converged
+        assert report.iterations <= limit
 
 
 @pytest.mark.parametrize(
