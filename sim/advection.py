@@ -28,9 +28,33 @@ def volume_mass(density: ti.template(), d: ti.template(), i, j) -> ti.f64:
 
 
 @ti.func
+def carried_slope(
+    carried: ti.template(), density: ti.template(), d: ti.template(), e: ti.template(), i, j
+) -> ti.f64:
+    """Limited difference of component d across its control volume at (i, j) in direction e.
+
+    Weighted by the ratio of the masses around it: a light volume's slope must not move heavy momentum, so
+    transport falls back to upwind across a strong density jump.
+    """
+    ai, aj = ti.static(1 - e, e)
+    last_i = carried.shape[1] - (1 if ti.static(d == 0) else 2)
+    last_j = carried.shape[2] - (1 if ti.static(d == 1) else 2)
+    behind_i, behind_j = ti.max(i - ai, 0), ti.max(j - aj, 0)
+    ahead_i, ahead_j = ti.min(i + ai, last_i), ti.min(j + aj, last_j)
+    own = carried[d, i, j]
+    slope = van_leer_slope(own - carried[d, behind_i, behind_j], carried[d, ahead_i, ahead_j] - own)
+    if slope != 0.0:
+        mass_own = volume_mass(density, d, i, j)
+        mass_behind = volume_mass(density, d, behind_i, behind_j)
+        mass_ahead = volume_mass(density, d, ahead_i, ahead_j)
+        slope *= ti.min(mass_own, mass_behind, mass_ahead) / ti.max(mass_own, mass_behind, mass_ahead)
+    return slope
+
+
+@ti.func
 def carried_velocity(
     carried: ti.template(),
-    density: ti.template(),
+    slopes: ti.template(),
     velocity: ti.template(),
     d: ti.template(),
     e: ti.template(),
@@ -38,35 +62,20 @@ def carried_velocity(
     j,
     mass: ti.f64,
     ratio: ti.f64,
-):
-    """Component d carried along direction e out of the control volume before (i, j) if ``mass`` > 0, else out
-    of (i, j).
+) -> ti.f64:
+    """Component d carried along direction e: out of the control volume before (i, j) if ``mass`` > 0, else of
+    (i, j).
     """
     ai, aj = ti.static(1 - e, e)
-    last_i = carried.shape[1] - (1 if ti.static(d == 0) else 2)
-    last_j = carried.shape[2] - (1 if ti.static(d == 1) else 2)
+    bi, bj = ti.static(1 - d, d)
+    courant = 0.5 * ti.abs(velocity[e, i, j] + velocity[e, i - bi, j - bj]) * ratio
     donor_i, donor_j = i, j
     side = -0.5
     if mass > 0.0:
         donor_i -= ai
         donor_j -= aj
         side = 0.5
-    behind_i, behind_j = ti.max(donor_i - ai, 0), ti.max(donor_j - aj, 0)
-    ahead_i, ahead_j = ti.min(donor_i + ai, last_i), ti.min(donor_j + aj, last_j)
-    own = carried[d, donor_i, donor_j]
-    slope = van_leer_slope(own - carried[d, behind_i, behind_j], carried[d, ahead_i, ahead_j] - own)
-    if slope != 0.0:
-        # a light volume's slope must not move heavy momentum: upwind across a strong density jump
-        mass_own = volume_mass(density, d, donor_i, donor_j)
-        mass_behind = volume_mass(density, d, behind_i, behind_j)
-        mass_ahead = volume_mass(density, d, ahead_i, ahead_j)
-        slope *= ti.min(mass_own, mass_behind, mass_ahead) / ti.max(mass_own, mass_behind, mass_ahead)
-    courant = 0.0
-    if ti.static(d == e):
-        courant = 0.5 * ti.abs(velocity[d, i, j] + velocity[d, i - ai, j - aj]) * ratio
-    else:
-        courant = 0.5 * ti.abs(velocity[e, i, j] + velocity[e, i - (1 - d), j - d]) * ratio
-    return own + side * (1.0 - courant) * slope
+    return carried[d, donor_i, donor_j] + side * (1.0 - courant) * slopes[2 * d + e, donor_i, donor_j]
 
 
 @ti.func
@@ -106,6 +115,7 @@ def transport_momentum(
     density: ti.types.ndarray(dtype=ti.f64, ndim=2),
     phase: ti.types.ndarray(dtype=ti.f64, ndim=2),
     solid: ti.types.ndarray(dtype=ti.u8, ndim=2),
+    slopes: ti.types.ndarray(dtype=ti.f64, ndim=3),
     transported: ti.types.ndarray(dtype=ti.f64, ndim=3),
     heavy: ti.f64,
     ratio: ti.f64,
@@ -115,10 +125,17 @@ def transport_momentum(
 
     ``density`` (nx, ny) belongs to the phase before the transport and is renewed from ``phase`` at the end;
     ``heavy`` is the heavy phase's density in units of the light one's, ``ratio`` the time step over the
-    spacing.
+    spacing; ``slopes`` is scratch, (4, nx+1, ny+1).
     """
     nx, ny = density.shape[0], density.shape[1]
     excess = heavy - 1.0
+    for i, j in ti.ndrange(nx + 1, ny + 1):
+        for d, e in ti.static(ti.ndrange(2, 2)):
+            slope = 0.0
+            if is_open(solid, d, i, j):
+                slope = carried_slope(carried, density, d, e, i, j)
+            slopes[2 * d + e, i, j] = slope
+
     for i, j in ti.ndrange(nx + 1, ny + 1):
         for d in ti.static(range(2)):
             moved = 0.0
@@ -130,13 +147,13 @@ def transport_momentum(
                     if enters != 0.0:
                         mass += enters
                         momentum += enters * carried_velocity(
-                            carried, density, velocity, d, e, i, j, enters, ratio
+                            carried, slopes, velocity, d, e, i, j, enters, ratio
                         )
                     leaves = volume_mass_flux(velocity, heavy_flux, d, e, i + (1 - e), j + e, excess, ratio)
                     if leaves != 0.0:
                         mass -= leaves
                         momentum -= leaves * carried_velocity(
-                            carried, density, velocity, d, e, i + (1 - e), j + e, leaves, ratio
+                            carried, slopes, velocity, d, e, i + (1 - e), j + e, leaves, ratio
                         )
                 moved = momentum / mass
             transported[d, i, j] = moved

@@ -66,6 +66,7 @@ def viscous_stage(
     density: ti.types.ndarray(dtype=ti.f64, ndim=2),
     phase: ti.types.ndarray(dtype=ti.f64, ndim=2),
     solid: ti.types.ndarray(dtype=ti.u8, ndim=2),
+    shear: ti.types.ndarray(dtype=ti.f64, ndim=3),
     heavy: ti.f64,
     light: ti.f64,
     weight_current: ti.f64,
@@ -78,7 +79,11 @@ def viscous_stage(
 
     ``heavy`` and ``light`` are the phases' dynamic viscosities in units of the light density, ``ratio`` is
     the stage's time step over the spacing squared, ``impulse`` gravity's, in m/s.
+    ``shear`` is scratch, (2, nx+1, ny+1).
     """
+    for i, j in ti.ndrange(current.shape[1], current.shape[2]):
+        shear[0, i, j] = corner_shear(current, solid, phase, heavy, light, i, j)
+
     for i, j in ti.ndrange(current.shape[1], current.shape[2]):
         for d in ti.static(range(2)):
             updated = 0.0
@@ -90,8 +95,7 @@ def viscous_stage(
                 upper = light + (heavy - light) * phase[i, j]
                 lower = light + (heavy - light) * phase[bi, bj]
                 force = 2.0 * (upper * stretch_upper - lower * stretch_lower)
-                force += corner_shear(current, solid, phase, heavy, light, i + d, j + (1 - d))
-                force -= corner_shear(current, solid, phase, heavy, light, i, j)
+                force += shear[0, i + d, j + (1 - d)] - shear[0, i, j]
                 updated = (
                     weight_current * current[d, i, j]
                     + weight_previous * previous[d, i, j]

@@ -77,6 +77,7 @@ class Simulation:
         self.velocity = faces()  # projected
         self._moved, self._spare = faces(), faces()  # after transport, where the next step begins; scratch
         self._heavy_flux = faces()
+        self._slopes = torch.zeros((4, nx + 1, ny + 1), dtype=torch.float64, device=self.device)
         self._work = cells(3)
         self._row_sums = torch.zeros((nx, 3), dtype=torch.float64, device=self.device)
         self._fill_initial_state()
@@ -180,6 +181,7 @@ class Simulation:
                 kernel_argument(self.density),
                 kernel_argument(self.phase),
                 solid,
+                kernel_argument(self._heavy_flux),
                 settings.heavy_viscosity * settings.contrast,
                 settings.light_viscosity,
                 weight_current,
@@ -228,6 +230,7 @@ class Simulation:
             kernel_argument(self.density),
             phase,
             solid,
+            kernel_argument(self._slopes),
             kernel_argument(target),
             self._contrast,
             ratio,

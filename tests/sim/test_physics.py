@@ -143,7 +143,7 @@ def test_viscosity_damps_a_shear_wave_at_the_known_rate() -> None:
     solid = torch.zeros(length, n, dtype=torch.uint8)
     current *= open_faces(solid)
     before = current[0, length // 2, n // 2].clone()
-    previous = torch.zeros_like(current)
+    previous, scratch = torch.zeros_like(current), torch.zeros_like(current)
     density, phase = (
         torch.full((length, n), 5.0, dtype=torch.float64),
         torch.ones(length, n, dtype=torch.float64),
@@ -153,7 +153,7 @@ def test_viscosity_damps_a_shear_wave_at_the_known_rate() -> None:
         weights = forces.viscous_weights(time / steps * viscosity)
         assert len(weights) > 10  # a super time step: an explicit one of this size would blow up
         for weight_current, weight_previous, share in weights:
-            arrays = map(kernel_argument, (current, previous, density, phase, solid))
+            arrays = map(kernel_argument, (current, previous, density, phase, solid, scratch))
             numbers = (5.0 * viscosity, 0.1, weight_current, weight_previous, share * time / steps, 0.0)
             forces.viscous_stage(*arrays, *numbers)
             current, previous = previous, current
