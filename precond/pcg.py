@@ -4,9 +4,9 @@ References: Hestenes and Stiefel (1952); the flexible (Polak-Ribiere) update of 
 Comput. 21 (1999).
 
 Departures from the textbook: the system is solved for b / ||b||, so float32 preconditioners never see tiny or
-huge residuals; when the recurrence says converged, the true residual b - A x is computed and, if it
-disagrees, the iteration restarts from it; x is updated after the guards, so a breakdown leaves the last good
-iterate.
+huge residuals; the true residual b - A x replaces the recursive one every 50 iterations, and is computed when
+the recurrence says converged: if it disagrees the iteration restarts from it, as it does once when a guard
+trips; x is updated after the guards, so a breakdown leaves the last good iterate.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import torch
 
 from precond.operator import PoissonOperator
 from precond.preconditioner import Preconditioner
+
+REPLACEMENT = 50  # iterations after which the recursive residual is replaced by the true one
 
 
 class Outcome(enum.Enum):
@@ -138,10 +140,14 @@ class PCG:
             self.operator.project(self._x)
         return norm * largest
 
-    def _true_residual(self) -> float:
-        """r <- b - A x, projected; returns its norm (b has norm one)."""
+    def _replace_residual(self) -> None:
+        """r <- b - A x, projected."""
         torch.sub(self._b, self._multiply_x(), out=self._r)
         self.operator.project(self._r)
+
+    def _true_residual(self) -> float:
+        """r <- b - A x, projected; returns its norm (b has norm one)."""
+        self._replace_residual()
         return float(torch.linalg.vector_norm(self._r))
 
     def _run(self, flexible: bool) -> tuple[Outcome, list[float]]:
@@ -152,13 +158,19 @@ class PCG:
             return Outcome.NOT_FINITE, history
         if history[0] <= self.rtol:
             return Outcome.CONVERGED, history
-        fresh = True
+        fresh, second_chance = True, True
         for _ in range(self.max_iterations):
             self._step(fresh, flexible)
             rz, p_ap, rr = self._scalars.tolist()  # the only host sync of an iteration
             outcome = self._breakdown(rz, p_ap, rr)
             if outcome is not None:
-                return outcome, history
+                if fresh or not second_chance or outcome is Outcome.NOT_FINITE:
+                    return outcome, history
+                fresh, second_chance = True, False  # rounding breaks down too: ask the true residual, once
+                history[-1] = self._true_residual()
+                if history[-1] <= self.rtol:
+                    return Outcome.CONVERGED, history
+                continue
             self._x.addcmul_(self._p, self._alpha)
             history.append(math.sqrt(rr))
             fresh = False
@@ -167,6 +179,8 @@ class PCG:
                 if history[-1] <= self.rtol:
                     return Outcome.CONVERGED, history
                 fresh = True  # the recurrence drifted: restart from the true residual
+            elif len(history) % REPLACEMENT == 0:
+                self._replace_residual()
         return Outcome.ITERATION_LIMIT, history
 
     def _step(self, fresh: bool, flexible: bool) -> None:

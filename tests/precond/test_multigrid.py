@@ -39,7 +39,7 @@ def test_shapes(shape):
     assert iterations(bubbles(shape, 100.0, 1)) <= 12
 
 
-@pytest.mark.parametrize(("share", "limit"), [(0.05, 15), (0.2, 20), (0.35, 80)])
+@pytest.mark.parametrize(("share", "limit"), [(0.05, 20), (0.2, 30), (0.35, 80)])
 def test_scattered_solids_and_many_closed_pockets(share, limit):
     """Pockets leave coarse functions without energy, of which rounding once made an indefinite cycle."""
     density = bubbles((128, 64), 100.0, 0).density
