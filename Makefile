@@ -18,6 +18,8 @@ venv: .venv/installed
 	  { echo "$$($(PYTHON) --version) will not do: Python 3.10 to 3.13 is needed; name one, as in: make PYTHON=python3.12 venv"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ic0]' 2>/dev/null || \
+	  echo "ic0 will be missing from the list: building ilupp needs a C++ compiler; all else works"
 	@touch $@
 
 demo: venv

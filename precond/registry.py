@@ -29,7 +29,7 @@ _ENTRIES = {
         "precond.ic0:IncompleteCholesky",
         "incomplete Cholesky without fill-in, CPU only",
         "ilupp",
-        "pip install ilupp (built from source: wants a C++ compiler)",
+        "pip install 'htp-fluid[ic0]' (built from source: wants a C++ compiler)",
     ),
     "multigrid": Entry("precond.multigrid:Multigrid", "black box multigrid V-cycle, polynomial smoothing"),
     "leaf-blocks": Entry("precond.leaf_blocks:LeafBlocks", "exact inverses of blocks along the Morton curve"),
