@@ -113,7 +113,7 @@ def draw(simulation: Simulation, view: View, scale: int = 1) -> Picture:
     low, high = view.range if view.range != "auto" else _automatic_range(simulation, view, fluid)
     walls = solid if has_solids else None
     levels = _to_levels(values, low, high, view.logarithmic, walls, scale)  # (H, W)
-    pixels = colour_table(view.colours)[levels]  # (H, W) uint32, one RGBA word each
+    pixels = np.take(colour_table(view.colours), levels)  # (H, W) uint32, one RGBA word each
     if view.interface:
         fraction = _to_levels(simulation.phase_fraction(), 0.0, 1.0, False, walls, scale)
         np.copyto(pixels, _line_colour(view.colours), where=_interface(fraction))
@@ -186,19 +186,23 @@ def _to_levels(
         return (np.ascontiguousarray(levels.T[::-1]) + 0.5).astype(np.uint8)
     if solid is not None:
         levels = _extend_into(solid, levels)
-    for axis in (0, 1):  # node values of the B-spline; the bicubic filter below interpolates them
-        levels = (4.0 * levels + sum(_neighbours(levels, axis))) / 6.0
+    levels = (
+        _add_neighbours(_add_neighbours(levels, 4.0), 4.0, axis=1) / 36.0
+    )  # the B-spline at the cells' centres
     height, width = levels.shape[::-1]
     small = Image.fromarray((np.ascontiguousarray(levels.T[::-1]) + 0.5).astype(np.uint8))
     return np.asarray(small.resize((width * scale, height * scale), Image.Resampling.BICUBIC))
 
 
-def _neighbours(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """The values one cell before and behind along ``axis``; the edge's own beyond it."""
-    padded = np.pad(values, [(1, 1) if k == axis else (0, 0) for k in range(2)], mode="edge")
-    if axis == 0:
-        return padded[:-2], padded[2:]
-    return padded[:, :-2], padded[:, 2:]
+def _add_neighbours(values: np.ndarray, weight: float, axis: int = 0) -> np.ndarray:
+    """``weight`` times every value plus its two neighbours along ``axis``; the edge goes on beyond."""
+    total = weight * values
+    source, target = (values, total) if axis == 0 else (values.T, total.T)
+    target[1:] += source[:-1]
+    target[:-1] += source[1:]
+    target[0] += source[0]
+    target[-1] += source[-1]
+    return total
 
 
 def _extend_into(solid: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -206,8 +210,7 @@ def _extend_into(solid: np.ndarray, values: np.ndarray) -> np.ndarray:
     weights = (~solid).astype(np.float32)
     weighted = values * weights
     for axis in (0, 1):
-        weighted = weighted + sum(_neighbours(weighted, axis))
-        weights = weights + sum(_neighbours(weights, axis))
+        weights, weighted = _add_neighbours(weights, 1.0, axis), _add_neighbours(weighted, 1.0, axis)
     return np.where(solid & (weights > 0.0), weighted / np.maximum(weights, 1.0), values)
 
 

@@ -9,8 +9,9 @@ from imgui_bundle import imgui
 
 from app.picture import COLORMAPS, VIEWS
 from app.viewer import theme
-from app.viewer.session import PAINTS, Session
+from app.viewer.session import Session
 from sim.settings import MAX_CONTRAST
+from sim.simulation import PAINTS
 
 LABEL_WIDTH = 108.0
 LOGARITHMIC = imgui.SliderFlags_.logarithmic
@@ -204,7 +205,7 @@ def _draw_brush(session: Session) -> None:
         if imgui.radio_button(paint, brush.paint == paint):
             brush.paint = paint
     _label("radius", "the mouse wheel on the picture changes it too")
-    _, percent = imgui.slider_float("##radius", 100.0 * brush.radius, 1.0, 50.0, "%.0f %% of height")
+    _, percent = imgui.slider_float("##radius", 100.0 * brush.radius, 1.0, 50.0, "%.0f %% of side")
     brush.radius = percent / 100.0
     _label("strength", "speed of the stirred fluid over that of the mouse")
     _, brush.strength = imgui.slider_float("##strength", brush.strength, 0.1, 10.0, "%.2g", LOGARITHMIC)

@@ -15,6 +15,7 @@ from app.viewer.history import History
 from precond import PreconditionerError, available_preconditioners, registered_preconditioners
 from sim.scenes import SceneError, available_scenes
 from sim.settings import SettingsError
+from sim.simulation import PAINTS
 
 RUNS = Path("runs")
 TEXTURE_PIXELS = (
@@ -23,15 +24,14 @@ TEXTURE_PIXELS = (
 SCREENSHOT_PIXELS = 1280
 MESSAGE_SECONDS = 8.0
 WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
-PAINTS = ("heavy", "light", "solid", "erase")
 SETTING_ERRORS = (SettingsError, SceneError, PreconditionerError, ValueError)
 
 
 @dataclass
 class Brush:
-    """``radius`` as a share of the domain's height; ``strength`` is the fluid's speed over the mouse's."""
+    """``radius`` is a share of the domain's shorter side, ``strength`` the fluid's speed over the mouse's."""
 
-    paint: str = "heavy"
+    paint: str = PAINTS[0]  # or another of PAINTS
     radius: float = 0.08
     strength: float = 1.0
 
