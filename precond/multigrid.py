@@ -38,7 +38,7 @@ class Multigrid(Preconditioner):
 
     def __init__(self, operator: PoissonOperator):
         super().__init__(operator)
-        self._finest = level = Level(operator.shape, operator.device)
+        self._finest = level = Level(operator.shape, operator.device, five_point=True)
         self._transfers: list[Transfer] = []
         while not self._transfers or level.size > COARSEST:
             self._transfers.append(Transfer(level))

@@ -9,11 +9,21 @@ shape.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from precond.operator import PoissonOperator
 
 TINY = 1e-30  # below any coupling: decides only where there is none
+CROSS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # (kx, ky) of a five-point stencil
+
+
+class Neighbours(NamedTuple):
+    """Views of a vector: the nine neighbours of every cell, (3, 3, size), and those of CROSS one by one."""
+
+    nine: torch.Tensor
+    cross: list[torch.Tensor]
 
 
 class Level:
@@ -24,8 +34,13 @@ class Level:
     of absolute values of A's rows.
     """
 
-    def __init__(self, shape: tuple[int, int], device: torch.device):
+    def __init__(self, shape: tuple[int, int], device: torch.device, five_point: bool = False):
+        """``five_point``: the couplings to diagonal neighbours are and stay zero, so work on them is left
+        out.
+        """
         self.shape, self.device = shape, device
+        # Slices of the stencil's rows that hold couplings; together they are every row that is used.
+        self.rows = (slice(1, 9, 2), slice(4, 5)) if five_point else (slice(0, 9),)
         nx, ny = shape
         self.pitch = ny + 1
         self.size = nx * self.pitch
@@ -39,18 +54,19 @@ class Level:
         self.r_inside, self.x_inside, self.residual_inside, self.scale_inside, self.root_inside = (
             self.inside(v) for v in (self.r, self.x, self.residual, self.scale, self.root)
         )
-        self.r_around, self.x_around, self.residual_around, self._scale_around = (
-            self._around(v) for v in (self.r, self.x, self.residual, self.scale)
+        self._scale_around = self._around(self.scale)
+        self.r_around, self.x_around, self.residual_around = (
+            Neighbours(nine := self._around(v), [nine[kx, ky] for kx, ky in CROSS])
+            for v in (self.r, self.x, self.residual)
         )
         self.y = self.zeros(self.size)
-        self._scaled = self.zeros(
-            3, 3, self.size
-        )  # -S, entry (kx, ky) for the cell at offset (kx - 1, ky - 1)
+        # -S, entry (kx, ky) for the cell at offset (kx - 1, ky - 1).
+        self._scaled = self.zeros(3, 3, self.size)
+        self._cross = [self._scaled[kx, ky] for kx, ky in CROSS] if five_point else []
         self._products = self.zeros(3, 3, self.size)
         self._row_sum = self.zeros(self.size)
         self._empty = torch.zeros(self.size, dtype=torch.bool, device=device)
-        # By symmetry the coupling to the cell at offset o is row k of that cell, k being the row that leads
-        # back.
+        # By symmetry the coupling to a neighbour is the row of the neighbour's stencil that leads back.
         self._transposed = self.stencil.as_strided(
             (3, 3, self.size), (3 * self.row + self.pitch, self.row + 1, 1), self.pad - self.pitch - 1
         )
@@ -68,9 +84,7 @@ class Level:
         return inside.unflatten(-1, (self.shape[0], self.pitch))[..., : self.shape[1]]
 
     def _around(self, v: torch.Tensor) -> torch.Tensor:
-        """The neighbours of every cell of ``v`` (row): (3, 3, size), entry (kx, ky) at offset (kx - 1, ky -
-        1).
-        """
+        """The neighbours of every cell of ``v`` (row): (3, 3, size), (kx, ky) at offset (kx - 1, ky - 1)."""
         start = v.storage_offset() + self.pad - self.pitch - 1
         return v.as_strided((3, 3, self.size), (self.pitch, 1, 1), start)
 
@@ -91,9 +105,14 @@ class Level:
         torch.mul(self._row_sum, self.scale_inside, out=self.root_inside)
         torch.mul(self._transposed, self._scale_around, out=self._scaled).mul_(self.scale_inside)
 
-    def product(self, around: torch.Tensor) -> None:
-        """y <- -S v, from the neighbours (3, 3, size) of v."""
-        torch.mul(self._scaled, around, out=self._products)
+    def product(self, around: Neighbours) -> None:
+        """y <- -S v, from the neighbours of v."""
+        if self._cross:
+            torch.mul(self._cross[0], around.cross[0], out=self.y)
+            for weights, neighbour in zip(self._cross[1:], around.cross[1:], strict=True):
+                self.y.addcmul_(weights, neighbour)
+            return
+        torch.mul(self._scaled, around.nine, out=self._products)
         torch.sum(self._products, (0, 1), out=self.y)
 
 

@@ -120,18 +120,22 @@ class Transfer:
     def _prepare_galerkin(self) -> None:
         """Constant 0/1 matrices and views: footprint rows -> A P where needed -> P^T A P."""
         fine, coarse = self.fine, self.coarse
-        self._footprint = self._seen(
-            fine.stencil, -fine.pitch - 1, (3, fine.pitch), (3, 1), (9, fine.row)
-        )  # (fx, fy, k, cx, pitch)
+        used = [k for rows in fine.rows for k in range(9)[rows]]
+        weighted = coarse.zeros(3, 3, len(used), coarse.size)  # footprint, stencil row, coarse cell
         self._weights_cells = self._cells(coarse.inside(self._weights))[:, :, None]
-        self._weighted = torch.zeros_like(self._footprint, memory_format=torch.contiguous_format)
-        self._weighted_rows = self._weighted.view(81, coarse.size)
-        reached = torch.tensor(
-            [(fx - kx, fy - ky) for fx in range(3) for fy in range(3) for kx in range(3) for ky in range(3)]
-        )  # (81, 2): fine offset from 2 I that footprint entry f and stencil row k lead to
+        self._weighted_rows = weighted.view(9 * len(used), coarse.size)
+        self._footprints = []
+        neighbours, start = ((3, fine.pitch), (3, 1)), -fine.pitch - 1
+        for rows in fine.rows:
+            first, count, step = rows.start, len(range(9)[rows]), rows.step or 1
+            seen = self._seen(fine.stencil, start + first * fine.row, *neighbours, (count, step * fine.row))
+            position = used.index(first)
+            self._footprints.append((seen, self._cells(weighted[:, :, position : position + count])))
+        # (9 used, 2): fine offset from 2 I that a footprint entry and a stencil row lead to.
+        reached = torch.tensor([(f // 3 - k // 3, f % 3 - k % 3) for f in range(9) for k in used])
         pairs = [[(ex, ey) for ex in REACH[dx] for ey in REACH[dy]] for dx, dy in OFFSETS]
         needed = torch.tensor([e for group in pairs for e in group])  # (20, 2)
-        self._gather = (reached == needed[:, None]).all(2).double().to(fine.device)  # (20, 81)
+        self._gather = (reached == needed[:, None]).all(2).double().to(fine.device)  # (20, 9 used)
         self._pair_sums = coarse.zeros(len(needed), coarse.size)
         self._pair_products = torch.zeros_like(self._pair_sums)
         self._reduce = coarse.zeros(4, len(needed))
@@ -191,7 +195,8 @@ class Transfer:
         torch.sub(self._corner_centre, TINY, out=self._corner_total)
         torch.div(self._corner_sum, self._corner_total, out=self._corner_weights)
         self._corner_weights.mul_(self._corner_exists).neg_()
-        torch.mul(self._footprint, self._weights_cells, out=self._weighted)
+        for seen, weighted in self._footprints:
+            torch.mul(seen, self._weights_cells, out=weighted)
         torch.mm(self._gather, self._weighted_rows, out=self._pair_sums)
         for sums, partner, products in self._pairs:
             torch.mul(sums, partner, out=products)

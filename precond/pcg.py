@@ -115,7 +115,7 @@ class PCG:
             residual = self._true_residual()
             if outcome is Outcome.CONVERGED and not residual <= self.rtol * (1 + 1e-6):
                 outcome = Outcome.ITERATION_LIMIT
-        x = self._x * scale if scale > 0 else self._x.clone()
+        x = self._x * scale if math.isfinite(scale) else self._x.clone()
         seconds = {**self.preconditioner.seconds, "solve": time.perf_counter() - started}
         return SolveReport(x, outcome, len(history) - 1, residual, history, seconds, flexible)
 

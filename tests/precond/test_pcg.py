@@ -136,6 +136,15 @@ def test_any_scale_of_the_right_hand_side(case, scale):
     torch.testing.assert_close(report.x, reference.x * scale, rtol=1e-6, atol=1e-6 * scale)
 
 
+@pytest.mark.parametrize("value", [math.inf, 1.7e308])
+def test_an_overflowing_right_hand_side_is_named(case, value):
+    b = torch.zeros(case.shape, dtype=torch.float64)
+    b[::2], b[1::2] = value, -value
+    report = solver(case, lambda z, _: z).solve(b)
+    assert report.outcome is Outcome.NOT_FINITE
+    assert not report.x.any()
+
+
 def test_means_of_the_right_hand_side_are_ignored(case):
     b = case.vectors(1)[0]
     pcg = solver(case, lambda z, _: z)
