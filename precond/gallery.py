@@ -18,9 +18,7 @@ GAPS = ("top", "bottom", "middle_hole", "closed")
 
 @dataclass(frozen=True)
 class Problem:
-    """A x = b to solve: density (nx, ny) float64, solid (nx, ny) bool, b (nx, ny) float64 of mean zero, n
-    fluid cells.
-    """
+    """A x = b: density and b (nx, ny) float64, b of mean zero, solid (nx, ny) bool, n fluid cells."""
 
     density: torch.Tensor
     solid: torch.Tensor
@@ -38,9 +36,7 @@ class Problem:
 
 
 def _problem(density: np.ndarray, solid: np.ndarray, kept: np.ndarray) -> Problem:
-    """Add the benchmark's right-hand side: standard normal over ``kept`` cells in order, norm one, then
-    projected.
-    """
+    """Add the benchmark's right-hand side: normal over ``kept`` in order, norm one, projected."""
     values = np.random.RandomState(RIGHT_HAND_SIDE_SEED).standard_normal(len(kept))
     b = np.zeros(density.size)
     b[kept] = values / np.linalg.norm(values)
@@ -126,9 +122,7 @@ def bubbles(
 
 
 def layers(shape: tuple[int, int], contrast: float = 100.0, count: int = 4) -> Problem:
-    """``count`` horizontal layers on an (nx, ny) grid, densities 1 and ``contrast`` in turn, the heavy one
-    lowest.
-    """
+    """``count`` flat layers on an (nx, ny) grid, densities ``contrast`` (lowest layer) and 1 in turn."""
     nx, ny = shape
     heavy = (np.arange(ny) * count // ny) % 2 == 0
     density = np.tile(np.where(heavy, float(contrast), 1.0), (nx, 1))

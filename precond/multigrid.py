@@ -28,9 +28,9 @@ SHIFT_WITH_SOLIDS = 1e-9  # ... and where closed pockets may each bring a null v
 class Multigrid(Preconditioner):
     """One V(2,2) cycle, counted in matrix products; equal smoothing before and after makes it symmetric.
 
-    S = D^-1/2 A D^-1/2 has its eigenvalues in [0, 1] on every level, so that the smoother's coefficients are
-    constants. Every level keeps its iterate divided by FIRST, which saves a pass over each vector. Inside the
-    cycle all is float32.
+    S = D^-1/2 A D^-1/2 has its eigenvalues in [0, 1] on every level, so the smoother's coefficients are
+    constants. Every level keeps its iterate divided by FIRST, which saves a pass over each vector. All is
+    float64: in float32 bubbles at contrast 10,000 took half as many iterations again.
     """
 
     name = "multigrid"

@@ -35,9 +35,7 @@ class Level:
     """
 
     def __init__(self, shape: tuple[int, int], device: torch.device, five_point: bool = False):
-        """``five_point``: the couplings to diagonal neighbours are and stay zero, so work on them is left
-        out.
-        """
+        """``five_point``: couplings to diagonal neighbours stay zero, and work on them is left out."""
         self.shape, self.device = shape, device
         # Slices of the stencil's rows that hold couplings; together they are every row that is used.
         self.rows = (slice(1, 9, 2), slice(4, 5)) if five_point else (slice(0, 9),)
@@ -134,9 +132,7 @@ class CoarsestInverse:
         self._inverse = level.zeros(n, n)
 
     def setup(self, shift: float, factor: float) -> None:
-        """Keep ``factor`` times the inverse. ``shift``, relative to the diagonal, covers null vectors besides
-        the constant.
-        """
+        """Keep ``factor`` times the inverse; ``shift``, relative, covers null vectors but the constant."""
         level, dense = self.level, self._dense
         values = level.stencil.view(-1).index_select(0, self._source).neg_()
         dense.zero_().view(-1).index_copy_(0, self._target, values)

@@ -25,9 +25,7 @@ class Edges:
     """Interpolation to the fine cells between two coarse neighbours along one axis."""
 
     def __init__(self, fine: Level, coarse: Level, axis: int, weights: torch.Tensor, exists: torch.Tensor):
-        """``weights`` and ``exists``: (2, coarse.size), towards the fine cell before and after each coarse
-        one.
-        """
+        """``weights`` and ``exists``: (2, coarse.size), to the fine cells before and after each cell."""
         step, side, line = ((fine.pitch, 3, 1), (1, 1, 3))[axis]
         side, line = side * fine.row, line * fine.row
         cx = coarse.shape[0]
@@ -71,9 +69,7 @@ class Transfer:
         self._prepare_cycle()
 
     def _seen(self, v: torch.Tensor, start: int, *lead: tuple[int, int]) -> torch.Tensor:
-        """Entries of a fine array at 2 I + ``start`` for coarse cells I, behind leading (size, stride)
-        dimensions.
-        """
+        """Entries at 2 I + ``start`` of a fine array, behind leading (size, stride) dimensions."""
         sizes, strides = zip(*lead, strict=True)
         cells = (self.coarse.shape[0], self.coarse.pitch)
         offset = v.storage_offset() + self.fine.pad + start
@@ -163,9 +159,7 @@ class Transfer:
         self._kept_partners = [self._kept[start : start + coarse.size] for start in starts]
 
     def _prepare_cycle(self) -> None:
-        """Scaled weights, the fine vectors seen from the coarse cells, and the parities that prolongation
-        adds up.
-        """
+        """Scaled weights, fine vectors seen from coarse cells, parities that prolongation adds up."""
         fine, coarse = self.fine, self.coarse
         neighbours = ((3, fine.pitch), (3, 1))
         start = -fine.pitch - 1
@@ -216,9 +210,7 @@ class Transfer:
         torch.neg(self._row_total, out=stencil[4])
 
     def _drop_empty_rows(self) -> None:
-        """Zero the coarse rows that are nothing but rounding: a coarse function constant on a closed pocket
-        has no energy.
-        """
+        """Zero the rows of pure rounding: a function constant on a closed pocket has no energy."""
         torch.mul(self._scaled, self._scaled, out=self._restricted)
         torch.sum(self._restricted.view(9, self.coarse.size), 0, out=self._row_total)
         self._row_total.mul_(ROUNDING).add_(self.coarse.stencil_inside[4])
@@ -228,9 +220,7 @@ class Transfer:
         self._complete_stencil()
 
     def scale(self) -> None:
-        """Finish the weights of the cycle, D^1/2 P D_c^-1/2. Not for a coarsest level solved densely: it has
-        no D_c.
-        """
+        """Finish the cycle's weights, D^1/2 P D_c^-1/2; the coarsest level has no D_c."""
         self._scaled.mul_(self._coarse_scale)
 
     def restrict(self) -> None:

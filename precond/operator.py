@@ -14,9 +14,7 @@ FACE_DENSITIES = ("harmonic", "arithmetic")
 
 
 def _validated(density: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """``density`` as a float64 tensor. Raises ValueError unless it is 2-D, at least 8 x 8, finite and
-    positive.
-    """
+    """``density`` as float64. Raises ValueError unless 2-D, 8 x 8 or more, finite and positive."""
     density = torch.as_tensor(density).to(torch.float64)
     if density.ndim != 2:
         raise ValueError(f"density must be a 2-D (nx, ny) array, not one of {density.ndim} dimensions")
@@ -134,9 +132,7 @@ class PoissonOperator:
         self.update(self.density)
 
     def update(self, density: torch.Tensor) -> None:
-        """New coefficients from ``density`` (nx, ny) float64 on the device, in place. Not checked: no host
-        sync here.
-        """
+        """New coefficients from ``density`` (nx, ny) float64, in place; unchecked, without host sync."""
         self.density.copy_(density)
         half, wx, wy = self._half, self.face_weights_x, self.face_weights_y
         if self.face_density == "harmonic":
@@ -160,15 +156,11 @@ class PoissonOperator:
         return self._diagonal
 
     def flat_face_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights between flat cells k and k + ny, and between k and k + 1 (zero where a row ends). Live
-        buffers.
-        """
+        """Live weights between flat cells k and k + ny, and k and k + 1 (zero where a row ends)."""
         return self.face_weights_x[1:-1].view(-1), self._weights_next.view(-1)[:-1]
 
     def bind(self, p: torch.Tensor, out: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """A function that sets ``out`` = A ``p`` for these two contiguous (nx, ny) buffers, its views made
-        once.
-        """
+        """A function setting ``out`` = A ``p`` for these contiguous (nx, ny) buffers; views made once."""
         ny = self.shape[1]
         p, flat = p.view(-1), out.view(-1)
         diagonal = self._diagonal.view(-1)
@@ -194,9 +186,7 @@ class PoissonOperator:
         return self.bind(p.contiguous(), out)()
 
     def project(self, v: torch.Tensor) -> torch.Tensor:
-        """Remove from ``v`` (nx, ny), in place, its mean over each fluid component; zero its solid cells.
-        Returns ``v``.
-        """
+        """Remove ``v``'s mean over each fluid component and zero its solids, in place; returns it."""
         if not self.has_solid:
             return v.sub_(v.mean())
         v.mul_(self._fluid)
@@ -208,9 +198,7 @@ class PoissonOperator:
         return v.sub_(self._cell_mean.view(self.shape))
 
     def to_csr(self) -> scipy.sparse.csr_array:
-        """A as a (nx ny, nx ny) float64 matrix, cell (i, j) at i * ny + j; zero rows for solid and isolated
-        cells.
-        """
+        """A as (nx ny, nx ny) float64, cell (i, j) at i ny + j; zero rows for solid and isolated cells."""
         nx, ny = self.shape
         wx, wy = (weights.cpu().numpy() for weights in self.flat_face_weights())
         diagonal = self._diagonal.cpu().numpy().ravel()

@@ -14,9 +14,7 @@ def _spread_bits(values: np.ndarray) -> np.ndarray:
 
 
 def morton_order(shape: tuple[int, int]) -> np.ndarray:
-    """Flat indices i * ny + j of all cells of an (nx, ny) grid along the Morton curve, (nx ny,) int64; x
-    takes the low bits.
-    """
+    """Flat indices i ny + j of an (nx, ny) grid along the Morton curve, int64; x has the low bits."""
     i, j = np.divmod(np.arange(shape[0] * shape[1], dtype=np.int64), shape[1])
     return np.argsort(_spread_bits(i) | (_spread_bits(j) << 1), kind="stable")
 
