@@ -21,6 +21,7 @@ class Texture:
         if data is None or (data.width, data.height) != (width, height):
             if data is not None:
                 self._retired.append(data)
+                data.want_destroy_next_frame = True  # else the renderer makes it again
                 data.set_status(imgui.ImTextureStatus.want_destroy)
                 data.unused_frames = 1  # the renderer frees a texture only when it is out of use
             data = self._data = imgui.ImTextureData()

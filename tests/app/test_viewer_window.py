@@ -102,6 +102,12 @@ def test_scene_and_grid_are_switched_while_it_runs(drive):
         ctx.combo_click("##grid/96 x 48")
         settle(ctx)
         assert engine.simulation.shape == (96, 48)
+        from imgui_bundle import imgui
+
+        for number in range(6):  # every new size frees the old texture
+            window.session.change("grid", [(32, 16), (96, 48)][number % 2])
+            ctx.yield_(3)
+        assert len(imgui.get_platform_io().textures) <= 3  # fonts, the picture, one on its way out
         ctx.combo_click("##scene/rising-bubbles")
         ctx.yield_(5)
         assert engine.settings.simulation.scene == "rising-bubbles"
