@@ -1,6 +1,4 @@
-"""Exact inverses of the operator's diagonal blocks along the Morton curve: block Jacobi without any coupling
-of leaves.
-"""
+"""Exact inverses of the operator's diagonal blocks along the Morton curve, uncoupled."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ class LeafBlocks(Preconditioner):
     """M = blockdiag(D_k^-1), D_k the block of A of the ``leaf_size`` cells of leaf k; factorised in float64,
     kept in float32.
 
-    Cells without couplings and the padding of the last leaf are decoupled rows of the identity. A fluid
-    component that lies within one leaf makes its block singular: the diagonal of its anchor is doubled.
+    ``coupled`` (K, L) is False on padding, on solids and in components within one leaf, which M solves
+    exactly. Cells without couplings and the padding of the last leaf are decoupled rows of the identity. A
+    fluid component that lies within one leaf makes its block singular: the diagonal of its anchor is doubled.
     """
 
     name = "leaf-blocks"
@@ -54,12 +53,12 @@ class LeafBlocks(Preconditioner):
         ]  # (2, faces) entries of the flat blocks
         self._sources = [torch.from_numpy(s).to(device) for s in sources]
         self._cells = torch.from_numpy(cells.ravel()).to(device)
-        self._position = torch.from_numpy(position).to(device)
-        self._blocks = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float64, device=device)
+        self.position = torch.from_numpy(position).to(device)
+        self.blocks = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float64, device=device)
         self._inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)
         self._padded = torch.zeros(n + 1, dtype=torch.float64, device=device)
         self._gathered = torch.zeros(count * leaf_size, dtype=torch.float64, device=device)
-        self._diagonals = self._blocks.diagonal(dim1=1, dim2=2)
+        self._diagonals = self.blocks.diagonal(dim1=1, dim2=2)
         self._grounded = torch.zeros(n, dtype=torch.float64, device=device)
         self._topology = -1
         self._rows = torch.zeros((count, 1, leaf_size), dtype=torch.float32, device=device)
@@ -69,23 +68,25 @@ class LeafBlocks(Preconditioner):
     def _ground_closed_components(self) -> None:
         """Mark the anchors of components that lie within one leaf. On the host, when the solids changed."""
         operator = self.operator
+        labels = operator.labels.ravel()
+        fluid = labels >= 0
+        low = np.full(operator.components, self._leaf.size)
+        high = np.full(operator.components, -1)
+        np.minimum.at(low, labels[fluid], self._leaf[fluid])
+        np.maximum.at(high, labels[fluid], self._leaf[fluid])
+        closed = low == high
         grounded = np.zeros(self._leaf.size)
-        if operator.has_solid:
-            labels = operator.labels.ravel()
-            fluid = labels >= 0
-            low = np.full(operator.components, self._leaf.size)
-            high = np.full(operator.components, -1)
-            np.minimum.at(low, labels[fluid], self._leaf[fluid])
-            np.maximum.at(high, labels[fluid], self._leaf[fluid])
-            grounded[operator.anchors.cpu().numpy()[low == high]] = 1.0
+        grounded[operator.anchors.cpu().numpy()[closed]] = 1.0
         self._grounded.copy_(torch.from_numpy(grounded))
+        coupled = np.append(fluid & ~closed[labels], False)[self._cells.cpu().numpy()]
+        self.coupled = torch.from_numpy(coupled).to(operator.device).view(self.blocks.shape[:2])
         self._topology = operator.topology
 
     def _setup(self) -> float:
         operator = self.operator
         if self._topology != operator.topology:
             self._ground_closed_components()
-        blocks = self._blocks.view(-1)
+        blocks = self.blocks.view(-1)
         for weights, targets, sources in zip(
             operator.flat_face_weights(), self._targets, self._sources, strict=True
         ):
@@ -99,16 +100,36 @@ class LeafBlocks(Preconditioner):
         torch.index_select(self._padded, 0, self._cells, out=self._gathered)
         self._gathered.masked_fill_(self._gathered == 0.0, 1.0)
         self._diagonals.copy_(self._gathered.view(self._diagonals.shape))
-        factors, _ = torch.linalg.cholesky_ex(self._blocks)
+        factors, _ = torch.linalg.cholesky_ex(self.blocks)
         self._inverses.copy_(torch.cholesky_inverse(factors))
         return 0.0
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
-        self._padded[:-1].copy_(residual.reshape(-1))
+    def extra_diagonal(self) -> torch.Tensor:
+        """What the blocks' diagonals hold beyond those of A: grounded anchors and decoupled rows, (K, L)
+        float64.
+        """
+        self._padded[:-1].copy_(self.operator.diagonal().view(-1))
+        return self._diagonals - self._padded[self._cells].view(self._diagonals.shape)
+
+    def gather(self, field: torch.Tensor) -> torch.Tensor:
+        """``field`` (nx, ny) float64 leaf by leaf, (K, 1, L) float32, padding zero; overwritten by the next
+        call.
+        """
+        self._padded[:-1].copy_(field.reshape(-1))
         torch.index_select(self._padded, 0, self._cells, out=self._gathered)
         self._rows.view(-1).copy_(self._gathered)
-        torch.bmm(
-            self._rows, self._inverses.mT, out=self._solved
-        )  # row form: far faster than matrix times column
-        torch.index_select(self._solved.view(-1), 0, self._position, out=self._result)
+        return self._rows
+
+    def scatter(self, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """``out`` (nx, ny) float64 from ``rows`` (K, 1, L) float32."""
+        torch.index_select(rows.view(-1), 0, self.position, out=self._result)
         out.view(-1).copy_(self._result)
+
+    def solve(self, rows: torch.Tensor) -> torch.Tensor:
+        """D^-1 ``rows``, (K, 1, L) float32; overwritten by the next call. Row form: far faster than matrix
+        times column.
+        """
+        return torch.bmm(rows, self._inverses.mT, out=self._solved)
+
+    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        self.scatter(self.solve(self.gather(residual)), out)

@@ -70,6 +70,15 @@ class Preconditioner:
         self._apply(residual, out)
         return self.operator.project(out)
 
+    def start(self, residual: torch.Tensor, out: torch.Tensor) -> bool:  # noqa: ARG002
+        """Write to ``out`` what should be added to a start with ``residual``, both (nx, ny); False when there
+        is nothing.
+
+        A preconditioner that has it is symmetric on the residuals that such a start leaves, which is all PCG
+        meets.
+        """
+        return False
+
     def _setup(self) -> float:
         """Follow the operator; returns the seconds spent in a network."""
         raise NotImplementedError

@@ -12,9 +12,7 @@ from precond.preconditioner import Preconditioner, PreconditionerError
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a preconditioner lives (``module:Class``), what it is in one line, and the package it needs, if
-    any.
-    """
+    """Where a preconditioner lives (``module:Class``), one line on it, and the package it needs."""
 
     location: str
     description: str
@@ -33,6 +31,10 @@ _ENTRIES = {
     ),
     "multigrid": Entry("precond.multigrid:Multigrid", "black box multigrid V-cycle, polynomial smoothing"),
     "leaf-blocks": Entry("precond.leaf_blocks:LeafBlocks", "exact inverses of blocks along the Morton curve"),
+    "polynomial": Entry("precond.nested:Polynomial", "exact leaves, far field of monomials, balanced"),
+    "spectral": Entry(
+        "precond.nested:Spectral", "exact leaves, far field of each leaf's lowest modes, balanced"
+    ),
     "amg": Entry(
         "precond.amg:AlgebraicMultigrid",
         "algebraic multigrid, CPU only",
