@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -97,6 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = flags.pop("command")
     try:
         return _RUN[command](flags)
+    except BrokenPipeError:  # the reader of a pipe, like `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"htp-fluid {command}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -168,7 +168,7 @@ class Session:
             return
         scene = Path(self.engine.settings.simulation.scene).stem
         try:
-            self.say(f"recording to {self.engine.start_recording(RUNS / scene)}")
+            self.say(f"recording to {self.engine.start_recording(self.engine.settings.out or RUNS / scene)}")
         except (OSError, ValueError, RuntimeError) as error:
             self.say(f"recording: {error}", error=True)
 
