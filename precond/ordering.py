@@ -27,3 +27,12 @@ def leaves(shape: tuple[int, int], leaf_size: int) -> np.ndarray:
     order = morton_order(shape)
     padding = np.full(-len(order) % leaf_size, len(order), dtype=np.int64)
     return np.concatenate([order, padding]).reshape(-1, leaf_size)
+
+
+def positions(cells: np.ndarray, count: int) -> np.ndarray:
+    """Where each of ``count`` cells lies in ``cells`` (leaves, leaf_size) taken flat: (count,) int64."""
+    flat = cells.ravel()
+    inside = np.flatnonzero(flat < count)
+    position = np.empty(count, dtype=np.int64)
+    position[flat[inside]] = inside
+    return position

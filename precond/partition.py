@@ -1,0 +1,79 @@
+"""The weak-admissibility partition of a matrix over leaves: which pairs of leaves share one low-rank tile.
+
+Pairs of leaves are halved like a binary tree over the Morton curve (eta = 1; arXiv
+2605.13343): every node with two children gives one tile, rows of the first child times columns of the second,
+and each tile is used with its transpose. K leaves give K - 1 tiles, whatever K is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+def tiles(count: int) -> np.ndarray:
+    """Upper tiles (row start, column start, size) over ``count`` leaves, (count - 1, 3) int64, finest first.
+
+    Sizes are powers of two. Rows row_start to row_start + size exist; columns are clipped at ``count``.
+    """
+    found = []
+    size = 1
+    while size < count:
+        starts = np.arange(0, count - size, 2 * size, dtype=np.int64)
+        found.append(np.stack([starts, starts + size, np.full_like(starts, size)], axis=1))
+        size *= 2
+    return np.concatenate(found) if found else np.empty((0, 3), dtype=np.int64)
+
+
+@dataclass
+class Tiles:
+    """The partition of ``count`` leaves as static tensors on one device; T tiles.
+
+    rows, columns: (T, K) float32, 1 where a leaf lies in the tile's row or column strip: strips are summed
+    and spread by products with them. log_size: (T, 1) float32, log2 of the size. row_nodes, column_nodes:
+    (T,) int64, the strips in the list that `strip_sums` makes.
+    """
+
+    count: int
+    rows: torch.Tensor
+    columns: torch.Tensor
+    log_size: torch.Tensor
+    row_nodes: torch.Tensor
+    column_nodes: torch.Tensor
+
+    @classmethod
+    def of(cls, count: int, device: torch.device | str = "cpu") -> Tiles:
+        """The tiles over ``count`` leaves."""
+        table = tiles(count)
+        row, column, size = table.T[:, :, None]  # (T, 1) each
+        leaf = np.arange(count)
+        rows = (leaf >= row) & (leaf < row + size)
+        columns = (leaf >= column) & (leaf < column + size)
+        padded = 1 << max(count - 1, 0).bit_length()
+        before = 2 * padded - 2 * padded // size  # strips of all smaller sizes
+        arrays = (
+            rows.astype(np.float32),
+            columns.astype(np.float32),
+            np.log2(size).astype(np.float32),
+            (before + row // size)[:, 0],
+            (before + column // size)[:, 0],
+        )
+        return cls(count, *(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
+
+    def strip_sums(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every strip's tokens from its leaves' ``tokens`` (K, L_s, d): row strips and column strips (T, L_s,
+        d).
+
+        The S L_s tokens of a strip are summed in L_s runs of S along the curve.
+        """
+        _, length, width = tokens.shape
+        padded = 1 << max(self.count - 1, 0).bit_length()
+        level = torch.nn.functional.pad(tokens, (0, 0, 0, 0, 0, padded - self.count))  # (P, L_s, d)
+        levels = [level]
+        while len(level) > 2:
+            level = level.view(len(level) // 2, length, 2, width).sum(dim=2)  # half as many strips
+            levels.append(level)
+        nodes = torch.cat(levels)  # (2 P - 2, L_s, d)
+        return nodes[self.row_nodes], nodes[self.column_nodes]
