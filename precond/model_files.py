@@ -1,7 +1,7 @@
 """Weights on disk: a safetensors file and, beside it, a YAML model card with the same name.
 
-The card says what builds the module (``configuration``) and how the weights came about; it carries the file's
-checksum, so damage shows. Nothing is ever unpickled.
+The card says what builds the module and how the weights came about; it carries the file's checksum, so damage
+shows. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -28,12 +28,9 @@ class ModelError(PreconditionerError):
 def save_model(path: Path | str, module: nn.Module, card: dict) -> None:
     """Write ``module``'s weights to ``path`` (.safetensors) and ``card`` beside it (.yaml).
 
-    ``card`` holds plain values only, ``configuration`` among them. Raises ModelError for weights that are not
-    finite.
+    ``card`` holds plain values only. Raises ModelError for weights that are not finite.
     """
     path = Path(path)
-    if "configuration" not in card:
-        raise ModelError(f"{path.name}: the card needs a 'configuration'")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     _check_finite(path, weights)
     data = save(weights)
@@ -57,8 +54,8 @@ def read_card(path: Path | str) -> dict:
         raise ModelError(
             f"{path.name}: its model card {card_path.name} cannot be read: {_line(error)}"
         ) from error
-    if not isinstance(card, dict) or not isinstance(card.get("configuration"), dict):
-        raise ModelError(f"{path.name}: its model card {card_path.name} has no 'configuration'")
+    if not isinstance(card, dict):
+        raise ModelError(f"{path.name}: its model card {card_path.name} holds no names and values")
     return card
 
 

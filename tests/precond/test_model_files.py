@@ -54,7 +54,7 @@ def test_missing_files(path):
     assert issubclass(ModelError, PreconditionerError)
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "configuration: 3", "a: [", "", "\x00"])
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "", "\x00"])
 def test_bad_cards(path, text):
     path.with_suffix(".yaml").write_text(text)
     with pytest.raises(ModelError, match="card"):
@@ -105,8 +105,6 @@ def test_configurations_that_build_nothing(path):
 
 def test_nothing_unfinished_is_saved(tmp_path):
     module = nn.Linear(2, 2)
-    with pytest.raises(ModelError, match="configuration"):
-        save_model(tmp_path / "m.safetensors", module, {})
     nn.init.constant_(module.bias, torch.inf)
     with pytest.raises(ModelError, match="NaN or infinity"):
         save_model(tmp_path / "m.safetensors", module, {"configuration": {}})

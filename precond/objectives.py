@@ -1,0 +1,90 @@
+"""What a learned M is trained to minimise, for any form of M.
+
+``apply_m`` and ``apply_a`` map vectors (m, n) to M or A times each row, (m, n); ``project`` takes their part
+in A's null space out of them. All losses vanish at M = A^+, are differentiable through ``apply_m`` alone, and
+are scalars.
+
+| function | formula, Z = mean-zero probes | scaling of M |
+|---|---|---|
+| cosine_hutchinson | 1 - cos(vec(M A Z), vec(Z)) | no effect |
+| sai | mean over probes of ||M A w - w||^2 | matters |
+| kaporin | log(tr(MA) / n) - (1 / n) log det(MA) on A's range | no effect |
+
+The first two are arXiv 2605.13343's; their gradient vanishes on modes where M A z
+is small. The third is the logarithm of Kaporin's condition number (Numer. Linear Algebra Appl. 1, 1994).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+Map = Callable[[torch.Tensor], torch.Tensor]
+
+FLOOR = 1e-4  # eigenvalues of MA below this share of their mean count as not positive
+
+
+def smoothed(
+    probes: torch.Tensor,
+    apply_a: Map,
+    diagonal: torch.Tensor,
+    project: Map,
+    sweeps: int = 2,
+    damping: float = 0.6,
+) -> torch.Tensor:
+    """``probes`` (m, n) after damped Jacobi sweeps z <- z - 0.6 D^-1 A z, projected, without gradient.
+
+    ``diagonal`` (n,) is A's; cells without couplings have zero.
+    """
+    with torch.no_grad():
+        step = torch.where(diagonal > 0.0, damping / diagonal.clamp(min=1e-300), 0.0).to(probes.dtype)
+        for _ in range(sweeps):
+            probes = probes - step * apply_a(probes)
+        return project(probes)
+
+
+def cosine_hutchinson(apply_m: Map, apply_a: Map, probes: torch.Tensor, project: Map) -> torch.Tensor:
+    """1 - cos of the angle between M A Z and Z, all ``probes`` (m, n) taken as one vector.
+
+    The paper's probes are normal ones, `smoothed`. A positive factor in M changes nothing.
+    """
+    with torch.no_grad():
+        probes = project(probes)
+        image = apply_a(probes)
+    image = project(apply_m(image))
+    return 1.0 - (image * probes).sum() / (image.norm() * probes.norm())
+
+
+def sai(apply_m: Map, apply_a: Map, probes: torch.Tensor, project: Map) -> torch.Tensor:
+    """The sparse-approximate-inverse loss: the mean over ``probes`` (m, n) of ||M A w - w||^2."""
+    with torch.no_grad():
+        probes = project(probes)
+        image = apply_a(probes)
+    return (project(apply_m(image)) - probes).square().sum(dim=1).mean()
+
+
+def kaporin(apply_m: Map, root: torch.Tensor) -> torch.Tensor:
+    """log(tr(MA) / n) - (1 / n) log det(MA) on the range of A, by applying M n times: for small N.
+
+    ``root`` (n, N) is R with R^T R = A, from `root_of`: R M R^T has MA's eigenvalues. Where its symmetric
+    part is not positive definite, logarithms are continued linearly below FLOOR times the mean modulus:
+    finite, still invariant to scaling, and pushing eigenvalues up.
+    """
+    product = apply_m(root) @ root.mT  # (n, n)
+    product = 0.5 * (product + product.mT)
+    factor, failed = torch.linalg.cholesky_ex(product)
+    if not bool(failed):
+        return product.diagonal().mean().log() - 2.0 * factor.diagonal().log().mean()
+    eigenvalues = torch.linalg.eigvalsh(product)
+    shares = eigenvalues / eigenvalues.abs().mean()
+    below = (shares - FLOOR) / FLOOR + math.log(FLOOR)
+    return -torch.where(shares > FLOOR, shares.clamp(min=FLOOR).log(), below).mean()
+
+
+def root_of(matrix: torch.Tensor) -> torch.Tensor:
+    """R (n, N) of full rank with R^T R = ``matrix`` (N, N), dense, symmetric, positive semidefinite."""
+    values, vectors = torch.linalg.eigh(matrix)
+    kept = values > 1e-12 * values.max()
+    return values[kept].sqrt()[:, None] * vectors[:, kept].mT
