@@ -1,4 +1,4 @@
-"""The command line: demo, record, bench, list. Wrong use is one line on stderr and exit code 2."""
+"""The command line: demo, record, bench, train, list. Wrong use is one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "open a window and stir two fluids",
     "record": "run without a window and write timings, settings and a picture to a directory",
     "bench": "compare the preconditioners on the benchmark problems",
+    "train": "train the learned preconditioner `nested` as a YAML file says",
     "list": "show the scenes, preconditioners and devices that can be named",
 }
 _USAGE_ERRORS = (
@@ -39,7 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Every flag of a command can also stand in a YAML file named with --settings: `contrast: 50` "
         "for `--contrast 50`. Flags win over the file, the file over the scene.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | record | bench | list")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="demo | record | bench | train | list"
+    )
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name in OPTIONS:
@@ -51,6 +54,16 @@ def build_parser() -> argparse.ArgumentParser:
             )
         for option in OPTIONS.get(name, []):
             _add(command, name, option)
+    training = commands.choices["train"]
+    training.add_argument(
+        "config", metavar="FILE", help="YAML file with model, training, data; a model card is one"
+    )
+    training.add_argument(
+        "--out",
+        metavar="PATH",
+        default=None,
+        help="where the weights go, without ending (default: beside FILE)",
+    )
     return parser
 
 
@@ -146,6 +159,12 @@ def _bench(flags: dict[str, Any]) -> int:
     return bench(settings)
 
 
+def _train(flags: dict[str, Any]) -> int:
+    from app.train import train
+
+    return train(flags["config"], flags["out"])
+
+
 def _list(_flags: dict[str, Any]) -> int:
     from precond import registered_preconditioners
     from sim.scenes import available_scenes, load_scene
@@ -164,4 +183,4 @@ def _list(_flags: dict[str, Any]) -> int:
     return 0
 
 
-_RUN = {"demo": _demo, "record": _record, "bench": _bench, "list": _list}
+_RUN = {"demo": _demo, "record": _record, "bench": _bench, "train": _train, "list": _list}

@@ -53,7 +53,7 @@ def balanced_objective(
     """(n/K) log K(MA) of the balanced form up to a constant; arguments as for additive_objective."""
     coarse, diagonal, kernel = _coarse(basis, blocks, pairs, weights)
     count, _, rank = basis.shape
-    size = int((blocks.diagonal(dim1=1, dim2=2) > 0.0).sum())
+    size = int((basis[..., 0] > 0.0).sum())
     factor = torch.linalg.cholesky(coarse + torch.outer(kernel, kernel))
     inverse = torch.cholesky_inverse(factor) - torch.outer(kernel, kernel)  # Z
     leaves_of, product = _off_leaf_products(basis, blocks, pairs, weights)  # (K, n), (K, n r, n r)
@@ -73,6 +73,8 @@ def _coarse(
     basis: torch.Tensor, blocks: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     diagonal, off = galerkin_blocks(basis, blocks, pairs, weights)
+    absent = (diagonal.detach().diagonal(dim1=1, dim2=2) == 0.0).to(diagonal.dtype)  # columns without cells
+    diagonal = diagonal + torch.diag_embed(absent)
     return assembled(diagonal, off, pairs), diagonal, constant_coefficients(basis)
 
 

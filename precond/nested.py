@@ -1,129 +1,52 @@
-"""Exact leaves and a Galerkin far field, balanced: symmetric positive definite whatever the basis is.
+"""Our learned preconditioner: the balanced form on a far field that a network reads off the density.
 
-With D the diagonal leaf blocks of A, U the far-field basis (r columns per leaf) and Z = (U^T A U)^-1,
-
-    M = P^T D^-1 P + U Z U^T,    P = I - A U Z U^T.
-
-`start` gives the coarse part of the solution; residuals then satisfy U^T r = 0, P leaves them alone, and one
-application is y = D^-1 r, z = y + U Z U^T (r - A y) (A-DEF2 in Tang, Nabben, Vuik, Erlangga, J. Sci. Comput.
-39, 2009).
+Symmetric positive definite whatever the network says, because it chooses a subspace and nothing else: leaves
+are exact, the coupling is Galerkin's (precond.balanced).
 """
 
 from __future__ import annotations
 
-import time
-from typing import ClassVar
+from pathlib import Path
 
 import torch
 
-from precond.basis import leaf_positions, monomials, orthonormalised, spectral_modes
-from precond.coupling import CoarseSolve, LeafPairs, face_weights, galerkin_blocks, grounded_leaves
-from precond.leaf_blocks import LeafBlocks
+from precond.balanced import BalancedForm
+from precond.far_field import FarField, FarFieldConfig
+from precond.features import LeafFeatures
+from precond.model_files import MODELS, load_model
 from precond.operator import PoissonOperator
-from precond.preconditioner import Preconditioner
+
+DEFAULT_MODEL = MODELS / "nested.safetensors"
 
 
-class NestedForm(Preconditioner):
-    """The balanced form on any basis; subclasses say which by `_basis`.
+class Nested(BalancedForm):
+    """Far field from a network that sees the density, trained to lower the form's Kaporin number
+    (precond.kaporin).
 
-    ``additive`` drops the balance: M = D^-1 + U Z U^T, one product with A cheaper, about 1.6 times the
-    iterations.
+    ``model`` is a file that `precond.model_files.load_model` reads; leaf size and rank are the network's.
+    Raises ModelError.
     """
 
-    learned: ClassVar[bool] = False  # `_basis` is a network's inference, and timed as such
+    name = "nested"
+    learned = True
 
-    def __init__(self, operator: PoissonOperator, leaf_size: int = 64, rank: int = 8, additive: bool = False):
-        super().__init__(operator)
-        if not isinstance(rank, int) or not 1 <= rank <= min(16, leaf_size):
-            raise ValueError(f"rank must be a whole number from 1 to {min(16, leaf_size)}, not {rank}")
-        self.rank, self.leaf_size, self.additive = rank, leaf_size, additive
-        self.leaves = LeafBlocks(operator, leaf_size)
-        position = self.leaves.position.cpu().numpy()
-        self.pairs = LeafPairs.of(operator, position, leaf_size)
-        count = self.leaves.blocks.shape[0]
-        self.coarse = CoarseSolve(operator, self.pairs, count, rank)
-        self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=operator.device)
-        self._grounded = torch.zeros(count, dtype=torch.float64, device=operator.device)
-        self._topology = -1
-        self._image = torch.zeros(operator.shape, dtype=torch.float64, device=operator.device)
+    def __init__(self, operator: PoissonOperator, model: str | Path = DEFAULT_MODEL, additive: bool = False):
+        network, _ = load_model(model, lambda card: FarField(FarFieldConfig.of(card["model"])))
+        self._follow(operator, network.eval(), additive)
 
-    def _basis(self) -> torch.Tensor:
-        """Orthonormal far-field basis (K, L, r) float32 for the operator's present coefficients."""
-        raise NotImplementedError
+    @classmethod
+    def of(cls, operator: PoissonOperator, network: FarField) -> Nested:
+        """With a network in memory, in training for instance."""
+        form = cls.__new__(cls)
+        form._follow(operator, network, additive=False)
+        return form
 
-    def _setup(self) -> float:
-        leaves, operator = self.leaves, self.operator
-        leaves.setup(operator)
-        if self._topology != operator.topology:
-            self._follow_topology()
-            self._topology = operator.topology
-        started = time.perf_counter()
-        self.basis.copy_(self._basis())
-        inference = time.perf_counter() - started if self.learned else 0.0
-        basis = self.basis.double()
-        diagonal, off = galerkin_blocks(basis, leaves.blocks, self.pairs, face_weights(operator))
-        if operator.has_solid:  # the leaves' blocks are grounded where A is not
-            extra = leaves.extra_diagonal()[..., None]  # (K, L, 1)
-            diagonal -= (basis * extra).mT @ basis
-        self.coarse.factorise(diagonal, off, self._grounded)
-        return inference
-
-    def _follow_topology(self) -> None:
-        """What depends on the solids alone. On the host."""
-        coupled = self.leaves.coupled
-        self.mask = coupled.float()  # (K, L)
-        self.positions = leaf_positions(self.operator.shape, coupled)
-        self._grounded.zero_()
-        self._grounded[torch.from_numpy(grounded_leaves(self.operator, coupled)).to(coupled.device)] = 1.0
-
-    def _coarse_part(self, residual: torch.Tensor) -> torch.Tensor:
-        """U Z U^T ``residual``, leafwise: (K, 1, L) float32 from (nx, ny) float64."""
-        rows = self.leaves.gather(residual)
-        strips = torch.bmm(rows, self.basis)  # (K, 1, r)
-        coefficients = self.coarse.solve(strips.double().view(-1)).float().view_as(strips)
-        return torch.bmm(coefficients, self.basis.mT)
-
-    def start(self, residual: torch.Tensor, out: torch.Tensor) -> bool:
-        """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do for the additive form."""
-        if not self.additive:
-            self.leaves.scatter(self._coarse_part(residual), out)
-        return not self.additive
-
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
-        solved = self.leaves.solve(self.leaves.gather(residual))  # (K, 1, L)
-        if self.additive:
-            self.leaves.scatter(solved.add_(self._coarse_part(residual)), out)
-            return
-        self.leaves.scatter(solved, out)
-        self.operator.matvec(out, out=self._image)
-        torch.sub(residual, self._image, out=self._image)
-        self.leaves.scatter(solved.add_(self._coarse_part(self._image)), out)
-
-
-class Polynomial(NestedForm):
-    """Far field of monomials in the cell's position: what the network starts from."""
-
-    name = "polynomial"
-
-    def _follow_topology(self) -> None:
-        super()._follow_topology()
-        self._columns = orthonormalised(monomials(self.positions, self.mask, self.rank))
+    def _follow(self, operator: PoissonOperator, network: FarField, additive: bool) -> None:
+        super().__init__(operator, network.config.leaf_size, network.config.rank, additive)
+        self.network = network.to(operator.device)
+        self.features = LeafFeatures(operator, self.leaf_size)
 
     def _basis(self) -> torch.Tensor:
-        return self._columns
-
-
-class Spectral(NestedForm):
-    """Far field of every leaf's lowest generalised eigenvectors: a reference, slow to set up."""
-
-    name = "spectral"
-
-    def _basis(self) -> torch.Tensor:
-        mask = self.mask.to(self.leaves.blocks.dtype)
-        modes = spectral_modes(self.leaves.blocks, mask, self.rank)
-        columns = orthonormalised(torch.cat([mask[..., None], modes], dim=-1))
-        empty = (
-            columns.norm(dim=1) < 0.5
-        )  # (K, r + 1): the mode that the constant had already spanned goes last
-        order = empty.to(torch.int64).argsort(dim=1, stable=True)
-        return columns.gather(2, order[:, None, :].expand_as(columns))[..., : self.rank].float()
+        self.features.update()
+        with torch.inference_mode():
+            return self.network(self.features)

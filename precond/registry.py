@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 
+from precond.model_files import MODELS
 from precond.operator import PoissonOperator
 from precond.preconditioner import Preconditioner, PreconditionerError
 
@@ -18,6 +19,7 @@ class Entry:
     description: str
     needs: str = ""
     remedy: str = ""
+    model: str = ""
 
 
 _ENTRIES = {
@@ -31,9 +33,12 @@ _ENTRIES = {
     ),
     "multigrid": Entry("precond.multigrid:Multigrid", "black box multigrid V-cycle, polynomial smoothing"),
     "leaf-blocks": Entry("precond.leaf_blocks:LeafBlocks", "exact inverses of blocks along the Morton curve"),
-    "polynomial": Entry("precond.nested:Polynomial", "exact leaves, far field of monomials, balanced"),
+    "polynomial": Entry("precond.balanced:Polynomial", "exact leaves, far field of monomials, balanced"),
     "spectral": Entry(
-        "precond.nested:Spectral", "exact leaves, far field of each leaf's lowest modes, balanced"
+        "precond.balanced:Spectral", "exact leaves, far field of each leaf's lowest modes, balanced"
+    ),
+    "nested": Entry(
+        "precond.nested:Nested", "exact leaves, learned far field, balanced", model="nested.safetensors"
     ),
     "amg": Entry(
         "precond.amg:AlgebraicMultigrid",
@@ -47,9 +52,11 @@ _ENTRIES = {
 
 def _missing(entry: Entry) -> str:
     """Why the entry cannot run here, empty when it can."""
-    if not entry.needs or importlib.util.find_spec(entry.needs) is not None:
-        return ""
-    return f"needs {entry.needs}: {entry.remedy}"
+    if entry.needs and importlib.util.find_spec(entry.needs) is None:
+        return f"needs {entry.needs}: {entry.remedy}"
+    if entry.model and not (MODELS / entry.model).is_file():
+        return f"needs the weights assets/models/{entry.model}: `python -m app train` makes them"
+    return ""
 
 
 def registered_preconditioners() -> dict[str, str]:

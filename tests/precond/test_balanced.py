@@ -1,19 +1,19 @@
-"""The balanced form on Galerkin far fields: exact, definite for any basis, its Kaporin number in closed form."""
+"""The balanced form: exact, definite for any basis, its Kaporin number in closed form."""
 
 import numpy as np
 import pytest
 import torch
 
 from precond import PCG, gallery, make_preconditioner
+from precond.balanced import BalancedForm
 from precond.basis import monomials, orthonormalised, spectral_modes
 from precond.coupling import face_weights
 from precond.kaporin import additive_objective, balanced_objective, constant_coefficients
-from precond.nested import NestedForm
 from precond.operator import PoissonOperator
 from precond.ordering import leaves
 
 
-class GivenBasis(NestedForm):
+class GivenBasis(BalancedForm):
     """The form on whatever orthonormal columns a test sets."""
 
     columns: torch.Tensor
@@ -36,7 +36,7 @@ def random_form(
     return form
 
 
-def dense_parts(form: NestedForm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def dense_parts(form: BalancedForm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A, the leaves' diagonal blocks D of A, and U as dense float64 matrices, from indices alone."""
     matrix = torch.from_numpy(form.operator.to_csr().toarray())
     cells = leaves(form.operator.shape, form.leaf_size)
@@ -53,7 +53,7 @@ def dense_parts(form: NestedForm) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     return matrix, torch.where(same, matrix, 0.0), basis
 
 
-def dense_inverse(form: NestedForm) -> torch.Tensor:
+def dense_inverse(form: BalancedForm) -> torch.Tensor:
     """M of the module's formula."""
     matrix, blocks, basis = dense_parts(form)
     inverse = torch.linalg.inv(blocks)
@@ -64,7 +64,7 @@ def dense_inverse(form: NestedForm) -> torch.Tensor:
     return away.T @ inverse @ away + coupling
 
 
-def spectrum(form: NestedForm) -> torch.Tensor:
+def spectrum(form: BalancedForm) -> torch.Tensor:
     """Eigenvalues of M A on the complement of the constants."""
     matrix = dense_parts(form)[0]
     values, vectors = torch.linalg.eigh(matrix)

@@ -1,0 +1,114 @@
+"""`train`: one command from a YAML file to weights with a model card."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import yaml
+
+from app.environment import describe
+from precond.far_field import FarField, FarFieldConfig
+from precond.model_files import save_model
+from precond.operator import PoissonOperator
+from precond.training import System, Trainer, TrainingConfig
+from precond.training_data import held_out, random_system
+from sim.scenes import load_scene
+from sim.settings import SettingsError, SimulationSettings
+from sim.simulation import Simulation
+
+SECTIONS = ("model", "training", "data")
+DATA = {"seed": 1, "systems": 160, "simulator_frames": 32}
+FLOWS = ("dam-break", "rayleigh-taylor", "rising-bubbles", "falling-drop")
+
+
+def train(config: str, out: str | None) -> int:
+    """Train as the YAML file ``config`` says, write ``out``.safetensors and ``out``.yaml; returns the exit
+    code.
+
+    ``config`` holds the sections model (FarFieldConfig), training (TrainingConfig) and data (DATA); a model
+    card is such a file too. An interrupted run goes on from ``out``.checkpoint. Raises SettingsError.
+    """
+    path = Path(config)
+    model, training, data = _read(path)
+    target = Path(out) if out else path.with_suffix("")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if "RANK" in os.environ and not dist.is_initialized():
+        dist.init_process_group("gloo")
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    torch.manual_seed(training.seed)
+    torch.set_num_threads(training.threads)
+    network = FarField(model)
+    operators = [random_system(data["seed"], index) for index in range(data["systems"])]
+    operators += simulator_frames(data["simulator_frames"], data["seed"])
+    systems = [System(operator, model.leaf_size) for operator in operators]
+    trainer = Trainer(network, systems, training, target.with_suffix(".checkpoint"))
+    started = time.strftime("%Y-%m-%d")
+    log = trainer.run(held_out())
+    if first:
+        card = {
+            "model": model.plain(),
+            "training": {field.name: getattr(training, field.name) for field in fields(training)},
+            "data": data,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "seconds": round(trainer.seconds),
+            "trained": started,
+            "command": f"python -m app train {path}",
+            "held_out": "barriers N = 1024, 4096; bubbles 64 x 64 at contrast 100, 100, 10000, 10000",
+            "log": log,
+            "machine": describe(),
+        }
+        save_model(target.with_suffix(".safetensors"), network, card)
+        print(f"{target.with_suffix('.safetensors')}: held-out iterations {log[-1]['held_out']}")
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return 0
+
+
+def simulator_frames(count: int, seed: int) -> list[PoissonOperator]:
+    """``count`` pressure systems met while scenes flow at random contrasts, some with a painted solid."""
+    rng = np.random.default_rng((seed, 7))
+    operators: list[PoissonOperator] = []
+    while len(operators) < count:
+        scene = load_scene(FLOWS[rng.integers(len(FLOWS))])
+        nx, ny = scene.settings["grid"]
+        settings = {"grid": (nx // 2, ny // 2), "contrast": float(10.0 ** rng.uniform(0.3, 4.0))}
+        simulation = Simulation(SimulationSettings(**{**scene.settings, **settings}), scene)
+        if rng.random() < 0.5:
+            width, height = simulation.domain
+            simulation.paint(rng.uniform(0, width), rng.uniform(0, height), 0.1 * height, "solid")
+        for share in (0.3, 0.6, 1.0):
+            while simulation.time < share * scene.duration_s:
+                simulation.step()
+            operator = PoissonOperator.from_density(
+                simulation.density, simulation.solid.bool(), face_density="arithmetic"
+            )
+            if operator.components == 1 and len(operators) < count:
+                operators.append(operator)
+            if len(operators) == count:
+                break
+    return operators
+
+
+def _read(path: Path) -> tuple[FarFieldConfig, TrainingConfig, dict[str, int]]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(name, {}), dict) for name in SECTIONS):
+        raise SettingsError(f"{path}: wants the sections {', '.join(SECTIONS)}, each a mapping")
+    sections: dict[str, dict[str, Any]] = {name: content.get(name, {}) for name in SECTIONS}
+    for name in sections["data"]:
+        if name not in DATA:
+            raise SettingsError(f"{path}: data: {name}: unknown; allowed are {', '.join(DATA)}")
+    try:
+        model = FarFieldConfig.of(sections["model"])
+        return model, TrainingConfig(**sections["training"]), {**DATA, **sections["data"]}
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{path}: {error}") from error

@@ -1,0 +1,94 @@
+"""Systems to train on and systems to judge by: the benchmark's families at random sizes, contrasts and
+solids.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from precond import gallery
+from precond.operator import FACE_DENSITIES, PoissonOperator
+
+SHAPES = ((32, 32), (46, 45), (64, 32), (64, 64), (48, 64), (96, 32), (61, 67), (64, 40))
+FAMILIES = ("barriers", "bubbles", "layers", "stirred")
+
+
+def random_system(seed: int, index: int) -> PoissonOperator:
+    """System ``index`` of a set: N from 1,024 to 4,096, contrast 1 to 10,000 in both senses, one in four with
+    solids.
+
+    Both face densities occur: the benchmark's and the simulator's. The operator has one fluid component.
+    """
+    rng = np.random.default_rng((seed, index))
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    contrast = float(10.0 ** rng.uniform(0.0, 4.0))
+    density = _density(FAMILIES[rng.integers(len(FAMILIES))], shape, contrast, rng)
+    if rng.random() < 0.25:
+        density = contrast / density  # light in heavy for heavy in light
+    solid = random_solids(shape, rng) if rng.random() < 0.25 else np.zeros(shape, dtype=bool)
+    face_density = FACE_DENSITIES[rng.integers(len(FACE_DENSITIES))]
+    return PoissonOperator.from_density(density, solid, face_density=face_density)
+
+
+def _density(family: str, shape: tuple[int, int], contrast: float, rng: np.random.Generator) -> np.ndarray:
+    frame = int(rng.integers(100))
+    if family == "barriers":
+        return np.clip(gallery.barrier_density(shape, frame, "train", contrast), 0.5, None)
+    if family == "bubbles":
+        return gallery.bubbles(shape, contrast, seed=int(rng.integers(1 << 30))).density.numpy()
+    phase = _wavy_layers(shape, rng) if family == "layers" else _stirred(shape, rng)
+    return 1.0 + (contrast - 1.0) * phase
+
+
+def _wavy_layers(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Phase fraction of one to four layers with sloping, waving interfaces."""
+    x, y = (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5) / np.array(shape)[
+        :, None, None
+    ]
+    wave = rng.uniform(0.0, 0.1) * np.cos(2.0 * np.pi * (rng.integers(1, 5) * x + rng.random()))
+    height = y + rng.uniform(-0.5, 0.5) * x + wave
+    count = rng.integers(1, 5)
+    return np.clip((np.cos(np.pi * count * height) * shape[1] / (np.pi * count)) + 0.5, 0.0, 1.0)
+
+
+def _stirred(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Phase fraction of an interface wound up by a few vortices."""
+    x, y = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5
+    for _ in range(rng.integers(2, 7)):
+        cx, cy = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        radius = rng.uniform(0.1, 0.35) * min(shape)
+        turn = rng.normal(0.0, 3.0) * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / radius**2)
+        dx, dy = x - cx, y - cy
+        x, y = cx + dx * np.cos(turn) - dy * np.sin(turn), cy + dx * np.sin(turn) + dy * np.cos(turn)
+    distance = (
+        (y - rng.uniform(0.2, 0.8) * shape[1])
+        if rng.random() < 0.5
+        else (x - rng.uniform(0.2, 0.8) * shape[0])
+    )
+    return np.clip(distance + 0.5, 0.0, 1.0)
+
+
+def random_solids(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """One to three discs and bars of solid, (nx, ny) bool, that leave one fluid component."""
+    x, y = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5
+    while True:
+        solid = np.zeros(shape, dtype=bool)
+        for _ in range(rng.integers(1, 4)):
+            cx, cy = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+            a, b = rng.uniform(0.03, 0.25, 2) * min(shape)
+            bar = (np.abs(x - cx) < a) & (np.abs(y - cy) < b)
+            solid |= bar if rng.random() < 0.5 else (x - cx) ** 2 + (y - cy) ** 2 < a**2
+        if PoissonOperator.from_density(np.ones(shape), solid).components == 1:
+            return solid
+
+
+def held_out() -> list[tuple[PoissonOperator, torch.Tensor]]:
+    """Six systems no training sees: test barriers at two sizes, bubbles at contrast 100 and 10,000."""
+    problems = [gallery.benchmark_density(1024, 0), gallery.benchmark_density(4096, 1)]
+    problems += [
+        gallery.bubbles((64, 64), contrast, seed)
+        for contrast in (100.0, 10_000.0)
+        for seed in (10_001, 10_002)
+    ]
+    return [(problem.operator(), problem.b) for problem in problems]

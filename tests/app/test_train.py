@@ -1,0 +1,92 @@
+"""`train` from a YAML file: weights and card come out, wrong files are refused, several processes agree."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from app.cli import main
+from app.train import simulator_frames
+
+TINY = {
+    "model": {
+        "leaf_size": 64,
+        "rank": 4,
+        "trunk": {
+            "width": 8,
+            "heads": 2,
+            "layers": 0,
+            "graph_convolutions": 1,
+            "off_diagonal_stream": False,
+            "axial_buffers": False,
+            "global_token": False,
+            "global_features": False,
+        },
+    },
+    "training": {"steps": 4, "evaluate_every": 4, "save_every": 2},
+    "data": {"systems": 3, "simulator_frames": 0},
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+def test_train_writes_weights_and_a_card_that_trains_again(config: Path, tmp_path: Path) -> None:
+    assert main(["train", str(config), "--out", str(tmp_path / "first")]) == 0
+    card = yaml.safe_load((tmp_path / "first.yaml").read_text())
+    assert card["training"]["steps"] == 4
+    assert len(card["log"][-1]["held_out"]) == 6
+    assert main(["train", str(tmp_path / "first.yaml"), "--out", str(tmp_path / "second")]) == 0
+    first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_two_processes_train_one_network(config: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29617"]
+    command += ["-m", "app", "train", str(config), "--out", str(tmp_path / "pair")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    pair = load_file(tmp_path / "pair.safetensors")
+    assert main(["train", str(config), "--out", str(tmp_path / "alone")]) == 0
+    alone = load_file(tmp_path / "alone.safetensors")
+    assert all(torch.isfinite(value).all() for value in pair.values())
+    assert any(not torch.equal(pair[name], alone[name]) for name in pair)  # it saw twice the systems
+
+
+def test_frames_of_the_simulator_are_its_own_systems() -> None:
+    (operator,) = simulator_frames(1, seed=3)
+    assert operator.face_density == "arithmetic"
+    assert operator.components == 1
+    assert operator.density.max() > operator.density.min()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("just text", ["model, training, data"]),
+        ("model: [", ["YAML"]),
+        ("model: {depth: 3}", ["depth"]),
+        ("training: {speed: 3}", ["speed"]),
+        ("data: {frames: 3}", ["frames", "systems"]),
+        ("model: {trunk: {width: 30, heads: 8}}", ["30", "8"]),
+    ],
+)
+def test_a_wrong_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: list[str]
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(content)
+    assert main(["train", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    for word in [str(path), *words]:
+        assert word in message
+    assert main(["train", str(tmp_path / "missing.yaml")]) == 2

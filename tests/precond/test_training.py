@@ -1,0 +1,128 @@
+"""Training of the far field: it learns, it resumes exactly, its data are what they claim."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from precond import PCG, gallery
+from precond.balanced import Polynomial
+from precond.far_field import FarField, FarFieldConfig
+from precond.model_files import ModelError, save_model
+from precond.nested import Nested
+from precond.network import TrunkConfig
+from precond.training import System, Trainer, TrainingConfig, held_out_iterations
+from precond.training_data import held_out, random_system
+
+TINY = FarFieldConfig(
+    leaf_size=16,
+    rank=4,
+    trunk=TrunkConfig(
+        width=8,
+        heads=2,
+        layers=0,
+        graph_convolutions=2,
+        off_diagonal_stream=False,
+        axial_buffers=False,
+        global_token=False,
+        global_features=False,
+    ),
+)
+
+
+def tiny_network() -> FarField:
+    torch.manual_seed(0)
+    return FarField(TINY)
+
+
+@pytest.fixture(scope="module")
+def system() -> System:
+    return System(gallery.bubbles((16, 16), 1000.0, 1).operator(), TINY.leaf_size)
+
+
+def test_an_untrained_network_gives_the_monomials(system: System) -> None:
+    operator = system.features.operator
+    network = tiny_network()
+    problem = gallery.bubbles((16, 16), 1000.0, 1)
+    from_network = Nested.of(operator, network)
+    from_network.setup()
+    report = PCG(operator, from_network).solve(problem.b)
+    polynomial = Polynomial(operator, TINY.leaf_size, TINY.rank)
+    polynomial.setup()
+    assert report.iterations == PCG(operator, polynomial).solve(problem.b).iterations
+
+
+@pytest.mark.parametrize("balanced_from", [0.0, 1.0])
+def test_the_loss_falls_and_the_solve_gets_faster(
+    system: System, tmp_path: Path, balanced_from: float
+) -> None:
+    network = tiny_network()
+    problem = gallery.bubbles((16, 16), 1000.0, 1)
+    solves = [(system.features.operator, problem.b)]
+    before = held_out_iterations(network, solves)
+    config = TrainingConfig(
+        steps=120, learning_rate=1e-2, balanced_from=balanced_from, evaluate_every=30, save_every=60
+    )
+    log = Trainer(network, [system], config, tmp_path / "run.checkpoint").run(solves)
+    losses = [entry["loss"] for entry in log]
+    assert losses == sorted(losses, reverse=True)
+    assert log[-1]["held_out"][0] < before[0]
+
+
+def test_an_interrupted_run_ends_like_an_unbroken_one(system: System, tmp_path: Path) -> None:
+    config = TrainingConfig(steps=8, evaluate_every=100, save_every=4)
+    whole = tiny_network()
+    Trainer(whole, [system], config, tmp_path / "whole.checkpoint").run([])
+    broken = tiny_network()
+    trainer = Trainer(broken, [system], config, tmp_path / "broken.checkpoint")
+    for _ in range(4):
+        trainer._one_step(0, 1)
+        trainer.step += 1
+    trainer._save()
+    resumed = tiny_network()
+    Trainer(resumed, [system], config, tmp_path / "broken.checkpoint").run([])
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_random_systems_are_what_they_claim() -> None:
+    contrasts, solids = [], 0
+    for index in range(40):
+        operator = random_system(3, index)
+        fluid = ~operator.solid
+        density = operator.density[fluid]
+        assert operator.components == 1
+        assert 900 <= operator.density.numel() <= 4100
+        contrasts.append(float(density.max() / density.min()))
+        solids += operator.has_solid
+    assert min(contrasts) < 10.0
+    assert max(contrasts) > 1000.0
+    assert 2 <= solids <= 20
+    again = random_system(3, 7)
+    assert torch.equal(again.density, random_system(3, 7).density)
+
+
+def test_held_out_systems_are_not_among_the_training_ones() -> None:
+    held = {operator.density.numpy().tobytes() for operator, _ in held_out()}
+    assert len(held) == 6
+    assert not held & {random_system(1, index).density.numpy().tobytes() for index in range(50)}
+
+
+def test_nested_loads_what_was_saved_and_refuses_what_is_damaged(system: System, tmp_path: Path) -> None:
+    network = tiny_network()
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    path = tmp_path / "model.safetensors"
+    save_model(path, network, {"model": TINY.plain()})
+    operator = system.features.operator
+    form, reference = Nested(operator, path), Nested.of(operator, network)
+    residual = operator.project(torch.from_numpy(np.random.default_rng(0).standard_normal(operator.shape)))
+    results = []
+    for preconditioner in (form, reference):
+        preconditioner.setup()
+        results.append(preconditioner.apply(residual, torch.empty_like(residual)))
+    assert torch.equal(*results)
+    assert form.seconds["inference"] > 0.0
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ModelError, match="damaged"):
+        Nested(operator, path)
