@@ -37,7 +37,8 @@ class LeafFeatures:
         and y, the mask. level: (K, 1), m less the mean over all cells. globals: (12,). bias: (K, L, L), the
         leaf's block of A scaled to a unit diagonal. neighbours: (K L, 4) int64, flat places of the
         neighbouring cells (a cell itself where there is none). neighbour_weights: (K L, 4), -A_ij / A_ii,
-        zero where there is none.
+        zero where there is none. Not dimensionless, for what scales as A^-1: inverse_diagonal (K, L), 1 /
+        A_ii; scale (1,), the geometric mean of the density.
     """
 
     def __init__(self, operator: PoissonOperator, leaf_size: int):
@@ -78,6 +79,8 @@ class LeafFeatures:
         self.globals = buffer(GLOBAL_FEATURES)
         self.bias = buffer(count, leaf_size, leaf_size)
         self.neighbour_weights = buffer(count * leaf_size, 4)
+        self.inverse_diagonal = buffer(count, leaf_size)
+        self.scale = buffer(1)
         sizes = [math.log2(nx / ny), math.log2(leaf_size) / 2.0 - 3.0, math.log2(count) / 2.0 - 3.0]
         self._sizes = torch.tensor(sizes, dtype=torch.float64, device=device)
         self._topology = -1
@@ -146,6 +149,8 @@ class LeafFeatures:
         self.node.copy_(torch.cat([logs, self._geometry], dim=-1))
         self.level.copy_(torch.where(self._counts > 0.0, leaf_mean - mean, 0.0) / LOG_UNIT)
         self.globals.copy_(self._globals(log_density, log_diagonal - leaf_mean, leaf_mean, mean))
+        self.inverse_diagonal.copy_(mask / diagonal)
+        self.scale.copy_(mean.exp())
         flat = diagonal.view(-1)
         pairs = flat[self.neighbours]  # (K L, 4)
         weights = weights.view(-1, 4)

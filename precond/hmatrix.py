@@ -1,0 +1,97 @@
+"""The paper's learned preconditioner: a hierarchical matrix whose factors a network predicts every frame.
+
+Symmetric, but nothing keeps it positive definite: PCG runs its flexible update and names a breakdown. One
+model per N, as published; where N has none of its own, that of the nearest N runs as *transferred*.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import torch
+
+from precond.features import LeafFeatures
+from precond.hmatrix_factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
+from precond.leaf_vectors import LeafVectors
+from precond.model_files import MODELS, ModelError, load_model
+from precond.operator import PoissonOperator
+from precond.preconditioner import Preconditioner
+
+PATTERN = "hmatrix-*.safetensors"
+
+
+def model_sizes() -> dict[int, Path]:
+    """The N of every shipped model, with its file."""
+    names = {path: path.stem.removeprefix("hmatrix-") for path in sorted(MODELS.glob(PATTERN))}
+    return {int(size): path for path, size in names.items() if size.isdigit()}
+
+
+def build_network(card: dict) -> HMatrixNetwork:
+    """The untrained network of a model card."""
+    return HMatrixNetwork(HMatrixConfig.of(card["configuration"]))
+
+
+class HMatrixForm(Preconditioner):
+    """The form with any network; `HMatrix` finds a trained one."""
+
+    name = "hmatrix"
+    symmetric_positive_definite = False
+    capturable = True
+
+    def __init__(self, operator: PoissonOperator, network: HMatrixNetwork):
+        super().__init__(operator)
+        self.network = network.to(operator.device)
+        leaf_size = network.config.leaf_size
+        self.features = LeafFeatures(operator, leaf_size)
+        self.vectors = LeafVectors(operator.shape, leaf_size, operator.device)
+        count, rank = self.features.count, network.config.trunk.tile_tokens
+
+        def buffer(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float32, device=operator.device)
+
+        self.factors = HMatrixFactors(
+            buffer(count, leaf_size, leaf_size),
+            buffer(count, leaf_size, 2 * rank),
+            buffer(count - 1, rank, rank),
+            buffer(count, 1, leaf_size),
+        )
+
+    def _setup(self) -> float:
+        self.features.operator = self.operator
+        self.features.update()
+        started = time.perf_counter()
+        with torch.inference_mode():
+            predicted = self.network(self.features)
+        for name in ("leaf", "node", "core", "jacobi"):
+            getattr(self.factors, name).copy_(getattr(predicted, name))
+        return time.perf_counter() - started
+
+    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        rows = self.factors.times(self.vectors.gather(residual), self.features.tiles)
+        self.vectors.scatter(rows, out)
+
+
+class HMatrix(HMatrixForm):
+    """The form with the trained weights for the operator's N, or those of the nearest.
+
+    trained_at: the N of the weights. transferred: the operator has another N. note: that in words, or empty.
+    Raises ModelError where there are no weights or they are unusable.
+    """
+
+    def __init__(self, operator: PoissonOperator, weights: str | Path | None = None):
+        fluid = int((~operator.solid).sum())
+        if weights is None:
+            sizes = model_sizes()
+            if not sizes:
+                raise ModelError(f"there is no model file {PATTERN} in {MODELS}")
+            nearest = min(sizes, key=lambda size: abs(math.log(size / max(fluid, 1))))
+            weights = sizes[nearest]
+        network, card = load_model(weights, build_network)
+        super().__init__(operator, network)
+        self.trained_at = int(card.get("training", {}).get("n", 0))
+        self.transferred = self.trained_at != fluid
+        self.note = (
+            f"transferred: trained at N = {self.trained_at}, runs at N = {fluid}" if self.transferred else ""
+        )

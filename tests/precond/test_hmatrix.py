@@ -1,0 +1,169 @@
+"""The paper's form: applied as it is defined, honest where it breaks down, trained resumably."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from precond import PCG, Outcome, PreconditionerError
+from precond.gallery import benchmark_density
+from precond.hmatrix import HMatrix, HMatrixForm, model_sizes
+from precond.hmatrix_factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
+from precond.hmatrix_training import Frame, iterations, train_hmatrix
+from precond.model_files import ModelError, save_model
+from precond.partition import Tiles, tiles
+
+MODEL = {"leaf_size": 32, "trunk": {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 8}}
+
+
+def small_network(seed=0):
+    torch.manual_seed(seed)
+    return HMatrixNetwork(HMatrixConfig.of(MODEL))
+
+
+def random_factors(count, length=8, rank=4):
+    torch.manual_seed(count)
+    shapes = (count, length, length), (count, length, 2 * rank), (count - 1, rank, rank), (count, 1, length)
+    return HMatrixFactors(*(torch.randn(shape, dtype=torch.float64) for shape in shapes))
+
+
+def assembled(factors):
+    """M as a dense matrix, tile by tile as the formula says."""
+    count, length, _ = factors.leaf.shape
+    u, v = (part.reshape(count * length, -1).numpy() for part in factors.node.chunk(2, dim=-1))
+    dense = np.zeros((count * length, count * length))
+    for k, leaf in enumerate(factors.leaf.numpy()):
+        own = slice(k * length, (k + 1) * length)
+        dense[own, own] = leaf @ leaf.T + np.diag(factors.jacobi[k, 0].numpy())
+    for (row, column, size), core in zip(tiles(count), factors.core.numpy(), strict=True):
+        rows = slice(row * length, (row + size) * length)
+        columns = slice(column * length, min(column + size, count) * length)
+        dense[rows, columns] = u[rows] @ core @ v[columns].T
+        dense[columns, rows] = dense[rows, columns].T
+    return dense
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 11])
+def test_applied_as_assembled(count):
+    factors = random_factors(count)
+    dense = assembled(factors)
+    partition = Tiles.of(count)
+    partition.rows, partition.columns = partition.rows.double(), partition.columns.double()
+    vectors = torch.randn(5, count, 8, dtype=torch.float64)
+    batched = factors.times(vectors.transpose(0, 1).contiguous(), partition).transpose(0, 1)
+    np.testing.assert_allclose(batched.reshape(5, -1), vectors.reshape(5, -1).numpy() @ dense, atol=1e-9)
+    single = factors.times(vectors[0][:, None], partition)
+    torch.testing.assert_close(single[:, 0], batched[0])
+
+
+@pytest.mark.parametrize(("shape", "solids"), [((8, 8), False), ((28, 17), True), ((46, 45), False)])
+def test_symmetric_and_blind_to_solids(make_case, shape, solids):
+    case = make_case(shape, 100.0, solids)
+    form = HMatrixForm(case.operator, small_network())
+    form.setup()
+    vectors = case.vectors(6)
+    results = torch.stack([form.apply(v, torch.empty_like(v)) for v in vectors])
+    gram = torch.einsum("aij,bij->ab", vectors, results)
+    torch.testing.assert_close(gram, gram.T, atol=2e-5 * float(gram.abs().max()), rtol=0)
+    assert not results[:, torch.from_numpy(case.solid)].any()
+    assert set(form.seconds) == {"setup", "inference"}
+    assert form.seconds["inference"] > 0
+
+
+def test_scales_as_the_inverse(make_case):
+    case = make_case((24, 19), 100.0, False)
+    form = HMatrixForm(case.operator, small_network())
+    form.setup()
+    v = case.vectors(1)[0]
+    before = form.apply(v, torch.empty_like(v)).clone()
+    case.operator.update(torch.from_numpy(case.density * 50.0))
+    form.setup()
+    after = form.apply(v, torch.empty_like(v))
+    torch.testing.assert_close(after, 50.0 * before, rtol=1e-3, atol=1e-3 * float(after.abs().max()))
+
+
+def test_an_untrained_network_is_solved_with_or_named(make_case):
+    """Close to Jacobi at the start; with its sign turned, PCG says what is wrong."""
+    case = make_case((20, 13), 10.0, False)
+    b = case.vectors(1)[0]
+    form = HMatrixForm(case.operator, small_network())
+    form.setup()
+    report = PCG(case.operator, form).solve(b)
+    assert report.converged
+    assert report.flexible
+    form.factors.leaf.zero_()
+    form.factors.jacobi.neg_()
+    assert PCG(case.operator, form).solve(b).outcome is Outcome.INDEFINITE_PRECONDITIONER
+
+
+def test_the_nearest_model_is_transferred(tmp_path, monkeypatch):
+    monkeypatch.setattr("precond.hmatrix.MODELS", tmp_path)
+    operator = benchmark_density(400, 0).operator()
+    with pytest.raises(ModelError, match="no model file"):
+        HMatrix(operator)
+    for size in (256, 1024):
+        card = {"configuration": MODEL, "training": {"n": size}}
+        save_model(tmp_path / f"hmatrix-{size}.safetensors", small_network(), card)
+    (tmp_path / "hmatrix-best.safetensors").touch()
+    assert model_sizes().keys() == {256, 1024}
+    transferred = HMatrix(operator)
+    assert transferred.trained_at == 256
+    assert transferred.transferred
+    assert "trained at N = 256" in transferred.note
+    own = HMatrix(benchmark_density(1024, 0).operator())
+    assert (own.trained_at, own.transferred, own.note) == (1024, False, "")
+    with pytest.raises(PreconditionerError, match="no model file"):
+        HMatrix(operator, weights=tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    "trunk", [{"off_diagonal_stream": False, "axial_buffers": False}, {"tile_tokens": 24}]
+)
+def test_configurations_without_tiles_are_refused(trunk):
+    with pytest.raises(ValueError, match=r"stream|multiple"):
+        HMatrixConfig.of({**MODEL, "trunk": {**MODEL["trunk"], **trunk}})
+
+
+def test_frames_multiply_by_the_matrix():
+    problem = benchmark_density(300, 0, "train")  # 18 x 17, six cells solid
+    frame = Frame(problem, 32, with_root=True)
+    operator = problem.operator()
+    rows = torch.randn(3, frame.mask.numel()) * frame.mask
+    product = frame.apply_a(rows)
+    for row, found in zip(rows, product, strict=True):
+        field = row[frame.features.position].double().view(operator.shape)
+        expected = operator.matvec(field).view(-1)
+        torch.testing.assert_close(found[frame.features.position].double(), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(rows @ frame.root.mT @ frame.root, product, atol=1e-3, rtol=1e-3)
+    assert frame.project(rows).sum(dim=1).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("objective", ["cosine", "sai", "kaporin"])
+def test_training_resumes(tmp_path, objective):
+    training = {"n": 200, "frames": 3, "steps": 6, "frames_per_step": 2, "probes": 4, "warm_up": 1}
+    config = {"model": MODEL, "training": {**training, "objective": objective, "evaluate_every": 3}}
+    whole = train_hmatrix(config, tmp_path / "whole.safetensors")
+    path: Path = tmp_path / "cut.safetensors"
+    train_hmatrix(config, path, minutes=0.0)
+    cut = train_hmatrix(config, path)
+    assert cut["training"] == whole["training"]
+    assert cut["training"]["steps_done"] == 6
+    assert len(cut["test"]["iterations"]) + cut["test"]["failed"] == 20
+    states = [load_file(tmp_path / f"{name}.checkpoint") for name in ("whole", "cut")]
+    for name in states[0]:
+        if not name.startswith("best"):
+            torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-3, atol=1e-6)
+    other = {**config, "training": {**config["training"], "seed": 1}}
+    with pytest.raises(ValueError, match="another run"):
+        train_hmatrix(other, path)
+
+
+def test_failures_are_counted():
+    network = small_network()
+    with torch.no_grad():
+        network.core_head.weight.normal_(std=10.0)
+    result = iterations(network, [benchmark_density(300, 0)])
+    assert (result["iterations"], result["failed"]) == ([], 1)
+    assert "indefinite" in result["failures"][0] or "limit" in result["failures"][0]
