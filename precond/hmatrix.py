@@ -30,7 +30,7 @@ def model_sizes() -> dict[int, Path]:
 
 def build_network(card: dict) -> HMatrixNetwork:
     """The untrained network of a model card."""
-    return HMatrixNetwork(HMatrixConfig.of(card["configuration"]))
+    return HMatrixNetwork(HMatrixConfig.of(card["model"]))
 
 
 class HMatrixForm(Preconditioner):

@@ -233,8 +233,9 @@ def train_hmatrix(config: dict, out: Path, minutes: float | None = None, card: d
     network.eval()
     test = [benchmark_density(training.n, i) for i in range(20)]
     full = {
-        "configuration": model.plain(),
-        "training": {**asdict(training), "steps_done": run.state["step"]},
+        "model": model.plain(),
+        "training": asdict(training),
+        "steps_done": run.state["step"],
         "data": f"barriers, {training.n} cells, training frames 0 to {training.frames - 1}",
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "training_minutes": round(run.state["seconds"] / 60, 1),

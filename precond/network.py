@@ -116,9 +116,9 @@ class FeedForward(nn.Module):
         """``x`` (G, n, d), ``axial`` (G, n_s, 2 d) with n a multiple of n_s, ``shared`` (G or 1, 1, d)."""
         hidden = self.own(x)  # (G, n, hidden)
         if self.axial is not None:
-            groups, runs = axial.shape[:2]
+            runs, cells = axial.shape[1], x.shape[1] // axial.shape[1]
             spread = self.axial(axial)[:, :, None]  # (G, n_s, 1, hidden)
-            hidden = (hidden.view(groups, runs, -1, hidden.shape[-1]) + spread).view_as(hidden)
+            hidden = (hidden.unflatten(1, (runs, cells)) + spread).flatten(1, 2)
         if self.shared is not None:
             width = [x.shape[0] if len(part) > 1 else 1 for part in shared]
             parts = [part.expand(max(width), -1, -1) for part in shared]
@@ -192,8 +192,8 @@ class Highways:
         Every leaf and every tile adds its tokens to the buffers of its rows and of its columns.
         """
         tiles, tokens, width = self.tiles, self.config.tile_tokens, x.shape[-1]
-        own = (self._runs(x) / self.weight.clamp(min=1.0)).view(len(x), -1)  # (K, L_s d)
-        added = y.reshape(len(y), -1)  # (T, L_s d)
+        own = (self._runs(x) / self.weight.clamp(min=1.0)).flatten(1)  # (K, L_s d)
+        added = y.flatten(1)  # (T, L_s d)
         row_buffer = (own + tiles.rows.T @ added) * self.row_share  # (K, L_s d)
         column_buffer = (own + tiles.columns.T @ added) * self.column_share
         row_read = tiles.rows @ row_buffer / tiles.rows.sum(dim=1, keepdim=True)  # (T, L_s d)

@@ -40,6 +40,11 @@ _ENTRIES = {
     "nested": Entry(
         "precond.nested:Nested", "exact leaves, learned far field, balanced", model="nested.safetensors"
     ),
+    "hmatrix": Entry(
+        "precond.hmatrix:HMatrix",
+        "learned hierarchical matrix of arXiv 2605.13343, not always definite",
+        model="hmatrix-*.safetensors",
+    ),
     "amg": Entry(
         "precond.amg:AlgebraicMultigrid",
         "algebraic multigrid, CPU only",
@@ -54,7 +59,7 @@ def _missing(entry: Entry) -> str:
     """Why the entry cannot run here, empty when it can."""
     if entry.needs and importlib.util.find_spec(entry.needs) is None:
         return f"needs {entry.needs}: {entry.remedy}"
-    if entry.model and not (MODELS / entry.model).is_file():
+    if entry.model and not any(MODELS.glob(entry.model)):
         return f"needs the weights assets/models/{entry.model}: `python -m app train` makes them"
     return ""
 

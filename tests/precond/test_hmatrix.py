@@ -104,7 +104,7 @@ def test_the_nearest_model_is_transferred(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="no model file"):
         HMatrix(operator)
     for size in (256, 1024):
-        card = {"configuration": MODEL, "training": {"n": size}}
+        card = {"model": MODEL, "training": {"n": size}}
         save_model(tmp_path / f"hmatrix-{size}.safetensors", small_network(), card)
     (tmp_path / "hmatrix-best.safetensors").touch()
     assert model_sizes().keys() == {256, 1024}
@@ -149,7 +149,7 @@ def test_training_resumes(tmp_path, objective):
     train_hmatrix(config, path, minutes=0.0)
     cut = train_hmatrix(config, path)
     assert cut["training"] == whole["training"]
-    assert cut["training"]["steps_done"] == 6
+    assert cut["steps_done"] == whole["steps_done"] == 6
     assert len(cut["test"]["iterations"]) + cut["test"]["failed"] == 20
     states = [load_file(tmp_path / f"{name}.checkpoint") for name in ("whole", "cut")]
     for name in states[0]:

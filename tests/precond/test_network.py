@@ -31,7 +31,8 @@ def make_trunk(seed=0, **settings):
 
 @pytest.mark.parametrize("settings", [FULL, LEAN], ids=["full", "lean"])
 @pytest.mark.parametrize(
-    ("shape", "leaf_size", "solids"), [((16, 16), 32, False), ((46, 45), 128, False), ((28, 17), 64, True)]
+    ("shape", "leaf_size", "solids"),
+    [((16, 16), 32, False), ((46, 45), 128, False), ((28, 17), 64, True), ((9, 10), 128, False)],
 )
 def test_shapes_and_gradients(make_case, settings, shape, leaf_size, solids):
     case = make_case(shape, 100.0, solids)
@@ -51,7 +52,7 @@ def test_shapes_and_gradients(make_case, settings, shape, leaf_size, solids):
     for name, parameter in trunk.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().max() > 0, name
+        assert parameter.grad.abs().max() > 0 or (features.count == 1 and "tile" in name), name
 
 
 @pytest.mark.parametrize("settings", [FULL, LEAN], ids=["full", "lean"])
