@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from precond.leaf_vectors import LeafVectors
 from precond.operator import PoissonOperator
-from precond.ordering import leaves
 from precond.preconditioner import Preconditioner
 
 
@@ -29,11 +29,9 @@ class LeafBlocks(Preconditioner):
         nx, ny = operator.shape
         n = nx * ny
         device = operator.device
-        cells = leaves(operator.shape, leaf_size)  # (K, L)
-        count = len(cells)
-        position = np.empty(n, dtype=np.int64)  # of each cell in the flat (K, L)
-        inside = cells.ravel() < n
-        position[cells.ravel()[inside]] = np.flatnonzero(inside)
+        self.vectors = LeafVectors(operator.shape, leaf_size, device)
+        count = len(self.vectors.cells)
+        position = self.vectors.position.cpu().numpy()  # of each cell in the flat (K, L)
         self._leaf = position // leaf_size
         targets, sources = [], []
         for step, faces in (
@@ -52,18 +50,14 @@ class LeafBlocks(Preconditioner):
             torch.from_numpy(t).to(device) for t in targets
         ]  # (2, faces) entries of the flat blocks
         self._sources = [torch.from_numpy(s).to(device) for s in sources]
-        self._cells = torch.from_numpy(cells.ravel()).to(device)
-        self.position = torch.from_numpy(position).to(device)
+        self.position = self.vectors.position
         self.blocks = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float64, device=device)
         self._inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)
-        self._padded = torch.zeros(n + 1, dtype=torch.float64, device=device)
-        self._gathered = torch.zeros(count * leaf_size, dtype=torch.float64, device=device)
         self._diagonals = self.blocks.diagonal(dim1=1, dim2=2)
-        self._grounded = torch.zeros(n, dtype=torch.float64, device=device)
+        self._grounded = torch.zeros(operator.shape, dtype=torch.float64, device=device)
         self._topology = -1
-        self._rows = torch.zeros((count, 1, leaf_size), dtype=torch.float32, device=device)
-        self._solved = torch.zeros_like(self._rows)
-        self._result = torch.zeros(n, dtype=torch.float32, device=device)
+        self._grounded_diagonal = torch.zeros(operator.shape, dtype=torch.float64, device=device)
+        self._solved = torch.zeros((count, 1, leaf_size), dtype=torch.float32, device=device)
 
     def _ground_closed_components(self) -> None:
         """Mark the anchors of components that lie within one leaf. On the host, when the solids changed."""
@@ -77,9 +71,9 @@ class LeafBlocks(Preconditioner):
         closed = low == high
         grounded = np.zeros(self._leaf.size)
         grounded[operator.anchors.cpu().numpy()[closed]] = 1.0
-        self._grounded.copy_(torch.from_numpy(grounded))
-        coupled = np.append(fluid & ~closed[labels], False)[self._cells.cpu().numpy()]
-        self.coupled = torch.from_numpy(coupled).to(operator.device).view(self.blocks.shape[:2])
+        self._grounded.view(-1).copy_(torch.from_numpy(grounded))
+        coupled = np.append(fluid & ~closed[labels], False)[self.vectors.cells.cpu().numpy()]
+        self.coupled = torch.from_numpy(coupled).to(operator.device)  # (K, L)
         self._topology = operator.topology
 
     def _setup(self) -> float:
@@ -93,13 +87,10 @@ class LeafBlocks(Preconditioner):
             values = weights[sources].neg_()
             blocks.index_copy_(0, targets[0], values)
             blocks.index_copy_(0, targets[1], values)
-        diagonal = self._padded[:-1]
-        torch.addcmul(
-            operator.diagonal().view(-1), operator.diagonal().view(-1), self._grounded, out=diagonal
-        )
-        torch.index_select(self._padded, 0, self._cells, out=self._gathered)
-        self._gathered.masked_fill_(self._gathered == 0.0, 1.0)
-        self._diagonals.copy_(self._gathered.view(self._diagonals.shape))
+        diagonal = operator.diagonal()
+        torch.addcmul(diagonal, diagonal, self._grounded, out=self._grounded_diagonal)
+        gathered = self.vectors.gather_double(self._grounded_diagonal)  # (K, L)
+        self._diagonals.copy_(gathered.masked_fill_(gathered == 0.0, 1.0))
         factors, _ = torch.linalg.cholesky_ex(self.blocks)
         self._inverses.copy_(torch.cholesky_inverse(factors))
         return 0.0
@@ -108,22 +99,15 @@ class LeafBlocks(Preconditioner):
         """What the blocks' diagonals hold beyond those of A: grounded anchors and decoupled rows, (K, L)
         float64.
         """
-        self._padded[:-1].copy_(self.operator.diagonal().view(-1))
-        return self._diagonals - self._padded[self._cells].view(self._diagonals.shape)
+        return self._diagonals - self.vectors.gather_double(self.operator.diagonal())
 
     def gather(self, field: torch.Tensor) -> torch.Tensor:
-        """``field`` (nx, ny) float64 leaf by leaf, (K, 1, L) float32, padding zero; overwritten by the next
-        call.
-        """
-        self._padded[:-1].copy_(field.reshape(-1))
-        torch.index_select(self._padded, 0, self._cells, out=self._gathered)
-        self._rows.view(-1).copy_(self._gathered)
-        return self._rows
+        """See LeafVectors."""
+        return self.vectors.gather(field)
 
     def scatter(self, rows: torch.Tensor, out: torch.Tensor) -> None:
-        """``out`` (nx, ny) float64 from ``rows`` (K, 1, L) float32."""
-        torch.index_select(rows.view(-1), 0, self.position, out=self._result)
-        out.view(-1).copy_(self._result)
+        """See LeafVectors."""
+        self.vectors.scatter(rows, out)
 
     def solve(self, rows: torch.Tensor) -> torch.Tensor:
         """D^-1 ``rows``, (K, 1, L) float32; overwritten by the next call. Row form: far faster than matrix

@@ -25,11 +25,15 @@ class LeafVectors:
         self._rows = torch.zeros((len(cells), 1, leaf_size), dtype=torch.float32, device=device)
         self._result = torch.zeros(count, dtype=torch.float32, device=device)
 
-    def gather(self, field: torch.Tensor) -> torch.Tensor:
-        """``field`` (nx, ny) as (K, 1, L), padding zero; overwritten by the next call."""
+    def gather_double(self, field: torch.Tensor) -> torch.Tensor:
+        """``field`` (nx, ny) as (K, L) float64, padding zero; overwritten by the next call."""
         self._padded[:-1].copy_(field.reshape(-1))
         torch.index_select(self._padded, 0, self._flat_cells, out=self._gathered)
-        self._rows.view(-1).copy_(self._gathered)
+        return self._gathered.view_as(self.cells)
+
+    def gather(self, field: torch.Tensor) -> torch.Tensor:
+        """``field`` (nx, ny) as rows (K, 1, L), padding zero; overwritten by the next call."""
+        self._rows[:, 0].copy_(self.gather_double(field))
         return self._rows
 
     def scatter(self, rows: torch.Tensor, out: torch.Tensor) -> None:
