@@ -18,9 +18,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from precond.features import GLOBAL_FEATURES, LeafFeatures
-from precond.partition import Tiles
+from precond.highways import Highways, Leaves
 
 MASKED = -1e4  # added to the attention logits of cells that do not exist
+PART = 4096  # cells that a CPU's cache holds all through a network
 
 
 @dataclass(frozen=True)
@@ -67,33 +68,33 @@ class Attention(nn.Module):
             self.edge = nn.Parameter(torch.tensor([[0.1], [0.1], [-0.5]]).repeat(1, self.heads))
             self.gate = nn.Linear(d, self.heads)
 
-    def forward(self, x: torch.Tensor, blocked: torch.Tensor, features: LeafFeatures | None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, blocked: torch.Tensor, leaves: Leaves | None) -> torch.Tensor:
         """``x`` (G, n, d), zero where masked; ``blocked`` (G, 1, 1, n), MASKED there."""
         groups, length, d = x.shape
         qkv = self.qkv(x).view(groups, length, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (G, h, n, d / h) each
         logits = blocked
         if self.bias_scale is not None:
-            logits = torch.addcmul(blocked, features.bias[:, None], self.bias_scale)  # (G, h, n, n)
+            logits = torch.addcmul(blocked, leaves.bias[:, None], self.bias_scale)  # (G, h, n, n)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=logits)  # (G, h, n, d / h)
         mixed = mixed.transpose(1, 2).reshape(groups, length, d)  # (G, n, d)
         if self.edge is not None:
             gate = torch.sigmoid(self.gate(x))  # (G, n, h)
-            edges = self._edges(qkv[:, :, 2].reshape(groups, length, d), features)  # (G, n, d)
+            edges = self._edges(qkv[:, :, 2].reshape(groups, length, d), leaves)  # (G, n, d)
             gated = edges.view(groups, length, self.heads, -1) * gate[..., None]  # (G, n, h, d / h)
             mixed = mixed + gated.view(groups, length, d)
         return self.out(mixed)
 
-    def _edges(self, v: torch.Tensor, features: LeafFeatures) -> torch.Tensor:
+    def _edges(self, v: torch.Tensor, leaves: Leaves) -> torch.Tensor:
         """The linear term before its gate, (K, L, d), from values ``v`` (K, L, d)."""
         a, b, c = self.edge.repeat_interleave(v.shape[-1] // self.heads, dim=1)  # (d,) each
-        places = torch.cat([features.mask[..., None], features.positions], dim=-1)  # (K, L, 3): 1, x, y
-        cells = features.mask.sum(dim=1).clamp(min=1.0)[:, None, None]  # (K, 1, 1)
+        places = torch.cat([leaves.mask[..., None], leaves.positions], dim=-1)  # (K, L, 3): 1, x, y
+        cells = leaves.mask.sum(dim=1).clamp(min=1.0)[:, None, None]  # (K, 1, 1)
         moments = torch.bmm(places.mT, v) / cells  # (K, 3, d): means of v, x v, y v
         first = moments[:, 0]  # (K, d)
         parts = [-(a * moments[:, 1] + b * moments[:, 2]), a * first, b * first]
         far = torch.bmm(places, torch.stack(parts, dim=1))  # (K, L, d)
-        return torch.addcmul(far, torch.bmm(features.bias, v), c)
+        return torch.addcmul(far, torch.bmm(leaves.bias, v), c)
 
 
 class FeedForward(nn.Module):
@@ -145,64 +146,6 @@ class GraphConvolution(nn.Module):
         return x + F.gelu(self.own(y) + self.others(near).view_as(y))
 
 
-class Highways:
-    """Pools and spreads tokens over the partition; static for one forward pass."""
-
-    def __init__(self, config: TrunkConfig, features: LeafFeatures):
-        self.mask = features.mask
-        self.config = config
-        self.cells = features.mask.sum(dim=1, keepdim=True)  # (K, 1)
-        self.tiles: Tiles | None = None
-        if not config.off_diagonal_stream:
-            return
-        self.tiles = tiles = features.tiles
-        self.weight = self._runs(features.mask[..., None])  # (K, L_s, 1): cells in each run
-        rows, columns = tiles.strip_sums(self.weight)  # (T, L_s, 1)
-        self.row_weight, self.column_weight = rows.clamp(min=1.0), columns.clamp(min=1.0)
-        self.tile_mask = ((rows + columns) > 0.0).float()  # (T, L_s, 1)
-        self.row_share = 1.0 / (1.0 + tiles.rows.sum(dim=0))[:, None]  # (K, 1)
-        self.column_share = 1.0 / (1.0 + tiles.columns.sum(dim=0))[:, None]
-
-    def _runs(self, x: torch.Tensor) -> torch.Tensor:
-        """Sums over L_s runs of each leaf: (K, L_s, d) from (K, L, d)."""
-        leaves, length, width = x.shape
-        tokens = self.config.tile_tokens
-        return x.view(leaves, tokens, length // tokens, width).sum(dim=2)
-
-    def tile_means(self, x: torch.Tensor) -> torch.Tensor:
-        """Every tile's tokens, the mean of its row strip plus that of its column strip, (T, L_s, d)."""
-        rows, columns = self.tiles.strip_sums(self._runs(x))
-        return rows / self.row_weight + columns / self.column_weight
-
-    def leaf_mean(self, x: torch.Tensor) -> torch.Tensor:
-        """(K, 1, d)."""
-        return (x.sum(dim=1) / self.cells.clamp(min=1.0))[:, None]
-
-    def global_mean(self, x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
-        """Mean over the tokens of the leaves ``x`` and of the tiles ``y``, (1, 1, d)."""
-        total, count = x.sum(dim=(0, 1)), self.cells.sum()
-        if y is not None:
-            total, count = total + y.sum(dim=(0, 1)), count + self.tile_mask.sum()
-        return (total / count.clamp(min=1.0))[None, None]
-
-    def axial(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row and column buffers side by side, as the leaves (K, L_s, 2 d) and the tiles (T, L_s, 2 d) read
-        them.
-
-        Every leaf and every tile adds its tokens to the buffers of its rows and of its columns.
-        """
-        tiles, tokens, width = self.tiles, self.config.tile_tokens, x.shape[-1]
-        own = (self._runs(x) / self.weight.clamp(min=1.0)).flatten(1)  # (K, L_s d)
-        added = y.flatten(1)  # (T, L_s d)
-        row_buffer = (own + tiles.rows.T @ added) * self.row_share  # (K, L_s d)
-        column_buffer = (own + tiles.columns.T @ added) * self.column_share
-        row_read = tiles.rows @ row_buffer / tiles.rows.sum(dim=1, keepdim=True)  # (T, L_s d)
-        column_read = tiles.columns @ column_buffer / tiles.columns.sum(dim=1, keepdim=True)
-        leaves = [row_buffer.view(-1, tokens, width), column_buffer.view(-1, tokens, width)]
-        strips = [row_read.view(-1, tokens, width), column_read.view(-1, tokens, width)]
-        return torch.cat(leaves, dim=-1), torch.cat(strips, dim=-1)
-
-
 class Layer(nn.Module):
     """Attention in the leaves and in the tiles, then, over the highways, their feed-forward networks."""
 
@@ -225,12 +168,12 @@ class Layer(nn.Module):
         self.tile = stream(False, int(config.global_token)) if config.off_diagonal_stream else None
 
     def forward(
-        self, x: torch.Tensor, y: torch.Tensor | None, features: LeafFeatures, highways: Highways
+        self, x: torch.Tensor, y: torch.Tensor | None, leaves: Leaves, highways: Highways
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """``x`` (K, L, d) and ``y`` (T, L_s, d) or None, zero where masked, and so returned."""
-        mask = features.mask[..., None]  # (K, L, 1)
-        blocked = (1.0 - features.mask)[:, None, None] * MASKED  # (K, 1, 1, L)
-        x = torch.addcmul(x, self.leaf["attention"](self.leaf["norm"](x), blocked, features), mask)
+        mask = leaves.mask[..., None]  # (K, L, 1)
+        blocked = (1.0 - leaves.mask)[:, None, None] * MASKED  # (K, 1, 1, L)
+        x = torch.addcmul(x, self.leaf["attention"](self.leaf["norm"](x), blocked, leaves), mask)
         own = self.leaf["middle_norm"](x)  # (K, L, d)
         tile_own, axial = None, (None, None)
         if y is not None:
@@ -280,11 +223,23 @@ class Trunk(nn.Module):
         x = self.lift_out(F.gelu(lifted)) * mask
         for convolution in self.convolutions:
             x = convolution(x, features) * mask
-        highways = Highways(self.config, features)
+        if self.config.off_diagonal_stream or self.config.global_token:
+            return self._layers(x, features)
+        whole = torch.is_grad_enabled() or x.device.type != "cpu"
+        step = features.count if whole else max(1, PART // features.leaf_size)
+        parts = [slice(start, start + step) for start in range(0, features.count, step)]
+        return torch.cat([self._layers(x[part], features, part)[0] for part in parts]), None
+
+    def _layers(
+        self, x: torch.Tensor, features: LeafFeatures, part: slice = slice(None)
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The tokens after all layers, from lifted ones of the leaves of ``part``, (k, L, d)."""
+        leaves = Leaves.of(features, part, self.config.off_diagonal_stream)
+        highways = Highways(leaves, self.config.tile_tokens)
         y = None
         if self.config.off_diagonal_stream:
             geometry = self.tile_geometry(features.tile_geometry())[:, None]  # (T, 1, d)
             y = (highways.tile_means(x) + self.tile_number + geometry) * highways.tile_mask  # (T, L_s, d)
         for layer in self.layers:
-            x, y = layer(x, y, features, highways)
+            x, y = layer(x, y, leaves, highways)
         return self.norm(x), None if y is None else self.tile_norm(y)
