@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from precond.features import LeafFeatures
 from precond.gallery import Problem, benchmark_density
-from precond.hmatrix import HMatrixForm
+from precond.hmatrix import HMatrixForm, build_network
 from precond.hmatrix_factors import HMatrixConfig, HMatrixNetwork
-from precond.model_files import save_model
+from precond.model_files import load_model, save_model
 from precond.objectives import cosine_hutchinson, kaporin, root_of, sai, smoothed
 from precond.pcg import PCG
 
@@ -44,6 +44,7 @@ class HMatrixTraining:
     clip: float = 1.0
     warm_up: int = 100  # steps
     seed: int = 0
+    start: str = ""  # weights to start from, of another N for instance
     evaluate_every: int = 500
 
     def __post_init__(self) -> None:
@@ -208,6 +209,9 @@ def train_hmatrix(config: dict, out: Path, minutes: float | None = None, card: d
     training = HMatrixTraining(**config.get("training", {}))
     torch.manual_seed(training.seed)
     network = HMatrixNetwork(model)
+    if training.start:
+        started_from, _ = load_model(training.start, build_network)
+        network.load_state_dict(started_from.state_dict())
     out.parent.mkdir(parents=True, exist_ok=True)
     run = _Run(network, training, out.with_suffix(".checkpoint"))
     run.resume()

@@ -160,6 +160,17 @@ def test_training_resumes(tmp_path, objective):
         train_hmatrix(other, path)
 
 
+def test_training_starts_from_weights(tmp_path):
+    settings = {"n": 200, "frames": 2, "steps": 1, "frames_per_step": 1, "probes": 2, "learning_rate": 0.0}
+    first = tmp_path / "first.safetensors"
+    save_model(first, small_network(seed=5), {"model": MODEL})
+    train_hmatrix(
+        {"model": MODEL, "training": {**settings, "start": str(first)}}, tmp_path / "next.safetensors"
+    )
+    before, after = load_file(first), load_file(tmp_path / "next.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_failures_are_counted():
     network = small_network()
     with torch.no_grad():
