@@ -1,0 +1,80 @@
+"""What runs every frame asks the device nothing: no scalar is read back, no shape depends on data."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from precond.features import NODE_FEATURES, LeafFeatures
+from precond.hmatrix import HMatrixForm
+from precond.hmatrix_factors import HMatrixConfig, HMatrixNetwork
+from precond.network import Trunk, TrunkConfig
+
+READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
+
+
+class Recorder(TorchDispatchMode):
+    """The names of all operations that run under it."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        del types
+        name = function.overloadpacket.__name__
+        if name.startswith("index") and any(
+            index is not None and index.dtype == torch.bool
+            for argument in args
+            if isinstance(argument, list)
+            for index in argument
+        ):
+            name = "nonzero, by a boolean index"
+        self.names.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def recorded():
+    """Run a function and return the names of its operations."""
+
+    def run(function):
+        with torch.no_grad(), Recorder() as recorder:
+            function()
+        assert recorder.names
+        return recorder.names
+
+    return run
+
+
+def reads(names):
+    return [name for name in names if any(name.startswith(read) for read in READS)]
+
+
+def test_the_recorder_sees_a_read(recorded):
+    assert reads(recorded(lambda: float(torch.ones(3).sum())))
+    assert reads(recorded(lambda: torch.ones(3)[torch.ones(3) > 0]))
+
+
+def test_features_and_trunk(make_case, recorded):
+    operator = make_case((46, 45), 100.0, True).operator
+    features = LeafFeatures(operator, 64)
+    assert not reads(recorded(features.update))
+    operator.set_solid(torch.zeros(46, 45))
+    assert not reads(recorded(features.update))
+    lean = {"off_diagonal_stream": False, "axial_buffers": False, "global_token": False, "leaf_mean": True}
+    for switches in ({}, lean):
+        trunk = Trunk(TrunkConfig(width=16, heads=2, layers=1, tile_tokens=8, **switches), NODE_FEATURES)
+        trunk(features)
+        assert not reads(recorded(lambda trunk=trunk: trunk(features)))
+
+
+def test_hmatrix(make_case, recorded):
+    case = make_case((28, 17), 100.0, True)
+    trunk = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 8}
+    form = HMatrixForm(case.operator, HMatrixNetwork(HMatrixConfig.of({"leaf_size": 32, "trunk": trunk})))
+    form.setup()
+    v, out = case.vectors(2)
+    assert not reads(recorded(form.setup))
+    names = recorded(lambda: form.apply(v, out))
+    assert not reads(names)
+    assert len(names) < 60  # kernels a capture would replay
