@@ -173,6 +173,8 @@ class Engine:
 
     def reset(self) -> None:
         """Back to the scene's initial state, settings kept; the frame count and the plots start anew."""
+        if self.recording is not None:
+            self.recording.note_change(self.frame, "reset", True)
         self.simulation.reset()
         self._forget()
 

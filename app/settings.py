@@ -76,7 +76,7 @@ def _number(value: Any) -> float:
         if isinstance(value, bool):
             raise TypeError
         return float(value)  # YAML 1.1 reads 1e-8 as a text
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SettingsError(f"{value!r} is not a number") from None
 
 
@@ -207,15 +207,12 @@ def read_settings_file(path: str | Path, command: str) -> dict[str, Any]:
     Names may be spelled like the setting (max_iterations) or the flag (max-iterations, precond).
     Raises SettingsError naming file, field and allowed values.
     """
-    import yaml
+    from sim.yaml_file import YamlFileError, read_yaml
 
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not a text file"
-        raise SettingsError(f"settings file {path}: cannot be read: {reason}") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"settings file {path}: not YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(path)
+    except YamlFileError as error:
+        raise SettingsError(f"settings file {path}: {error}") from None
     if isinstance(data, dict) and isinstance(data.get("settings"), dict):
         data = data["settings"]
     if not isinstance(data, dict):

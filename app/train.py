@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import yaml
 
 from app.environment import describe
 from precond.far_field import FarField, FarFieldConfig
@@ -22,6 +21,7 @@ from precond.training_data import held_out, random_system
 from sim.scenes import load_scene
 from sim.settings import SettingsError, SimulationSettings
 from sim.simulation import Simulation
+from sim.yaml_file import YamlFileError, read_yaml
 
 SECTIONS = ("model", "training", "data")
 DATA = {"seed": 1, "systems": 160, "simulator_frames": 32}
@@ -98,9 +98,9 @@ def simulator_frames(count: int, seed: int) -> list[PoissonOperator]:
 
 def _read(path: Path) -> tuple[FarFieldConfig, TrainingConfig, dict[str, int]]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        content = read_yaml(path)
+    except YamlFileError as error:
+        raise SettingsError(f"{path}: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(name, {}), dict) for name in SECTIONS):
         raise SettingsError(f"{path}: wants the sections {', '.join(SECTIONS)}, each a mapping")
     sections: dict[str, dict[str, Any]] = {name: content.get(name, {}) for name in SECTIONS}

@@ -52,9 +52,10 @@ class Multigrid(Preconditioner):
     def _setup(self) -> float:
         self._finest.load(self.operator)
         has_solid = self.operator.has_solid
+        largest = self.operator.diagonal().max()
         for transfer in self._transfers:
             transfer.fine.scale_stencil()
-            transfer.coarsen(drop_empty=has_solid)
+            transfer.coarsen(has_solid, largest)
         for transfer in self._transfers[:-1]:
             transfer.scale()
         self._coarsest.setup(SHIFT_WITH_SOLIDS if has_solid else SHIFT, 1 / FIRST)

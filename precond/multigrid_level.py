@@ -138,6 +138,7 @@ class CoarsestInverse:
         dense.zero_().view(-1).index_copy_(0, self._target, values)
         diagonal = dense.diagonal()
         mean = diagonal.mean()
+        mean = mean + (mean <= TINY)  # no row at all: the identity
         diagonal.addcmul_((diagonal <= TINY).double(), mean).mul_(1 + shift)
         dense.addcmul_(self._constant, mean / level.size)
         factorised, _ = torch.linalg.cholesky_ex(dense)

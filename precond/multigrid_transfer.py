@@ -19,6 +19,7 @@ OFFSETS = ((1, 1), (1, 0), (1, -1), (0, 1))
 REACH = {0: (-1, 0, 1), 1: (1, 2), -1: (-2, -1)}
 
 ROUNDING = 1e-13  # relative to its parts, an energy of a coarse function that only rounding leaves
+VANISHING = 1e-13  # a coarse diagonal entry below this share of A's largest is rounding
 
 
 class Edges:
@@ -180,8 +181,13 @@ class Transfer:
         self._parities = coarse.grid(inside)[1:, 1:]  # (2, 2, cx, cy), the fine cells (2 I, 2 I + 1)
         self._x_parities = self._seen(fine.x, 0, (2, fine.pitch), (2, 1))[..., : coarse.shape[1]]
 
-    def coarsen(self, drop_empty: bool) -> None:
-        """Interpolation weights from the fine stencil and its scaling, then the coarse stencil P^T A P."""
+    def coarsen(self, drop_empty: bool, finest_diagonal: torch.Tensor) -> None:
+        """Interpolation weights from the fine stencil and its scaling, then the coarse stencil P^T A P.
+
+        ``drop_empty``: rows that are nothing but rounding beside ``finest_diagonal``, A's largest entry,
+        become zero.
+        """
+        self._finest_diagonal = finest_diagonal
         for edges in self._edges:
             edges.interpolate()
         torch.addcmul(self._corner, self._corner_x, self._through_x, out=self._corner_sum)
@@ -213,7 +219,8 @@ class Transfer:
         """Zero the rows of pure rounding: a function constant on a closed pocket has no energy."""
         torch.mul(self._scaled, self._scaled, out=self._restricted)
         torch.sum(self._restricted.view(9, self.coarse.size), 0, out=self._row_total)
-        self._row_total.mul_(ROUNDING).add_(self.coarse.stencil_inside[4])
+        self._row_total.mul_(ROUNDING).addcmul_(self.coarse.cells, self._finest_diagonal, value=VANISHING)
+        self._row_total.add_(self.coarse.stencil_inside[4])
         self.coarse.inside(self._kept).copy_(self._row_total < 0)
         for row, partner in zip(self.coarse.stencil_inside, self._kept_partners, strict=False):
             row.mul_(partner).mul_(self.coarse.inside(self._kept))

@@ -161,6 +161,11 @@ class PCG:
         if self.max_iterations > 0 and self.preconditioner.start(self._r, self._z):
             self._x.add_(self.operator.project(self._z))
             history[0] = self._true_residual()
+            if not math.isfinite(history[0]):
+                self._x.zero_()
+                return Outcome.NOT_FINITE, history
+            if history[0] <= self.rtol:
+                return Outcome.CONVERGED, history
         fresh, second_chance = True, True
         for _ in range(self.max_iterations):
             self._step(fresh, flexible)

@@ -5,7 +5,8 @@ phase fraction (Scardovelli, Zaleski, J. Comput. Phys. 164, 2000). A face carrie
 strip that its donor cell loses through it. No donor may lose more of either phase than it holds; as the
 outgoing Courant numbers of a cell sum to at most one, limiting one phase never over-commits the other, so the
 fraction stays in [0, 1] wherever the velocity is divergence-free. What the solver's tolerance leaves of the
-divergence is returned to the interface.
+divergence is returned to the interface, or to all cells when a solve was stopped so early that the interface
+cannot take it.
 """
 
 import taichi as ti
@@ -85,7 +86,7 @@ def transport_phase(
 
     ``velocity`` and ``heavy_flux`` are (2, nx+1, ny+1): component d on the lower face of cell (i, j);
     ``ratio`` is time step over spacing, so velocity * ratio is a Courant number and a flux is a share of a
-    cell. ``work`` is (3, nx, ny), ``row_sums`` (nx, 3).
+    cell. ``work`` is (3, nx, ny), ``row_sums`` (nx, 4).
     """
     nx, ny = phase.shape[0], phase.shape[1]
 
@@ -148,7 +149,7 @@ def transport_phase(
                         heavy_flux[d, i, j] = c - (c - heavy_flux[d, i, j]) * work[1, di, dj]
 
     for i in range(nx):  # one row per task keeps the sums the same from run to run
-        before, after, room = 0.0, 0.0, 0.0
+        before, after, room, fluid = 0.0, 0.0, 0.0, 0.0
         for j in range(ny):
             f = phase[i, j]
             change = (
@@ -163,19 +164,32 @@ def transport_phase(
             before += f
             after += new
             room += new * (1.0 - new)
+            fluid += 1.0 - solid[i, j]
             phase[i, j] = new
         row_sums[i, 0] = before
         row_sums[i, 1] = after
         row_sums[i, 2] = room
+        row_sums[i, 3] = fluid
 
     ti.loop_config(serialize=True)
     for _ in range(1):
-        missing, room = 0.0, 0.0
+        before, after, room, fluid = 0.0, 0.0, 0.0, 0.0
         for i in range(nx):
-            missing += row_sums[i, 0] - row_sums[i, 1]
+            before += row_sums[i, 0]
+            after += row_sums[i, 1]
             room += row_sums[i, 2]
-        row_sums[0, 2] = missing / room if room > ti.abs(missing) else 0.0
+            fluid += row_sums[i, 3]
+        missing = before - after
+        # shares of f (1 - f), or after a solve stopped early of 1 - f or of f, that every cell takes
+        row_sums[0, 0], row_sums[0, 1], row_sums[0, 2] = 0.0, 0.0, 0.0
+        if room > ti.abs(missing):
+            row_sums[0, 0] = missing / room
+        elif missing > 0.0:
+            row_sums[0, 1] = missing / (fluid - after)
+        elif missing < 0.0:
+            row_sums[0, 2] = missing / after
 
-    for i, j in phase:  # each mixed cell takes its share of what was lost or gained, within its bounds
-        f = phase[i, j]
-        phase[i, j] = f + row_sums[0, 2] * f * (1.0 - f)
+    for i, j in phase:  # each cell takes its share of what was lost or gained, within its bounds
+        if solid[i, j] == 0:
+            f = phase[i, j]
+            phase[i, j] = f + row_sums[0, 0] * f * (1.0 - f) + row_sums[0, 1] * (1.0 - f) + row_sums[0, 2] * f

@@ -2,6 +2,7 @@
 velocity.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -77,5 +78,13 @@ class Projection:
     def _solve(self, pcg: PCG) -> SolveReport:
         pcg.rtol = self._settings.rtol
         pcg.max_iterations = self._settings.max_iterations
-        pcg.preconditioner.setup(self.operator)
+        try:
+            pcg.preconditioner.setup(self.operator)
+        except (ArithmeticError, RuntimeError, ValueError):  # a factorisation gave up: as bad as a NaN
+            return self._failed_solve(pcg)
         return pcg.solve(self.right_hand_side, self.pressure if self._settings.warm_start else None)
+
+    def _failed_solve(self, pcg: PCG) -> SolveReport:
+        x = torch.zeros_like(self.pressure)
+        seconds = {**pcg.preconditioner.seconds, "solve": 0.0}
+        return SolveReport(x, Outcome.NOT_FINITE, 0, math.nan, [math.nan], seconds, flexible=False)

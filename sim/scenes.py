@@ -13,15 +13,16 @@ A scene file under assets/scenes holds
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from sim.settings import SettingsError, SimulationSettings
 from sim.shapes import SHAPES, ShapeError, paint_shape
+from sim.yaml_file import YamlFileError, read_yaml
 
 if TYPE_CHECKING:
     from sim.simulation import Simulation
@@ -35,7 +36,7 @@ EXPECTATIONS = {
     "heavy_height_below": "centre of the heavy phase above the floor, share of the height",
     "heavy_height_above": "centre of the heavy phase above the floor, share of the height",
     "asymmetry_below": "largest difference of the phase fraction from its mirror image in x",
-    "energy_gain_below": "total energy gained since the start, share of the potential energy range",
+    "energy_gain_below": "total energy gained, share of the potential range (without gravity, of the start)",
 }
 CHOSEN_ELSEWHERE = ("scene", "device", "seed")
 
@@ -76,15 +77,15 @@ class Scene:
         """What does not hold of ``expect``, in words; empty when all of it does."""
         height = simulation.domain[1]
         phase = simulation.phase.cpu().numpy()
-        potential_range = (
-            simulation.settings.gravity * height**2 * simulation.domain[0] * simulation.settings.contrast
-        )
+        settings = simulation.settings
+        potential = settings.gravity * height**2 * simulation.domain[0] * settings.contrast
         measured = {
-            "volume_drift": abs(simulation.phase_volume() - start.volume) / start.volume,
+            "volume_drift": abs(simulation.phase_volume() - start.volume)
+            / max(start.volume, simulation.spacing**2),
             "speed": simulation.max_speed(),
             "heavy_height": simulation.heavy_height() / height,
             "asymmetry": float(np.abs(phase - phase[::-1]).max()),
-            "energy_gain": (simulation.total_energy() - start.energy) / potential_range,
+            "energy_gain": (simulation.total_energy() - start.energy) / (potential or start.energy or 1.0),
         }
         failed = []
         for name, bound in self.expect.items():
@@ -104,6 +105,7 @@ class SceneStart:
 
     @classmethod
     def of(cls, simulation: Simulation) -> SceneStart:
+        """Of ``simulation`` as it is."""
         return cls(simulation.phase_volume(), simulation.total_energy())
 
 
@@ -116,17 +118,15 @@ def load_scene(name_or_path: str | Path) -> Scene:
     """Read a scene by its name or from a YAML file. Raises SceneError."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        path = SCENE_FOLDER / f"{name_or_path}.yaml"
-        if not path.is_file():
+        if str(name_or_path) not in available_scenes():
             raise SceneError(
                 f"scene: {name_or_path!r} is not one of {', '.join(available_scenes())}, nor a .yaml file"
             )
+        path = SCENE_FOLDER / f"{name_or_path}.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SceneError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SceneError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+        content = read_yaml(path)
+    except YamlFileError as error:
+        raise SceneError(f"{path}: {error}") from error
     try:
         return _parse(path.stem, content)
     except (SceneError, SettingsError, ShapeError) as error:
@@ -162,8 +162,8 @@ def _parse(name: str, content: Any) -> Scene:
 
 def _positive(content: dict[str, Any], field: str) -> float:
     value = content[field]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < 1e6:
-        raise SceneError(f"{field}: {value!r} is not a number above 0 and below 1e6")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-6 <= value <= 1e6:
+        raise SceneError(f"{field}: {value!r} is not a number from 1e-6 to 1e6")
     return float(value)
 
 
@@ -205,6 +205,6 @@ def _checked_expectations(expect: Any) -> dict[str, float]:
     for name, bound in expect.items():
         if name not in EXPECTATIONS:
             raise SceneError(f"expect: {name}: unknown; allowed are {', '.join(EXPECTATIONS)}")
-        if isinstance(bound, bool) or not isinstance(bound, int | float):
-            raise SceneError(f"expect: {name}: {bound!r} is not a number")
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not abs(bound) < math.inf:
+            raise SceneError(f"expect: {name}: {bound!r} is not a finite number")
     return {name: float(bound) for name, bound in expect.items()}

@@ -28,9 +28,7 @@ class SimulationSettings:
     gravity: float = 9.81  # m/s^2, downwards
     heavy_viscosity: float = 1e-5  # m^2/s, kinematic
     light_viscosity: float = 1e-5  # m^2/s, kinematic
-    courant: float = (
-        0.5  # largest share of a cell's content that may leave it per step; transport sub-steps above 0.5
-    )
+    courant: float = 0.5  # largest share of a cell's content that may leave it per step
     max_time_step: float = 1.0 / 120.0  # s
     preconditioner: str = "multigrid"
     rtol: float = 1e-4  # relative residual of the pressure solve
@@ -40,14 +38,14 @@ class SimulationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.grid = tuple(self.grid)
+        if isinstance(self.grid, list):
+            self.grid = tuple(self.grid)
         self.check()
 
     def check(self) -> None:
         """Raise SettingsError for the first setting out of range."""
-        if len(self.grid) != 2 or not all(
-            isinstance(n, int) and MIN_CELLS <= n <= MAX_CELLS for n in self.grid
-        ):
+        pair = self.grid if isinstance(self.grid, tuple) else ()
+        if len(pair) != 2 or not all(isinstance(n, int) and MIN_CELLS <= n <= MAX_CELLS for n in pair):
             raise SettingsError(
                 f"grid: {self.grid} is not two whole numbers from {MIN_CELLS} to {MAX_CELLS}, like 128x64"
             )
@@ -55,6 +53,9 @@ class SimulationSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise SettingsError(f"{name}: {value!r} is not a number from {low:g} to {high:g}")
+        for name in ("scene", "preconditioner"):
+            if not isinstance(getattr(self, name), str):
+                raise SettingsError(f"{name}: {getattr(self, name)!r} is not a name")
         for name in ("max_iterations", "seed"):
             if not isinstance(getattr(self, name), int):
                 raise SettingsError(f"{name}: {getattr(self, name)!r} is not a whole number")
@@ -74,7 +75,7 @@ _RANGES: list[tuple[str, Any, Any]] = [
     ("gravity", 0.0, 1000.0),
     ("heavy_viscosity", 0.0, 1.0),
     ("light_viscosity", 0.0, 1.0),
-    ("courant", 0.01, 4.0),
+    ("courant", 0.01, 1.0),
     ("max_time_step", 1e-6, 1.0),
     ("rtol", 1e-14, 0.5),
     ("max_iterations", 1, 1_000_000),

@@ -75,6 +75,8 @@ def _bubbles(shape: dict[str, Any], grid: tuple[int, int], random: np.random.Gen
     count = int(_number(shape, "count", 1, 200))
     low, high = _number(shape, "smallest", 0.0, 1.0), _number(shape, "largest", 0.0, 1.0)
     (x0, y0), (x1, y1) = _point(shape, "from"), _point(shape, "to")
+    if x0 > x1 or y0 > y1:
+        raise ShapeError(f"to: {shape['to']} lies left of or below from: {shape['from']}")
     width = grid[0] / grid[1]
     x, y = _sample_points(grid)
     inside = np.zeros(np.broadcast_shapes(x.shape, y.shape), dtype=bool)
@@ -109,8 +111,8 @@ SHAPES: dict[str, tuple[Callable[..., np.ndarray], tuple[str, ...]]] = {
 
 def paint_shape(shape: Any, phase: np.ndarray, solid: np.ndarray, random: np.random.Generator) -> None:
     """Paint one shape of a scene into ``phase`` (nx, ny) and ``solid`` (nx, ny). Raises ShapeError."""
-    if not isinstance(shape, dict) or shape.get("shape") not in SHAPES:
-        name = shape.get("shape") if isinstance(shape, dict) else shape
+    name = shape.get("shape") if isinstance(shape, dict) else shape
+    if not isinstance(shape, dict) or not isinstance(name, str) or name not in SHAPES:
         raise ShapeError(f"shape: {name!r} is not one of {', '.join(SHAPES)}")
     cover, own_fields = SHAPES[shape["shape"]]
     for field in shape:

@@ -1,8 +1,10 @@
 """The two-phase simulation: forces, projection, transport; one call of step() is one frame.
 
 Each step makes the velocity divergence-free under the new forces and then carries phase and momentum with it.
-In this order the potential energy that a step takes up or releases is exactly the work that gravity did on
-the projected velocity, so the total energy of an unforced flow does not grow.
+In this order the potential energy that a step takes up is the work that gravity did on the projected
+velocity, up to what the interface's own fluxes differ from mean face densities: energy rises between steps by
+less than 3e-4 of the start's (measured at the default tolerance), not at all without gravity, and falls in
+the long run.
 """
 
 import math
@@ -79,7 +81,7 @@ class Simulation:
         self._heavy_flux = faces()
         self._slopes = torch.zeros((4, nx + 1, ny + 1), dtype=torch.float64, device=self.device)
         self._work = cells(3)
-        self._row_sums = torch.zeros((nx, 3), dtype=torch.float64, device=self.device)
+        self._row_sums = torch.zeros((nx, 4), dtype=torch.float64, device=self.device)
         self._fill_initial_state()
         self.projection = Projection(self.density, self.solid, settings)
 

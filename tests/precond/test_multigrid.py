@@ -53,11 +53,27 @@ def test_scattered_solids_and_many_closed_pockets(share, limit):
         assert report.iterations <= limit
 
 
+@pytest.mark.parametrize("side", [1, 2, 4, 6, 8, 12, 16])
+def test_all_the_fluid_in_one_small_pool(side):
+    """Most coarse rows are empty or nothing but rounding then."""
+    rng = np.random.default_rng(side)
+    for _ in range(6):
+        i, j = rng.integers(128 - side), rng.integers(64 - side)
+        solid = np.ones((128, 64), dtype=bool)
+        solid[i : i + side, j : j + side] = False
+        operator = PoissonOperator.from_density(np.where(rng.random((128, 64)) < 0.5, 1.0, 100.0), solid)
+        preconditioner = make_preconditioner("multigrid", operator)
+        preconditioner.setup()
+        report = PCG(operator, preconditioner).solve(torch.from_numpy(rng.standard_normal((128, 64))))
+        assert report.converged
+        assert report.iterations <= 20
+
+
 @pytest.mark.parametrize(
     ("shape", "contrast", "solids"), [((16, 14), 100.0, False), ((21, 18), 1e4, False), ((19, 23), 1e3, True)]
 )
 def test_whole_spectrum(make_case, shape, contrast, solids):
-    """M A on mean-zero vectors, all of it: real, positive, and within a factor of a few of one."""
+    """M A on mean-zero vectors, all of it: real, positive, and none above one but for rounding."""
     case = make_case(shape, contrast, solids)
     preconditioner = make_preconditioner("multigrid", case.operator)
     preconditioner.setup()
@@ -70,4 +86,4 @@ def test_whole_spectrum(make_case, shape, contrast, solids):
     null = len(np.unique(case.label))
     assert np.abs(eigenvalues[:null]).max() < 1e-6
     assert eigenvalues[null] > 0.05
-    assert eigenvalues[-1] < 1.7
+    assert eigenvalues[-1] < 1.01

@@ -64,7 +64,7 @@ class Transport:
         self.flux = torch.zeros(2, nx + 1, ny + 1, dtype=torch.float64)
         self.solid = torch.zeros(nx, ny, dtype=torch.uint8)
         self.work = torch.zeros(3, nx, ny, dtype=torch.float64)
-        self.sums = torch.zeros(nx, 3, dtype=torch.float64)
+        self.sums = torch.zeros(nx, 4, dtype=torch.float64)
 
     def step(self, ratio: float) -> None:
         tensors = (self.phase, self.solid, self.velocity, self.flux, self.work, self.sums)

@@ -91,6 +91,16 @@ def test_energy_never_grows_without_forcing(make_simulation: Maker, contrast: fl
     assert energies[-1] < 0.995 * energies[0]
 
 
+def test_energy_at_the_default_tolerance(make_simulation: Maker) -> None:
+    simulation = make_simulation("dam-break", grid=(64, 32))
+    energies = [simulation.total_energy()]
+    while simulation.time < 4.0:
+        simulation.step()
+        energies.append(simulation.total_energy())
+    assert (np.array(energies) - np.minimum.accumulate(energies)).max() < 3e-4 * energies[0]
+    assert energies[-1] < 0.8 * energies[0]
+
+
 def test_phase_volume_over_two_thousand_steps(make_simulation: Maker) -> None:
     simulation = make_simulation("dam-break", grid=(32, 16), contrast=100, rtol=1e-3)
     volume = simulation.phase_volume()

@@ -1,0 +1,24 @@
+"""Read a YAML file that a person wrote, with every way it can be wrong as one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class YamlFileError(ValueError):
+    """A file that cannot be read as YAML; the message says why, without the file's name."""
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Plain values from the YAML file ``path``. Raises YamlFileError."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise YamlFileError(f"is not YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise YamlFileError(f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise YamlFileError("cannot be read: it is not a text file") from error
+    except (ValueError, RecursionError) as error:  # impossible dates, endless digits, endless nesting
+        raise YamlFileError(f"cannot be read: {' '.join(str(error).split())}") from error
