@@ -81,7 +81,7 @@ def carried_velocity(
 @ti.func
 def mass_flux(
     velocity: ti.template(), heavy_flux: ti.template(), e: ti.template(), i, j, excess: ti.f64, ratio: ti.f64
-):
+) -> ti.f64:
     """Mass through face (i, j) of component e, per cell area; ``excess`` is the density that the heavy phase
     has more.
     """
