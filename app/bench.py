@@ -1,6 +1,6 @@
 """The benchmark: the same problems through every preconditioner, every solve kept, failures counted.
 
-The problems are the barrier frames of precond.gallery. At each size every method has one solve that is not
+The problems are frames of a family of precond.gallery. At each size every method has one solve that is not
 counted, then the methods take turns at each frame in an order drawn from the seed, so that a slow minute of
 the machine hits all of them. Set-up is timed anew for every frame.
 """
@@ -24,7 +24,7 @@ from app.environment import describe, use_one_thread
 from app.output import OutputError, free_directory, now, stop_signals, usable_directory
 from app.settings import BenchSettings
 from precond import PCG, PoissonOperator, PreconditionerError, available_preconditioners, make_preconditioner
-from precond.gallery import benchmark_density
+from precond.gallery import problem
 
 TIMES = ("setup_ms", "inference_ms", "solve_ms", "total_ms")
 CONVERGED = "converged"
@@ -38,7 +38,7 @@ class Contest:
         self._settings = settings
         self._size = size
         self._device = torch.device(settings.device)
-        warm_up = benchmark_density(size, 0, "train", settings.contrast)
+        warm_up = problem(settings.family, size, 0, "train", settings.contrast)
         self._operator = PoissonOperator.from_density(warm_up.density, warm_up.solid, device=self._device)
         self._solvers: dict[str, PCG] = {}
         self._broken: dict[str, str] = {}  # methods that cannot be made at this size, and why
@@ -55,13 +55,14 @@ class Contest:
 
     def frame(self, frame: int, order: list[str]) -> list[dict[str, Any]]:
         """One row for each method of ``order`` on test frame ``frame``."""
-        problem = benchmark_density(self._size, frame, "test", self._settings.contrast)
-        density = problem.density.to(self._device)  # (nx, ny)
+        settings = self._settings
+        system = problem(settings.family, self._size, frame, "test", settings.contrast)
+        density = system.density.to(self._device)  # (nx, ny)
         rows = []
         for turn, name in enumerate(order):
             self._operator.update(density)
             row = {"cells": self._size, "frame": frame, "preconditioner": name, "turn": turn}
-            rows.append(row | self._solve(name, problem.b))
+            rows.append(row | self._solve(name, system.b))
         return rows
 
     def _solve(self, name: str, b: torch.Tensor) -> dict[str, Any]:

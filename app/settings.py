@@ -41,6 +41,7 @@ class BenchSettings:
     """What `bench` needs. ``contrast`` None: each benchmark frame draws its own, 5 to 100."""
 
     sizes: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)  # cells
+    family: str = "barriers"
     preconds: tuple[str, ...] = ()  # empty: all available
     frames: int = 20
     rtol: float = 1e-8
@@ -57,6 +58,7 @@ class BenchSettings:
 
 DEFAULT_FRAMES = 300
 MAX_BENCH_CELLS = 1 << 22
+FAMILIES = ("barriers", "bubbles")  # of precond.gallery, which a parser need not wait for
 
 
 def _text(value: Any) -> str:
@@ -104,6 +106,12 @@ def _video_fps(value: Any) -> float:
 
 def _size(value: Any) -> int:
     return _whole(value, MIN_CELLS * MIN_CELLS, MAX_BENCH_CELLS)
+
+
+def _family(value: Any) -> str:
+    if value not in FAMILIES:
+        raise SettingsError(f"{value!r} is not one of {', '.join(FAMILIES)}")
+    return value
 
 
 def _grid(value: Any) -> tuple[int, int]:
@@ -173,6 +181,7 @@ RUN_OPTIONS = [
 ]
 BENCH_OPTIONS = [
     Option("sizes", _size, "CELLS", "numbers of cells, like 1024 4096", several=True),
+    Option("family", _family, "NAME", "problems to solve: barriers (the published benchmark) or bubbles"),
     Option("preconds", _text, "NAME", "preconditioners to compare (default: all available)", several=True),
     Option("frames", _frames, "COUNT", "benchmark problems at each size"),
     Option("rtol", _number, "NUMBER", "relative residual at which a solve stops, like 1e-8"),
@@ -180,7 +189,7 @@ BENCH_OPTIONS = [
         "contrast",
         _number,
         "RATIO",
-        "one density contrast for every problem (default: random, 5 to 100)",
+        "one density contrast for every problem (default: barriers random, 5 to 100; bubbles 100)",
     ),
     Option("max_iterations", _whole, "COUNT", "iterations after which a solve counts as failed"),
     Option("device", _text, "cpu|cuda", "where to compute"),

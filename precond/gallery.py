@@ -13,6 +13,7 @@ from precond.ordering import morton_order
 
 TEST_SEED = 10_000  # test frame i draws from default_rng(10000 + i), training frame i from default_rng(i)
 RIGHT_HAND_SIDE_SEED = 123
+FAMILIES = ("barriers", "bubbles")
 GAPS = ("top", "bottom", "middle_hole", "closed")
 
 
@@ -127,3 +128,16 @@ def layers(shape: tuple[int, int], contrast: float = 100.0, count: int = 4) -> P
     heavy = (np.arange(ny) * count // ny) % 2 == 0
     density = np.tile(np.where(heavy, float(contrast), 1.0), (nx, 1))
     return _problem(density, np.zeros(shape, dtype=bool), morton_order(shape))
+
+
+def problem(family: str, n: int, frame: int, split: str = "test", contrast: float | None = None) -> Problem:
+    """Frame ``frame`` of one of FAMILIES with ``n`` cells: the benchmark's barriers, or bubbles, which have
+    contrast 100 unless told. Raises ValueError for another family.
+    """
+    if family == "barriers":
+        return benchmark_density(n, frame, split, contrast)
+    if family == "bubbles":
+        width = math.ceil(math.sqrt(n))
+        seed = frame + (TEST_SEED if split == "test" else 0)
+        return bubbles((width, math.ceil(n / width)), 100.0 if contrast is None else contrast, seed)
+    raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not '{family}'")

@@ -9,7 +9,8 @@ import pytest
 from app import bench as bench_module
 from app.bench import TIMES, format_table, tabulate
 from app.cli import main
-from precond import PCG, available_preconditioners, make_preconditioner
+from app.settings import FAMILIES
+from precond import PCG, available_preconditioners, gallery, make_preconditioner
 from precond.gallery import benchmark_density
 
 
@@ -209,3 +210,19 @@ def test_the_table_of_a_method_that_never_worked():
     (entry,) = tabulate([row, row], ["x"])
     assert (entry["frames"], entry["failed"], entry["iterations_mean"]) == (2, 2, None)
     assert "2/2" in format_table([entry])
+
+
+def test_bubbles_are_another_family_of_problems(tmp_path):
+    code, content = run(
+        tmp_path / "bubbles", "--frames", "2", "--family", "bubbles", "--preconds", "jacobi", "direct"
+    )
+    assert code == 0
+    assert content["settings"]["family"] == "bubbles"
+    assert tuple(gallery.FAMILIES) == FAMILIES
+    system = gallery.bubbles((12, 12), 100.0, 10_001)
+    operator = system.operator()
+    preconditioner = make_preconditioner("jacobi", operator)
+    preconditioner.setup()
+    expected = PCG(operator, preconditioner, rtol=1e-8).solve(system.b).iterations
+    rows = [row for row in content["rows"] if (row["cells"], row["frame"]) == (144, 1)]
+    assert {row["iterations"] for row in rows if row["preconditioner"] == "jacobi"} == {expected}
