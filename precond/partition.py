@@ -1,8 +1,8 @@
 """The weak-admissibility partition of a matrix over leaves: which pairs of leaves share one low-rank tile.
 
-Pairs of leaves are halved like a binary tree over the Morton curve (eta = 1; arXiv
-2605.13343): every node with two children gives one tile, rows of the first child times columns of the second,
-and each tile is used with its transpose. K leaves give K - 1 tiles, whatever K is.
+The leaves along the Morton curve are halved into a binary tree (eta = 1; arXiv 2605.13343): every node with
+two children gives one tile, rows of the first child times columns of the second, and each tile is used with
+its transpose. K leaves give K - 1 tiles, whatever K is.
 """
 
 from __future__ import annotations
