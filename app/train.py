@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from app.environment import describe
 from precond.far_field import FarField, FarFieldConfig
+from precond.hmatrix_training import train_hmatrix
 from precond.model_files import save_model
 from precond.operator import PoissonOperator
 from precond.training import System, Trainer, TrainingConfig
@@ -32,12 +33,16 @@ def train(config: str, out: str | None) -> int:
     """Train as the YAML file ``config`` says, write ``out``.safetensors and ``out``.yaml; returns the exit
     code.
 
-    ``config`` holds the sections model (FarFieldConfig), training (TrainingConfig) and data (DATA); a model
-    card is such a file too. An interrupted run goes on from ``out``.checkpoint. Raises SettingsError.
+    ``config`` holds the sections model (FarFieldConfig), training (TrainingConfig) and data (DATA); one whose
+    training names a number of cells ``n`` is hmatrix's (HMatrixConfig, HMatrixTraining). A model card is such
+    a file too. An interrupted run goes on from ``out``.checkpoint. Raises SettingsError.
     """
     path = Path(config)
-    model, training, data = _read(path)
+    content = _read(path)
     target = Path(out) if out else path.with_suffix("")
+    if "n" in content["training"]:
+        return _train_hmatrix(path, content, target)
+    model, training, data = _nested_sections(path, content)
     target.parent.mkdir(parents=True, exist_ok=True)
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("gloo")
@@ -71,6 +76,20 @@ def train(config: str, out: str | None) -> int:
     return 0
 
 
+def _train_hmatrix(path: Path, content: dict[str, Any], target: Path) -> int:
+    card = {
+        "command": f"python -m app train {path}",
+        "trained": time.strftime("%Y-%m-%d"),
+        "machine": describe(),
+    }
+    try:
+        result = train_hmatrix(content, target.with_suffix(".safetensors"), card=card)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    print(f"{target.with_suffix('.safetensors')}: test iterations {result['test']['mean']}")
+    return 0
+
+
 def simulator_frames(count: int, seed: int) -> list[PoissonOperator]:
     """``count`` pressure systems met while scenes flow at random contrasts, some with a painted solid."""
     rng = np.random.default_rng((seed, 7))
@@ -96,19 +115,29 @@ def simulator_frames(count: int, seed: int) -> list[PoissonOperator]:
     return operators
 
 
-def _read(path: Path) -> tuple[FarFieldConfig, TrainingConfig, dict[str, int]]:
+def _read(path: Path) -> dict[str, Any]:
+    """The file's content with its sections model and training, mappings both."""
     try:
         content = read_yaml(path)
     except YamlFileError as error:
         raise SettingsError(f"{path}: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(name, {}), dict) for name in SECTIONS):
-        raise SettingsError(f"{path}: wants the sections {', '.join(SECTIONS)}, each a mapping")
-    sections: dict[str, dict[str, Any]] = {name: content.get(name, {}) for name in SECTIONS}
-    for name in sections["data"]:
-        if name not in DATA:
-            raise SettingsError(f"{path}: data: {name}: unknown; allowed are {', '.join(DATA)}")
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: wants the sections {', '.join(SECTIONS)}")
+    sections = {"model": content.get("model", {}), "training": content.get("training", {})}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            raise SettingsError(f"{path}: {name}: {section!r} is not a mapping")
+    return content | sections
+
+
+def _nested_sections(
+    path: Path, content: dict[str, Any]
+) -> tuple[FarFieldConfig, TrainingConfig, dict[str, int]]:
+    data = content.get("data", {})
+    if not isinstance(data, dict) or not set(data) <= set(DATA):
+        raise SettingsError(f"{path}: data: {data!r} is not a mapping of {', '.join(DATA)}")
     try:
-        model = FarFieldConfig.of(sections["model"])
-        return model, TrainingConfig(**sections["training"]), {**DATA, **sections["data"]}
+        model = FarFieldConfig.of(content["model"])
+        return model, TrainingConfig(**content["training"]), {**DATA, **data}
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from error

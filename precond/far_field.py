@@ -41,9 +41,9 @@ class FarField(nn.Module):
         nn.init.zeros_(self.head.weight)  # training starts from the monomials
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, features: LeafFeatures) -> torch.Tensor:
-        """Orthonormal columns, zero off the coupled cells, the first one constant; float32."""
+    def forward(self, features: LeafFeatures, mask: torch.Tensor) -> torch.Tensor:
+        """Orthonormal columns, float32, zero where ``mask`` (K, L) is, the first one constant elsewhere."""
         tokens, _ = self.trunk(features)  # (K, L, d)
-        columns = monomials(2.0 * features.positions, features.mask, self.config.rank)  # (K, L, r)
-        bent = self.head(tokens) * features.mask[..., None]  # (K, L, r - 1)
+        columns = monomials(2.0 * features.positions, mask, self.config.rank)  # (K, L, r)
+        bent = self.head(tokens) * mask[..., None]  # (K, L, r - 1)
         return orthonormalised(torch.cat([columns[..., :1], columns[..., 1:] + bent], dim=-1))

@@ -49,4 +49,4 @@ class Nested(BalancedForm):
     def _basis(self) -> torch.Tensor:
         self.features.update()
         with torch.inference_mode():
-            return self.network(self.features)
+            return self.network(self.features, self.mask)

@@ -122,7 +122,7 @@ class Trainer:
         chosen = np.random.default_rng((config.seed, self.step)).integers(len(self.systems), size=world)
         system = self.systems[chosen[rank]]
         objective = OBJECTIVES["additive" if fraction < config.balanced_from else "balanced"]
-        basis = self.network(system.features).double()
+        basis = self.network(system.features, system.features.mask).double()
         loss = objective(basis, system.blocks, system.pairs, system.weights)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -61,6 +61,17 @@ def test_two_processes_train_one_network(config: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(pair[name], alone[name]) for name in pair)  # it saw twice the systems
 
 
+def test_a_file_with_a_number_of_cells_trains_hmatrix(tmp_path: Path) -> None:
+    trunk = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 4, "graph_convolutions": 1}
+    training = {"n": 64, "frames": 2, "steps": 2, "frames_per_step": 1, "probes": 4, "evaluate_every": 2}
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump({"model": {"leaf_size": 16, "trunk": trunk}, "training": training}))
+    assert main(["train", str(path), "--out", str(tmp_path / "out")]) == 0
+    card = yaml.safe_load((tmp_path / "out.yaml").read_text())
+    assert card["steps_done"] == 2
+    assert "mean" in card["test"]
+
+
 def test_frames_of_the_simulator_are_its_own_systems() -> None:
     (operator,) = simulator_frames(1, seed=3)
     assert operator.face_density == "arithmetic"
@@ -76,6 +87,8 @@ def test_frames_of_the_simulator_are_its_own_systems() -> None:
         ("model: {depth: 3}", ["depth"]),
         ("training: {speed: 3}", ["speed"]),
         ("data: {frames: 3}", ["frames", "systems"]),
+        ("training: {n: 1024, speed: 3}", ["speed"]),
+        ("training: 3", ["training", "mapping"]),
         ("model: {trunk: {width: 30, heads: 8}}", ["30", "8"]),
     ],
 )
