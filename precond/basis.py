@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from precond.ordering import leaves
-
 DEPENDENT = 1e-4  # a column that keeps less than this share of its length is spanned by those before it
 
 
@@ -34,14 +32,14 @@ def orthonormalised(columns: torch.Tensor) -> torch.Tensor:
     return torch.stack(basis, dim=-1)
 
 
-def leaf_positions(shape: tuple[int, int], coupled: torch.Tensor) -> torch.Tensor:
+def leaf_positions(shape: tuple[int, int], cells: torch.Tensor, coupled: torch.Tensor) -> torch.Tensor:
     """Each cell's place relative to the centre of its leaf's coupled cells, in units of half a square leaf's
     side.
 
     (K, L, 2) float32, zero where ``coupled`` (K, L) bool is not. On the host: once per topology.
     """
     leaf_size = coupled.shape[1]
-    cells = leaves(shape, leaf_size)  # (K, L)
+    cells = cells.cpu().numpy()  # (K, L)
     inside = coupled.cpu().numpy()[..., None]
     places = np.stack([cells // shape[1], cells % shape[1]], axis=-1).astype(np.float64)  # (K, L, 2)
     count = np.maximum(inside.sum(axis=1, keepdims=True), 1)

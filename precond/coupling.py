@@ -16,7 +16,6 @@ import scipy.sparse.linalg
 import torch
 
 from precond.operator import PoissonOperator
-from precond.ordering import leaves
 
 REGULARISATION = 1e-11  # against kernel vectors that only small leaves can represent
 
@@ -99,14 +98,14 @@ def assembled(diagonal: torch.Tensor, off: torch.Tensor, pairs: LeafPairs) -> to
     return dense.transpose(1, 2).reshape(count * rank, count * rank)
 
 
-def grounded_leaves(operator: PoissonOperator, coupled: torch.Tensor) -> np.ndarray:
+def grounded_leaves(operator: PoissonOperator, cells: torch.Tensor, coupled: torch.Tensor) -> np.ndarray:
     """One leaf for every kernel vector of A_c: components that share a leaf have one constant column between
     them.
 
     ``coupled`` (K, L) bool marks the cells that the basis covers.
     """
     inside = coupled.cpu().numpy()
-    cells = leaves(operator.shape, inside.shape[1])[inside]
+    cells = cells.cpu().numpy()[inside]
     leaf = np.nonzero(inside)[0]
     count = len(inside)
     ends = (leaf, count + operator.labels.ravel()[cells])

@@ -41,11 +41,11 @@ class LeafFeatures:
         A_ii; scale (1,), the geometric mean of the density.
     """
 
-    def __init__(self, operator: PoissonOperator, leaf_size: int):
+    def __init__(self, operator: PoissonOperator, leaf_size: int, aligned: bool = False):
         self.operator, self.leaf_size = operator, leaf_size
         nx, ny = operator.shape
         n, device = nx * ny, operator.device
-        cells = leaves(operator.shape, leaf_size)  # (K, L)
+        cells = leaves(operator.shape, leaf_size, aligned)  # (K, L)
         position = positions(cells, n)
         count = self.count = len(cells)
         flat = cells.ravel()

@@ -12,7 +12,7 @@ from precond.preconditioner import Preconditioner
 
 class LeafBlocks(Preconditioner):
     """M = blockdiag(D_k^-1), D_k the block of A of the ``leaf_size`` cells of leaf k; factorised in float64,
-    kept in float32.
+    kept in float32. ``aligned`` is explained at precond.ordering.leaves.
 
     ``coupled`` (K, L) is False on padding, on solids and in components within one leaf, which M solves
     exactly. Cells without couplings and the padding of the last leaf are decoupled rows of the identity. A
@@ -22,14 +22,14 @@ class LeafBlocks(Preconditioner):
     name = "leaf-blocks"
     capturable = True
 
-    def __init__(self, operator: PoissonOperator, leaf_size: int = 128):
+    def __init__(self, operator: PoissonOperator, leaf_size: int = 128, aligned: bool = False):
         super().__init__(operator)
         if not isinstance(leaf_size, int) or not 2 <= leaf_size <= 1024:
             raise ValueError(f"leaf_size must be a whole number from 2 to 1024, not {leaf_size}")
         nx, ny = operator.shape
         n = nx * ny
         device = operator.device
-        self.vectors = LeafVectors(operator.shape, leaf_size, device)
+        self.vectors = LeafVectors(operator.shape, leaf_size, device, aligned)
         count = len(self.vectors.cells)
         position = self.vectors.position.cpu().numpy()  # of each cell in the flat (K, L)
         self._leaf = position // leaf_size

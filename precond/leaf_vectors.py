@@ -14,9 +14,15 @@ class LeafVectors:
     inverse.
     """
 
-    def __init__(self, shape: tuple[int, int], leaf_size: int, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        leaf_size: int,
+        device: torch.device | str = "cpu",
+        aligned: bool = False,
+    ):
         count = shape[0] * shape[1]
-        cells = leaves(shape, leaf_size)  # (K, L)
+        cells = leaves(shape, leaf_size, aligned)  # (K, L)
         self.cells = torch.from_numpy(cells).to(device)
         self.position = torch.from_numpy(positions(cells, count)).to(device)
         self._flat_cells = self.cells.view(-1)

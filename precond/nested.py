@@ -44,7 +44,7 @@ class Nested(BalancedForm):
     def _follow(self, operator: PoissonOperator, network: FarField, additive: bool) -> None:
         super().__init__(operator, network.config.leaf_size, network.config.rank, additive)
         self.network = network.to(operator.device)
-        self.features = LeafFeatures(operator, self.leaf_size)
+        self.features = LeafFeatures(operator, self.leaf_size, aligned=True)
 
     def _basis(self) -> torch.Tensor:
         self.features.update()

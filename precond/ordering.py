@@ -19,14 +19,26 @@ def morton_order(shape: tuple[int, int]) -> np.ndarray:
     return np.argsort(_spread_bits(i) | (_spread_bits(j) << 1), kind="stable")
 
 
-def leaves(shape: tuple[int, int], leaf_size: int) -> np.ndarray:
+def leaves(shape: tuple[int, int], leaf_size: int, aligned: bool = False) -> np.ndarray:
     """Runs of ``leaf_size`` cells along the Morton curve, (leaves, leaf_size) int64 flat indices.
 
     The last leaf is filled up with the index nx * ny, a cell that does not exist and is coupled to nothing.
+    With ``aligned`` the runs are cut from a grid rounded up to whole leaves, so that every leaf is a square,
+    or twice as wide as high, with such cells beyond the walls; on grids that are powers of two this changes
+    nothing. Raises ValueError for aligned leaves whose size is no power of two.
     """
-    order = morton_order(shape)
-    padding = np.full(-len(order) % leaf_size, len(order), dtype=np.int64)
-    return np.concatenate([order, padding]).reshape(-1, leaf_size)
+    if not aligned:
+        order = morton_order(shape)
+        padding = np.full(-len(order) % leaf_size, len(order), dtype=np.int64)
+        return np.concatenate([order, padding]).reshape(-1, leaf_size)
+    bits = leaf_size.bit_length() - 1
+    if leaf_size != 1 << bits:
+        raise ValueError(f"leaf_size must be a power of two, not {leaf_size}")
+    sides = (1 << (bits + 1) // 2, 1 << bits // 2)
+    rounded = tuple(-(-cells // side) * side for cells, side in zip(shape, sides, strict=True))
+    i, j = np.divmod(morton_order(rounded), rounded[1])
+    exists = (i < shape[0]) & (j < shape[1])
+    return np.where(exists, i * shape[1] + j, shape[0] * shape[1]).reshape(-1, leaf_size)
 
 
 def positions(cells: np.ndarray, count: int) -> np.ndarray:

@@ -51,8 +51,8 @@ class System:
     """One operator with all that a training step needs of it; static."""
 
     def __init__(self, operator: PoissonOperator, leaf_size: int):
-        self.features = LeafFeatures(operator, leaf_size)
-        leaves = LeafBlocks(operator, leaf_size)
+        self.features = LeafFeatures(operator, leaf_size, aligned=True)
+        leaves = LeafBlocks(operator, leaf_size, aligned=True)
         leaves.setup()
         self.blocks = leaves.blocks
         self.pairs = LeafPairs.of(operator, leaves.position.cpu().numpy(), leaf_size)

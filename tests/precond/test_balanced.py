@@ -39,7 +39,7 @@ def random_form(
 def dense_parts(form: BalancedForm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A, the leaves' diagonal blocks D of A, and U as dense float64 matrices, from indices alone."""
     matrix = torch.from_numpy(form.operator.to_csr().toarray())
-    cells = leaves(form.operator.shape, form.leaf_size)
+    cells = leaves(form.operator.shape, form.leaf_size, aligned=True)
     count, size = cells.shape
     leaf = np.empty(len(matrix), dtype=int)
     basis = torch.zeros(len(matrix), count * form.rank, dtype=torch.float64)
