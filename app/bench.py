@@ -78,6 +78,7 @@ class Contest:
         residual = report.relative_residual
         return {
             "outcome": report.outcome.value,
+            "note": solver.preconditioner.note,
             "iterations": report.iterations,
             "relative_residual": residual if math.isfinite(residual) else None,
             **dict(zip(TIMES, [*times, sum(times)], strict=True)),
@@ -120,6 +121,7 @@ def tabulate(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, A
             "preconditioner": name,
             "frames": len(mine),
             "failed": sum(row["outcome"] != CONVERGED for row in mine),
+            "note": next((row["note"] for row in mine if row.get("note")), ""),
             "iterations_mean": float(np.mean(iterations)) if iterations else None,
             "iterations_std": float(np.std(iterations, ddof=1)) if len(iterations) > 1 else 0.0,
         }
@@ -155,7 +157,12 @@ def format_table(table: list[dict[str, Any]]) -> str:
             f"{entry['cells']:>8}  {entry['preconditioner']:<15}{failed:>8}{iterations:>18}"
             + "".join(f"{time:>20}" for time in times)
         )
-    return "\n".join(lines)
+    notes = [
+        f"{entry['preconditioner']}, {entry['cells']} cells: {entry['note']}"
+        for entry in table
+        if entry["note"]
+    ]
+    return "\n".join(lines + notes)
 
 
 def bench(settings: BenchSettings) -> int:

@@ -23,6 +23,7 @@ class Preconditioner:
     constructed.
 
     Attributes:
+        note: what a reader of its numbers must know, shown wherever they are; mostly empty.
         symmetric_positive_definite: promised on mean-zero vectors; without the promise PCG runs its flexible
         update. capturable: `apply` makes no host sync, no data-dependent shape and no new pointer. seconds:
         what the last `setup` took, "setup" without "inference" (the time in a network, zero for classical
@@ -33,6 +34,7 @@ class Preconditioner:
     symmetric_positive_definite: ClassVar[bool] = True
     capturable: ClassVar[bool] = False
     cpu_only: ClassVar[bool] = False
+    note: str = ""
 
     def __init__(self, operator: PoissonOperator):
         """Raises PreconditionerError when the operator is on a device that this preconditioner cannot use."""

@@ -50,6 +50,11 @@ class Projection:
         self._pcg = self._make_pcg(name)
         self.name = name
 
+    @property
+    def note(self) -> str:
+        """What a reader of the chosen preconditioner's numbers must know; mostly empty."""
+        return self._pcg.preconditioner.note
+
     def project(self, velocity: torch.Tensor, density: torch.Tensor, ratio: float) -> ProjectionReport:
         """Make ``velocity`` (2, nx+1, ny+1), m/s, divergence-free in place.
 

@@ -146,6 +146,9 @@ def _draw_solve(session: Session) -> None:
             if imgui.is_item_hovered(imgui.HoveredFlags_.allow_when_disabled):
                 imgui.set_tooltip(description)
         imgui.end_combo()
+    note = session.engine.simulation.projection.note
+    if note:
+        imgui.text_wrapped(note)
     tolerances = [f"1e-{power}" for power in TOLERANCE_POWERS]
     current = next((text for text in tolerances if float(text) == settings.rtol), f"{settings.rtol:.3g}")
     tolerance = _combo("tolerance", "rtol", current, tolerances)

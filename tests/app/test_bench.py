@@ -226,3 +226,14 @@ def test_bubbles_are_another_family_of_problems(tmp_path):
     expected = PCG(operator, preconditioner, rtol=1e-8).solve(system.b).iterations
     rows = [row for row in content["rows"] if (row["cells"], row["frame"]) == (144, 1)]
     assert {row["iterations"] for row in rows if row["preconditioner"] == "jacobi"} == {expected}
+
+
+@pytest.mark.skipif("hmatrix" not in available_preconditioners(), reason="no weights of hmatrix")
+def test_transferred_weights_are_labelled(tmp_path, capsys):
+    _, content = run(
+        tmp_path / "note", "--frames", "1", "--preconds", "jacobi", "hmatrix", sizes=("1024", "256")
+    )
+    notes = {(entry["cells"], entry["preconditioner"]): entry["note"] for entry in content["table"]}
+    assert notes.pop((256, "hmatrix")).startswith("transferred: trained at N = 1024")
+    assert set(notes.values()) == {""}
+    assert "hmatrix, 256 cells: transferred" in capsys.readouterr().out
