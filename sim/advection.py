@@ -119,6 +119,7 @@ def transport_momentum(
     transported: ti.types.ndarray(dtype=ti.f64, ndim=3),
     heavy: ti.f64,
     ratio: ti.f64,
+    serial: ti.template(),
 ):
     """Carry the momentum of ``carried`` (2, nx+1, ny+1) with ``velocity`` and the fluxes of transport_phase
     into ``transported``.
@@ -129,6 +130,7 @@ def transport_momentum(
     """
     nx, ny = density.shape[0], density.shape[1]
     excess = heavy - 1.0
+    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(nx + 1, ny + 1):
         for d, e in ti.static(ti.ndrange(2, 2)):
             slope = 0.0
@@ -136,6 +138,7 @@ def transport_momentum(
                 slope = carried_slope(carried, density, d, e, i, j)
             slopes[2 * d + e, i, j] = slope
 
+    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(nx + 1, ny + 1):
         for d in ti.static(range(2)):
             moved = 0.0
@@ -158,5 +161,6 @@ def transport_momentum(
                 moved = momentum / mass
             transported[d, i, j] = moved
 
+    ti.loop_config(serialize=serial)
     for i, j in density:
         density[i, j] = 1.0 + excess * phase[i, j]

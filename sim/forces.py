@@ -21,10 +21,12 @@ def add_stir(
     velocity_x: ti.f64,
     velocity_y: ti.f64,
     radius: ti.f64,
+    serial: ti.template(),
 ):
     """Pull the velocity inside a disc towards (velocity_x, velocity_y), fully at its centre; lengths in
     cells.
     """
+    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(velocity.shape[1], velocity.shape[2]):
         for d in ti.static(range(2)):
             if is_open(solid, d, i, j):
@@ -73,6 +75,7 @@ def viscous_stage(
     weight_previous: ti.f64,
     ratio: ti.f64,
     impulse: ti.f64,
+    serial: ti.template(),
 ):
     """previous <- weight_current current + weight_previous previous + ratio div(tau(current)) / density, less
     ``impulse`` upwards.
@@ -81,9 +84,11 @@ def viscous_stage(
     the stage's time step over the spacing squared, ``impulse`` gravity's, in m/s.
     ``shear`` is scratch, (2, nx+1, ny+1).
     """
+    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(current.shape[1], current.shape[2]):
         shear[0, i, j] = corner_shear(current, solid, phase, heavy, light, i, j)
 
+    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(current.shape[1], current.shape[2]):
         for d in ti.static(range(2)):
             updated = 0.0

@@ -28,6 +28,7 @@ FIELDS = ("density", "pressure", "speed", "vorticity", "divergence")
 PAINTS = ("heavy", "light", "solid", "erase")
 TRANSPORT_COURANT = 0.75  # largest share of a cell that may leave it in one transport step
 MAX_TRANSPORT_STEPS = 64
+SERIAL_CELLS = 100_000  # up to here waking more threads for every loop costs more than they save
 
 
 class SimulationError(RuntimeError):
@@ -82,6 +83,7 @@ class Simulation:
         self._slopes = torch.zeros((4, nx + 1, ny + 1), dtype=torch.float64, device=self.device)
         self._work = cells(3)
         self._row_sums = torch.zeros((nx, 4), dtype=torch.float64, device=self.device)
+        self._serial = self.device.type == "cpu" and nx * ny <= SERIAL_CELLS
         self._fill_initial_state()
         self.projection = Projection(self.density, self.solid, settings)
 
@@ -168,7 +170,7 @@ class Simulation:
         settings = self.settings
         velocity, solid = kernel_argument(self.velocity), kernel_argument(self.solid)
         for stir in self._stirs:
-            forces.add_stir(velocity, solid, *stir)
+            forces.add_stir(velocity, solid, *stir, self._serial)
         self._stirs.clear()
         impulse = time_step * settings.gravity
         viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
@@ -190,6 +192,7 @@ class Simulation:
                 weight_previous,
                 share * ratio,
                 share * impulse,
+                self._serial,
             )
             self.velocity, self._moved = self._moved, self.velocity
 
@@ -224,6 +227,7 @@ class Simulation:
             kernel_argument(self._work),
             kernel_argument(self._row_sums),
             ratio,
+            self._serial,
         )
         transport_momentum(
             kernel_argument(carried),
@@ -236,6 +240,7 @@ class Simulation:
             kernel_argument(target),
             self._contrast,
             ratio,
+            self._serial,
         )
 
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:

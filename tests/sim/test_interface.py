@@ -68,7 +68,7 @@ class Transport:
 
     def step(self, ratio: float) -> None:
         tensors = (self.phase, self.solid, self.velocity, self.flux, self.work, self.sums)
-        transport_phase(*map(kernel_argument, tensors), ratio)
+        transport_phase(*map(kernel_argument, tensors), ratio, True)
 
 
 def swirl(n: int) -> torch.Tensor:

@@ -165,7 +165,7 @@ def test_viscosity_damps_a_shear_wave_at_the_known_rate() -> None:
         for weight_current, weight_previous, share in weights:
             arrays = map(kernel_argument, (current, previous, density, phase, solid, scratch))
             numbers = (5.0 * viscosity, 0.1, weight_current, weight_previous, share * time / steps, 0.0)
-            forces.viscous_stage(*arrays, *numbers)
+            forces.viscous_stage(*arrays, *numbers, True)
             current, previous = previous, current
     expected = np.exp(-viscosity * (np.pi / n) ** 2 * time)
     assert expected < 0.7

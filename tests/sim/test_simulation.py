@@ -24,6 +24,17 @@ def test_the_same_settings_give_the_same_flow_bit_for_bit(make_simulation: Maker
     assert (first.velocity == second.velocity).all()
 
 
+def test_loops_on_one_thread_and_on_several_give_the_same_flow(make_simulation: Maker) -> None:
+    serial, parallel = make_simulation(**SMALL), make_simulation(**SMALL)
+    assert serial._serial
+    parallel._serial = False
+    for _ in range(20):
+        serial.step()
+        parallel.step()
+    assert (serial.phase == parallel.phase).all()
+    assert (serial.velocity == parallel.velocity).all()
+
+
 @pytest.mark.parametrize("name", available_preconditioners())
 def test_every_preconditioner_gives_the_same_flow(make_simulation: Maker, name: str) -> None:
     reference = make_simulation(**SMALL, preconditioner="direct", rtol=1e-10)
