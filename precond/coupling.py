@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
-import scipy.sparse.linalg
 import torch
 
+from precond.grounding import symmetric_factors
 from precond.operator import PoissonOperator
 
 REGULARISATION = 1e-11  # against kernel vectors that only small leaves can represent
@@ -147,13 +147,8 @@ class CoarseSolve:
         if not np.isfinite(values).all():
             return
         size = self._count * self._rank
-        matrix = scipy.sparse.bsr_array((values, self._columns, self._starts), shape=(size, size)).tocsc()
-        self._factor = scipy.sparse.linalg.splu(
-            matrix,
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+        matrix = scipy.sparse.bsr_array((values, self._columns, self._starts), shape=(size, size))
+        self._factor = symmetric_factors(matrix)
 
     def solve(self, right: torch.Tensor) -> torch.Tensor:
         """Z ``right`` for ``right`` (K r,) float64."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import scipy.sparse
-import scipy.sparse.linalg
 import torch
 
-from precond.grounding import grounded_matrix
+from precond.grounding import grounded_matrix, symmetric_factors
 from precond.preconditioner import Preconditioner
 
 
@@ -23,12 +21,7 @@ class Direct(Preconditioner):
         self._factors = None
         if matrix is None:
             return 0.0
-        self._factors = scipy.sparse.linalg.splu(
-            scipy.sparse.csc_array(matrix),
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+        self._factors = symmetric_factors(matrix)
         return 0.0
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse
+import scipy.sparse.linalg
 
 from precond.operator import PoissonOperator
 
@@ -23,3 +24,13 @@ def grounded_matrix(operator: PoissonOperator) -> scipy.sparse.csr_matrix | None
     extra[anchors] = diagonal[anchors]
     extra[diagonal == 0] = 1.0
     return scipy.sparse.csr_matrix(matrix + scipy.sparse.diags_array(extra))
+
+
+def symmetric_factors(matrix: scipy.sparse.sparray) -> scipy.sparse.linalg.SuperLU:
+    """SuperLU of a positive definite matrix: no pivoting, minimum degree ordering of A^T + A."""
+    return scipy.sparse.linalg.splu(
+        scipy.sparse.csc_array(matrix),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
+from precond.checkpoints import load_checkpoint, optimiser_part, restore_optimiser, save_checkpoint
 from precond.features import LeafFeatures
 from precond.gallery import Problem, benchmark_density
 from precond.hmatrix import HMatrixForm, build_network
@@ -128,38 +127,24 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        tensors = {f"weights.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
-        partial = self.path.with_name(self.path.name + ".partial")
-        save_file(
-            {k: v.detach().clone() for k, v in tensors.items()},
-            partial,
-            {"state": json.dumps(self.state), "run": self._identity()},
-        )
-        partial.replace(self.path)
+        parts = {
+            "weights": self.network.state_dict(),
+            "best": self.best,
+            "optimiser": optimiser_part(self.optimiser),
+        }
+        save_checkpoint(self.path, parts, {"state": json.dumps(self.state), "run": self._identity()})
 
     def resume(self) -> None:
         """Go on from the checkpoint when there is one. Raises ValueError when it is another run's."""
         if not self.path.exists():
             return
-        with safe_open(self.path, "pt") as file:
-            if file.metadata()["run"] != self._identity():
-                raise ValueError(f"{self.path} is the checkpoint of another run: move it away to start anew")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            self.state = json.loads(file.metadata()["state"])
-        parts = {"weights": {}, "best": {}, "optimiser": {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
+        parts, notes = load_checkpoint(self.path)
+        if notes["run"] != self._identity():
+            raise ValueError(f"{self.path} is the checkpoint of another run: move it away to start anew")
+        self.state = json.loads(notes["state"])
         self.network.load_state_dict(parts["weights"])
         self.best = parts["best"]
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in parts["optimiser"].items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = tensor
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": moments})
+        restore_optimiser(self.optimiser, parts.get("optimiser", {}))
 
     def rate(self, step: int) -> float:
         """The learning rate of ``step``."""

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
+from precond.checkpoints import load_checkpoint, optimiser_part, restore_optimiser, save_checkpoint
 from precond.coupling import LeafPairs, face_weights
 from precond.far_field import FarField
 from precond.features import LeafFeatures
@@ -136,32 +135,18 @@ class Trainer:
         return float(loss.detach())
 
     def _save(self) -> None:
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
         progress = {
             "step": self.step,
             "seconds": self.seconds,
             "log": self.log,
             "config": asdict(self.config),
         }
-        part = self.checkpoint.with_suffix(".part")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"progress": json.dumps(progress)})
-        part.replace(self.checkpoint)
+        parts = {"network": self.network.state_dict(), "optimiser": optimiser_part(self.optimiser)}
+        save_checkpoint(self.checkpoint, parts, {"progress": json.dumps(progress)})
 
     def _resume(self) -> None:
-        with safe_open(self.checkpoint, "pt") as file:
-            progress = json.loads(file.metadata()["progress"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
+        parts, notes = load_checkpoint(self.checkpoint)
+        progress = json.loads(notes["progress"])
         self.step, self.seconds, self.log = progress["step"], progress["seconds"], progress["log"]
-        network = {
-            name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")
-        }
-        self.network.load_state_dict(network)
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimiser."):
-                _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = value
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.network.load_state_dict(parts["network"])
+        restore_optimiser(self.optimiser, parts.get("optimiser", {}))

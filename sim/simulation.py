@@ -297,7 +297,7 @@ class Simulation:
                 4.0 * self.spacing
             )
         elif name == "divergence":
-            values = (u[1:, :-1] - u[:-1, :-1] + v[:-1, 1:] - v[:-1, :-1]) / self.spacing
+            values = net_outflow(self.velocity, torch.empty_like(self.density)).div_(self.spacing)
         else:
             raise ValueError(f"field: {name!r} is not one of {', '.join(FIELDS)}")
         return values.to("cpu", torch.float32, copy=True).numpy()
