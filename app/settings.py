@@ -158,6 +158,7 @@ SIMULATION_OPTIONS = [
     Option("rtol", _number, "NUMBER", "relative residual at which the pressure solve stops, like 1e-4"),
     Option("max_iterations", _whole, "COUNT", "iterations after which a pressure solve gives up"),
     Option("warm_start", _switch, "", "start each pressure solve from the last pressure"),
+    Option("reuse_setup", _switch, "", "keep what still serves of a preconditioner's set-up between frames"),
     Option("gravity", _number, "M/S2", "acceleration downwards, m/s^2"),
     Option("heavy_viscosity", _number, "M2/S", "kinematic viscosity of the heavy fluid, m^2/s"),
     Option("light_viscosity", _number, "M2/S", "kinematic viscosity of the light fluid, m^2/s"),

@@ -19,7 +19,8 @@ from typing import ClassVar
 import torch
 
 from precond.basis import leaf_positions, monomials, orthonormalised, spectral_modes
-from precond.coupling import CoarseSolve, LeafPairs, face_weights, galerkin_blocks, grounded_leaves
+from precond.coarse_solve import CoarseSolve
+from precond.coupling import LeafPairs, face_weights, grounded_leaves, pair_blocks
 from precond.leaf_blocks import LeafBlocks
 from precond.operator import PoissonOperator
 from precond.preconditioner import Preconditioner
@@ -45,6 +46,10 @@ class BalancedForm(Preconditioner):
         count = self.leaves.blocks.shape[0]
         self.coarse = CoarseSolve(operator, self.pairs, count, rank)
         self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=operator.device)
+        self._diagonal = torch.zeros((count, rank, rank), dtype=torch.float64, device=operator.device)
+        self._off = torch.zeros(
+            (len(self.pairs.first), rank, rank), dtype=torch.float64, device=operator.device
+        )
         self._grounded = torch.zeros(count, dtype=torch.float64, device=operator.device)
         self._topology = -1
         self._image = torch.zeros(operator.shape, dtype=torch.float64, device=operator.device)
@@ -54,21 +59,39 @@ class BalancedForm(Preconditioner):
         raise NotImplementedError
 
     def _setup(self) -> float:
-        leaves, operator = self.leaves, self.operator
-        leaves.setup(operator)
-        if self._topology != operator.topology:
+        self.leaves.setup(self.operator)
+        if self._topology != self.operator.topology:
             self._follow_topology()
-            self._topology = operator.topology
+            self._topology = self.operator.topology
         started = time.perf_counter()
         self.basis.copy_(self._basis())
         inference = time.perf_counter() - started if self.learned else 0.0
-        basis = self.basis.double()
-        diagonal, off = galerkin_blocks(basis, leaves.blocks, self.pairs, face_weights(operator))
-        if operator.has_solid:  # the leaves' blocks are grounded where A is not
-            extra = leaves.extra_diagonal()[..., None]  # (K, L, 1)
-            diagonal -= (basis * extra).mT @ basis
-        self.coarse.factorise(diagonal, off, self._grounded)
+        self._couple()
         return inference
+
+    def _follow(self) -> float:
+        """Leaves and coupling of the present A, as after `_setup`, on the basis that is there."""
+        if self._topology != self.operator.topology:
+            return self._setup()
+        self.leaves.follow(self.operator)
+        renewed, pairs = self.leaves.renewed, self.pairs
+        touched = renewed[pairs.first] | renewed[pairs.second]
+        self._couple(renewed.nonzero()[:, 0], touched.nonzero()[:, 0])
+        return 0.0
+
+    def _couple(
+        self, leaves: torch.Tensor | slice = slice(None), pairs: torch.Tensor | slice = slice(None)
+    ) -> None:
+        """Z, from new Galerkin blocks of these leaves and pairs and the old ones of all others."""
+        basis = self.basis[leaves].double()
+        blocks = basis.mT @ (self.leaves.blocks[leaves] @ basis)
+        if self.operator.has_solid:  # the leaves' blocks are grounded where A is not
+            extra = self.leaves.extra_diagonal()[leaves][..., None]  # (k, L, 1)
+            blocks -= (basis * extra).mT @ basis
+        self._diagonal[leaves] = blocks
+        weights = face_weights(self.operator)
+        self._off[pairs] = pair_blocks(self.basis.double(), self.pairs, weights, pairs)
+        self.coarse.factorise(self._diagonal, self._off, self._grounded)
 
     def _follow_topology(self) -> None:
         """What depends on the solids alone. On the host."""

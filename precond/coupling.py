@@ -1,4 +1,4 @@
-"""The Galerkin coupling of the leaves' far-field bases: A_c = U^T A U by blocks, and its solve.
+"""The Galerkin coupling of the leaves' far-field bases: A_c = U^T A U by blocks.
 
 A_c couples leaves that share a face: one r x r block a leaf and one a pair of neighbours, each a product of
 batched small matrices. Its kernel is known: one vector for every group of fluid components that share leaves,
@@ -14,10 +14,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 import torch
 
-from precond.grounding import symmetric_factors
 from precond.operator import PoissonOperator
-
-REGULARISATION = 1e-11  # against kernel vectors that only small leaves can represent
 
 
 @dataclass
@@ -80,11 +77,17 @@ def galerkin_blocks(
 
     ``basis`` (K, L, r) and ``blocks`` (K, L, L) of one dtype; ``weights`` is face_weights(operator).
     """
-    rank = basis.shape[-1]
-    diagonal = basis.mT @ (blocks @ basis)
-    flat = basis.reshape(-1, rank)
-    inside = flat[pairs.inside] * -weights[pairs.face].to(basis.dtype)[..., None]  # (P, F, r)
-    return diagonal, inside.mT @ flat[pairs.outside]
+    return basis.mT @ (blocks @ basis), pair_blocks(basis, pairs, weights)
+
+
+def pair_blocks(
+    basis: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor, which: torch.Tensor | slice = slice(None)
+) -> torch.Tensor:
+    """The off-diagonal blocks of `galerkin_blocks`, of the pairs ``which`` alone."""
+    flat = basis.reshape(-1, basis.shape[-1])
+    faces = weights[pairs.face[which]].to(basis.dtype)  # (P, F)
+    inside = flat[pairs.inside[which]] * -faces[..., None]  # (P, F, r)
+    return inside.mT @ flat[pairs.outside[which]]
 
 
 def assembled(diagonal: torch.Tensor, off: torch.Tensor, pairs: LeafPairs) -> torch.Tensor:
@@ -115,45 +118,3 @@ def grounded_leaves(operator: PoissonOperator, cells: torch.Tensor, coupled: tor
     occupied = np.unique(leaf)
     _, first = np.unique(group[occupied], return_index=True)
     return occupied[first]
-
-
-class CoarseSolve:
-    """Z r = (U^T A U)^-1 r on the CPU by a sparse factorisation, elsewhere by a dense inverse."""
-
-    def __init__(self, operator: PoissonOperator, pairs: LeafPairs, count: int, rank: int):
-        self._pairs, self._count, self._rank = pairs, count, rank
-        self._sparse = operator.device.type == "cpu"
-        k = np.arange(count)
-        first, second = pairs.first.cpu().numpy(), pairs.second.cpu().numpy()
-        rows, columns = np.concatenate([k, first, second]), np.concatenate([k, second, first])
-        order = np.lexsort((columns, rows))
-        self._order = torch.from_numpy(order)
-        self._columns = columns[order].astype(np.int32)
-        self._starts = np.searchsorted(rows[order], np.arange(count + 1)).astype(np.int32)
-
-    def factorise(self, diagonal: torch.Tensor, off: torch.Tensor, grounded: torch.Tensor) -> None:
-        """Follow new blocks; ``grounded`` (K,) is 1 for leaves whose constant column is grounded, else 0."""
-        diagonal = diagonal.clone()
-        own = diagonal.diagonal(dim1=1, dim2=2)
-        own *= 1.0 + REGULARISATION
-        own[:, 0] += grounded * own[:, 0]
-        own += (own == 0.0).to(own.dtype)  # columns without support: decoupled
-        if not self._sparse:
-            dense = assembled(diagonal, off, self._pairs)
-            self._inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(dense)[0])
-            return
-        values = torch.cat([diagonal, off, off.mT])[self._order].numpy()
-        self._factor = None
-        if not np.isfinite(values).all():
-            return
-        size = self._count * self._rank
-        matrix = scipy.sparse.bsr_array((values, self._columns, self._starts), shape=(size, size))
-        self._factor = symmetric_factors(matrix)
-
-    def solve(self, right: torch.Tensor) -> torch.Tensor:
-        """Z ``right`` for ``right`` (K r,) float64."""
-        if self._sparse and self._factor is None:
-            return torch.full_like(right, torch.nan)
-        if self._sparse:
-            return torch.from_numpy(self._factor.solve(right.numpy()))
-        return self._inverse @ right

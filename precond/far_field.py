@@ -10,6 +10,9 @@ from torch import nn
 from precond.basis import monomials, orthonormalised
 from precond.features import NODE_FEATURES, LeafFeatures
 from precond.network import Trunk, TrunkConfig
+from precond.shared_leaves import copies
+
+ALIKE = 1e-5  # difference of tokens, relative to the largest, below which leaves share a basis
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,21 @@ class FarField(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, features: LeafFeatures, mask: torch.Tensor) -> torch.Tensor:
-        """Orthonormal columns, float32, zero where ``mask`` (K, L) is, the first one constant elsewhere."""
-        tokens, _ = self.trunk(features)  # (K, L, d)
-        columns = monomials(2.0 * features.positions, mask, self.config.rank)  # (K, L, r)
-        bent = self.head(tokens) * mask[..., None]  # (K, L, r - 1)
+        """Orthonormal columns, float32, zero where ``mask`` (K, L) is, the first one constant elsewhere.
+
+        At inference on a CPU leaves that look alike, as all inside one phase do, are computed once.
+        """
+        trunk, places = self.trunk, features.positions
+        if torch.is_grad_enabled() or mask.device.type != "cpu" or not trunk.leaves_apart:
+            return self._columns(trunk(features)[0], places, mask)
+        lifted = trunk.lifted(features)  # (K, L, d)
+        seen = torch.cat([lifted, features.node, mask[..., None]], dim=-1)  # all that the layers see
+        unique, kind = copies(seen.flatten(1), ALIKE)
+        tokens = trunk.of_leaves(lifted, features, unique)
+        return self._columns(tokens, places[unique], mask[unique])[kind]
+
+    def _columns(self, tokens: torch.Tensor, places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The basis of some leaves from their tokens (k, L, d)."""
+        columns = monomials(2.0 * places, mask, self.config.rank)  # (k, L, r)
+        bent = self.head(tokens) * mask[..., None]  # (k, L, r - 1)
         return orthonormalised(torch.cat([columns[..., :1], columns[..., 1:] + bent], dim=-1))

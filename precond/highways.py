@@ -23,7 +23,7 @@ class Leaves:
     tiles: Tiles | None
 
     @classmethod
-    def of(cls, features: LeafFeatures, part: slice, with_tiles: bool) -> Leaves:
+    def of(cls, features: LeafFeatures, part: torch.Tensor | slice, with_tiles: bool) -> Leaves:
         """The leaves of ``part``; tiles join all leaves."""
         buffers = features.mask[part], features.positions[part], features.bias[part]
         return cls(*buffers, features.tiles if with_tiles else None)

@@ -8,11 +8,17 @@ import torch
 from precond.leaf_vectors import LeafVectors
 from precond.operator import PoissonOperator
 from precond.preconditioner import Preconditioner
+from precond.shared_leaves import copies
+
+UNCHANGED = 1e-6  # relative change of coefficients below which `follow` keeps a leaf's float32 inverse
 
 
 class LeafBlocks(Preconditioner):
     """M = blockdiag(D_k^-1), D_k the block of A of the ``leaf_size`` cells of leaf k; factorised in float64,
-    kept in float32. ``aligned`` is explained at precond.ordering.leaves.
+    inverted and kept in float32. ``aligned`` is explained at precond.ordering.leaves.
+
+    On the CPU aligned leaves that are multiples of one another, as all inside one phase are, share one
+    factorisation, and `follow` renews only the leaves whose coefficients changed.
 
     ``coupled`` (K, L) is False on padding, on solids and in components within one leaf, which M solves
     exactly. Cells without couplings and the padding of the last leaf are decoupled rows of the identity. A
@@ -33,6 +39,8 @@ class LeafBlocks(Preconditioner):
         count = len(self.vectors.cells)
         position = self.vectors.position.cpu().numpy()  # of each cell in the flat (K, L)
         self._leaf = position // leaf_size
+        self._leaf_of_cell = torch.from_numpy(self._leaf).to(device)
+        self._shared = aligned and torch.device(device).type == "cpu"
         targets, sources = [], []
         for step, faces in (
             (ny, n - ny),
@@ -58,6 +66,10 @@ class LeafBlocks(Preconditioner):
         self._topology = -1
         self._grounded_diagonal = torch.zeros(operator.shape, dtype=torch.float64, device=device)
         self._solved = torch.zeros((count, 1, leaf_size), dtype=torch.float32, device=device)
+        self._padded = torch.zeros((3, n + 1), dtype=torch.float64, device=device)
+        self._coefficients = self._padded[:, :-1]  # diagonal, couplings to the next cell along x and along y
+        self._inverted = torch.zeros_like(self._coefficients)  # those behind each leaf's inverse
+        self.renewed = torch.ones(count, dtype=torch.bool, device=device)  # (K,): inverted by the last set-up
 
     def _ground_closed_components(self) -> None:
         """Mark the anchors of components that lie within one leaf. On the host, when the solids changed."""
@@ -77,23 +89,56 @@ class LeafBlocks(Preconditioner):
         self._topology = operator.topology
 
     def _setup(self) -> float:
+        self._assemble()
+        self.renewed.fill_(True)
+        self._inverted.copy_(self._coefficients)
+        self._invert(slice(None))
+        return 0.0
+
+    def _follow(self) -> float:
+        if self._topology != self.operator.topology or self.operator.device.type != "cpu":
+            return self._setup()
+        self._assemble()
+        kept = (self._coefficients - self._inverted).abs_() <= UNCHANGED * self._inverted.abs()
+        changed = self._leaf_of_cell[~kept.all(dim=0)]
+        self.renewed.fill_(False)[changed] = True
+        torch.where(self.renewed[self._leaf_of_cell], self._coefficients, self._inverted, out=self._inverted)
+        which = self.renewed.nonzero()[:, 0]
+        if len(which):
+            self._invert(which)
+        return 0.0
+
+    def _assemble(self) -> None:
+        """The blocks of the operator's present coefficients."""
         operator = self.operator
         if self._topology != operator.topology:
             self._ground_closed_components()
         blocks = self.blocks.view(-1)
-        for weights, targets, sources in zip(
-            operator.flat_face_weights(), self._targets, self._sources, strict=True
-        ):
-            values = weights[sources].neg_()
-            blocks.index_copy_(0, targets[0], values)
-            blocks.index_copy_(0, targets[1], values)
+        weights = operator.flat_face_weights()
+        for values, targets, sources in zip(weights, self._targets, self._sources, strict=True):
+            entries = values[sources].neg_()
+            blocks.index_copy_(0, targets[0], entries)
+            blocks.index_copy_(0, targets[1], entries)
         diagonal = operator.diagonal()
         torch.addcmul(diagonal, diagonal, self._grounded, out=self._grounded_diagonal)
         gathered = self.vectors.gather_double(self._grounded_diagonal)  # (K, L)
         self._diagonals.copy_(gathered.masked_fill_(gathered == 0.0, 1.0))
-        factors, _ = torch.linalg.cholesky_ex(self.blocks)
-        self._inverses.copy_(torch.cholesky_inverse(factors))
-        return 0.0
+        self._coefficients[0].copy_(self._grounded_diagonal.view(-1))
+        for row, values in zip(self._coefficients[1:], weights, strict=True):
+            row[: len(values)].copy_(values)
+
+    def _invert(self, which: torch.Tensor | slice) -> None:
+        """The inverses of the leaves ``which``."""
+        blocks = self.blocks[which]  # (k, L, L)
+        if not self._shared:
+            self._inverses[which] = _inverses(blocks)
+            return
+        diagonal = self._diagonals[which]  # (k, L)
+        scale = diagonal.amax(dim=1)  # (k,)
+        couplings = self._padded[1:, self.vectors.cells[which]]  # (2, k, L)
+        unique, kind = copies(torch.cat([diagonal, *couplings], dim=1) / scale[:, None])
+        inverses = _inverses(blocks[unique])
+        self._inverses[which] = inverses[kind] * (scale[unique][kind] / scale).float()[:, None, None]
 
     def extra_diagonal(self) -> torch.Tensor:
         """What the blocks' diagonals hold beyond those of A: grounded anchors and decoupled rows, (K, L)
@@ -117,3 +162,9 @@ class LeafBlocks(Preconditioner):
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         self.scatter(self.solve(self.gather(residual)), out)
+
+
+def _inverses(blocks: torch.Tensor) -> torch.Tensor:
+    """Float32 inverses of positive definite ``blocks`` (k, L, L) float64."""
+    factors, _ = torch.linalg.cholesky_ex(blocks)
+    return torch.cholesky_inverse(factors.float())

@@ -32,16 +32,16 @@ class Nested(BalancedForm):
 
     def __init__(self, operator: PoissonOperator, model: str | Path = DEFAULT_MODEL, additive: bool = False):
         network, _ = load_model(model, lambda card: FarField(FarFieldConfig.of(card["model"])))
-        self._follow(operator, network.eval(), additive)
+        self._build(operator, network.eval(), additive)
 
     @classmethod
     def of(cls, operator: PoissonOperator, network: FarField) -> Nested:
         """With a network in memory, in training for instance."""
         form = cls.__new__(cls)
-        form._follow(operator, network, additive=False)
+        form._build(operator, network, additive=False)
         return form
 
-    def _follow(self, operator: PoissonOperator, network: FarField, additive: bool) -> None:
+    def _build(self, operator: PoissonOperator, network: FarField, additive: bool) -> None:
         super().__init__(operator, network.config.leaf_size, network.config.rank, additive)
         self.network = network.to(operator.device)
         self.features = LeafFeatures(operator, self.leaf_size, aligned=True)

@@ -209,11 +209,13 @@ class Trunk(nn.Module):
             self.tile_geometry = nn.Linear(3, d)
             self.tile_norm = nn.RMSNorm(d)
 
-    def forward(self, features: LeafFeatures) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Leaf tokens (K, L, d), zero where masked, and tile tokens (T, L_s, d) or None.
+    @property
+    def leaves_apart(self) -> bool:
+        """No highway joins the leaves: after the convolutions each is computed by itself."""
+        return not (self.config.off_diagonal_stream or self.config.global_token)
 
-        L must be a multiple of ``tile_tokens`` when there is an off-diagonal stream.
-        """
+    def lifted(self, features: LeafFeatures) -> torch.Tensor:
+        """The tokens before the layers, (K, L, d), zero where masked: lift and graph convolutions."""
         mask = features.mask[..., None]  # (K, L, 1)
         lifted = self.lift_node(features.node)  # (K, L, d)
         if self.lift_globals is not None:
@@ -223,15 +225,28 @@ class Trunk(nn.Module):
         x = self.lift_out(F.gelu(lifted)) * mask
         for convolution in self.convolutions:
             x = convolution(x, features) * mask
-        if self.config.off_diagonal_stream or self.config.global_token:
-            return self._layers(x, features)
-        whole = torch.is_grad_enabled() or x.device.type != "cpu"
-        step = features.count if whole else max(1, PART // features.leaf_size)
-        parts = [slice(start, start + step) for start in range(0, features.count, step)]
-        return torch.cat([self._layers(x[part], features, part)[0] for part in parts]), None
+        return x
+
+    def forward(self, features: LeafFeatures) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Leaf tokens (K, L, d), zero where masked, and tile tokens (T, L_s, d) or None.
+
+        L must be a multiple of ``tile_tokens`` when there is an off-diagonal stream.
+        """
+        x = self.lifted(features)
+        if self.leaves_apart and x.device.type == "cpu" and not torch.is_grad_enabled():
+            return self.of_leaves(x, features, torch.arange(features.count)), None
+        return self._layers(x, features)
+
+    def of_leaves(self, x: torch.Tensor, features: LeafFeatures, which: torch.Tensor) -> torch.Tensor:
+        """The tokens of the leaves ``which`` (k,) int64 alone, (k, L, d), from the lifted ones of all.
+
+        Only for `leaves_apart`; a few leaves at a time, as many as a cache holds.
+        """
+        parts = which.split(max(1, PART // features.leaf_size))
+        return torch.cat([self._layers(x[part], features, part)[0] for part in parts])
 
     def _layers(
-        self, x: torch.Tensor, features: LeafFeatures, part: slice = slice(None)
+        self, x: torch.Tensor, features: LeafFeatures, part: torch.Tensor | slice = slice(None)
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The tokens after all layers, from lifted ones of the leaves of ``part``, (k, L, d)."""
         leaves = Leaves.of(features, part, self.config.off_diagonal_stream)

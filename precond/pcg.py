@@ -150,22 +150,23 @@ class PCG:
         self._replace_residual()
         return float(torch.linalg.vector_norm(self._r))
 
+    def _start(self, residual: float) -> float:
+        """Add the preconditioner's own part to x, if it has one, and follow with r; returns the norm of r."""
+        if not self.preconditioner.start(self._r, self._z):
+            return residual
+        self._x.add_(self.operator.project(self._z))
+        return self._true_residual()
+
     def _run(self, flexible: bool) -> tuple[Outcome, list[float]]:
         """Iterate from the loaded b and x; leaves the solution in x, finite whatever happens."""
         history = [self._true_residual()]
+        if self.max_iterations > 0 and history[0] > self.rtol:
+            history[0] = self._start(history[0])
         if not math.isfinite(history[0]):
             self._x.zero_()
             return Outcome.NOT_FINITE, history
         if history[0] <= self.rtol:
             return Outcome.CONVERGED, history
-        if self.max_iterations > 0 and self.preconditioner.start(self._r, self._z):
-            self._x.add_(self.operator.project(self._z))
-            history[0] = self._true_residual()
-            if not math.isfinite(history[0]):
-                self._x.zero_()
-                return Outcome.NOT_FINITE, history
-            if history[0] <= self.rtol:
-                return Outcome.CONVERGED, history
         fresh, second_chance = True, True
         for _ in range(self.max_iterations):
             self._step(fresh, flexible)
@@ -175,7 +176,7 @@ class PCG:
                 if fresh or not second_chance or outcome is Outcome.NOT_FINITE:
                     return outcome, history
                 fresh, second_chance = True, False  # rounding breaks down too: ask the true residual, once
-                history[-1] = self._true_residual()
+                history[-1] = self._start(self._true_residual())
                 if history[-1] <= self.rtol:
                     return Outcome.CONVERGED, history
                 continue
@@ -186,6 +187,7 @@ class PCG:
                 history[-1] = self._true_residual()
                 if history[-1] <= self.rtol:
                     return Outcome.CONVERGED, history
+                history[-1] = self._start(history[-1])
                 fresh = True  # the recurrence drifted: restart from the true residual
             elif len(history) % REPLACEMENT == 0:
                 self._replace_residual()

@@ -5,6 +5,7 @@ promises.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -20,7 +21,7 @@ class Preconditioner:
     """M, an approximate inverse of the operator on its mean-zero vectors.
 
     Subclasses implement `_setup` (the coefficients changed) and `_apply`; all buffers are allocated when
-    constructed.
+    constructed. Those that can keep parts of an earlier set-up also implement `_follow`.
 
     Attributes:
         note: what a reader of its numbers must know, shown wherever they are; mostly empty.
@@ -50,6 +51,15 @@ class Preconditioner:
         """Follow the operator's present coefficients and solids. Raises ValueError for an operator of another
         shape.
         """
+        self._take(operator, self._setup)
+
+    def follow(self, operator: PoissonOperator | None = None) -> None:
+        """As `setup`, at less cost where the coefficients moved a little since the last call: parts may be
+        kept that slow the solve down but never spoil it. Most preconditioners have nothing to keep.
+        """
+        self._take(operator, self._follow if self._is_set_up else self._setup)
+
+    def _take(self, operator: PoissonOperator | None, work: Callable[[], float]) -> None:
         if operator is not None and operator is not self.operator:
             if operator.shape != self.operator.shape or operator.device != self.operator.device:
                 raise ValueError(
@@ -58,7 +68,7 @@ class Preconditioner:
                 )
             self.operator = operator
         started = time.perf_counter()
-        inference = self._setup()
+        inference = work()
         self.seconds = {"setup": time.perf_counter() - started - inference, "inference": inference}
         self._is_set_up = True
 
@@ -84,6 +94,10 @@ class Preconditioner:
     def _setup(self) -> float:
         """Follow the operator; returns the seconds spent in a network."""
         raise NotImplementedError
+
+    def _follow(self) -> float:
+        """As `_setup`, from what the last call left."""
+        return self._setup()
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         """Write M ``residual`` to ``out``; the caller removes the means."""

@@ -10,6 +10,7 @@ import torch
 from precond import PCG, Outcome, PoissonOperator, SolveReport, make_preconditioner
 from sim.faces import net_outflow
 from sim.settings import SimulationSettings
+from sim.setup_policy import SetupPolicy
 
 FALLBACK = "jacobi"
 BREAKDOWNS = (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER, Outcome.NOT_FINITE)
@@ -40,6 +41,7 @@ class Projection:
         self.name = settings.preconditioner
         self._settings = settings
         self._pcg = self._make_pcg(self.name)
+        self._policy = SetupPolicy()
         self._fallback: PCG | None = None
 
     def _make_pcg(self, name: str) -> PCG:
@@ -48,6 +50,7 @@ class Projection:
     def select_preconditioner(self, name: str) -> None:
         """Solve with ``name`` from now on. Raises PreconditionerError and keeps the old one."""
         self._pcg = self._make_pcg(name)
+        self._policy = SetupPolicy()
         self.name = name
 
     @property
@@ -63,11 +66,11 @@ class Projection:
         """
         self.operator.update(density)
         net_outflow(velocity, self.right_hand_side).mul_(-1.0 / ratio)
-        solve = self._solve(self._pcg)
+        solve = self._solve(self._pcg, self._policy)
         fallback = solve.outcome in BREAKDOWNS and self.name != FALLBACK
         if fallback:
             self._fallback = self._fallback or self._make_pcg(FALLBACK)
-            solve = self._solve(self._fallback)
+            solve = self._solve(self._fallback, SetupPolicy())
         if solve.outcome not in BREAKDOWNS:
             self.pressure.copy_(solve.x)
             self._subtract_gradient(velocity, ratio)
@@ -80,14 +83,16 @@ class Projection:
         velocity[0, 1:-1, :-1].sub_(self._difference_x, alpha=ratio)
         velocity[1, :-1, 1:-1].sub_(self._difference_y, alpha=ratio)
 
-    def _solve(self, pcg: PCG) -> SolveReport:
+    def _solve(self, pcg: PCG, policy: SetupPolicy) -> SolveReport:
         pcg.rtol = self._settings.rtol
         pcg.max_iterations = self._settings.max_iterations
         try:
-            pcg.preconditioner.setup(self.operator)
+            policy.prepare(pcg.preconditioner, self._settings.reuse_setup)
         except (ArithmeticError, RuntimeError, ValueError):  # a factorisation gave up: as bad as a NaN
             return self._failed_solve(pcg)
-        return pcg.solve(self.right_hand_side, self.pressure if self._settings.warm_start else None)
+        report = pcg.solve(self.right_hand_side, self.pressure if self._settings.warm_start else None)
+        policy.judge(report)
+        return report
 
     def _failed_solve(self, pcg: PCG) -> SolveReport:
         x = torch.zeros_like(self.pressure)

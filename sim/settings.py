@@ -34,6 +34,7 @@ class SimulationSettings:
     rtol: float = 1e-4  # relative residual of the pressure solve
     max_iterations: int = 2000
     warm_start: bool = True
+    reuse_setup: bool = True  # keep what still serves of a preconditioner's set-up (sim.setup_policy)
     device: str = "cpu"
     seed: int = 0
 
@@ -61,8 +62,9 @@ class SimulationSettings:
                 raise SettingsError(f"{name}: {getattr(self, name)!r} is not a whole number")
         if self.device not in ("cpu", "cuda"):
             raise SettingsError(f"device: {self.device!r} is not one of cpu, cuda")
-        if not isinstance(self.warm_start, bool):
-            raise SettingsError(f"warm_start: {self.warm_start!r} is not true or false")
+        for name in ("warm_start", "reuse_setup"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name}: {getattr(self, name)!r} is not true or false")
 
     @classmethod
     def names(cls) -> list[str]:

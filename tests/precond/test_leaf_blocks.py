@@ -5,6 +5,9 @@ import pytest
 import torch
 
 from precond import PreconditionerError, make_preconditioner
+from precond.gallery import bubbles
+from precond.leaf_blocks import LeafBlocks
+from precond.operator import PoissonOperator
 
 
 def morton_key(i: int, j: int) -> int:
@@ -36,3 +39,65 @@ def test_blocks_are_inverted_exactly(make_case, leaf_size, solids):
 def test_bad_leaf_sizes_are_refused(make_case, leaf_size):
     with pytest.raises(PreconditionerError, match="leaf_size"):
         make_preconditioner("leaf-blocks", make_case((12, 12), 10.0, False).operator, leaf_size=leaf_size)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_follow_renews_the_leaves_that_changed_and_no_others(make_case, aligned):
+    case = make_case((40, 27), 100.0, True)
+    operator = case.operator
+    leaves = LeafBlocks(operator, 16, aligned=aligned)
+    leaves.setup()
+    density = torch.from_numpy(case.density.copy())
+    density[20:24, 11:14] *= 7.0
+    operator.update(density)
+    leaves.follow()
+    touched = np.zeros((40, 27), dtype=bool)
+    touched[19:25, 11:14] = touched[20:24, 10:15] = True  # a face belongs to both its cells
+    touched &= ~case.solid
+    expected = np.unique(leaves.position.numpy()[touched.ravel()] // 16)
+    assert set(leaves.renewed.nonzero()[:, 0].tolist()) <= set(expected.tolist())
+    fresh = LeafBlocks(operator, 16, aligned=aligned)
+    fresh.setup()
+    torch.testing.assert_close(leaves._inverses, fresh._inverses, rtol=1e-5, atol=0.0)
+    leaves.follow()
+    assert not leaves.renewed.any()
+
+
+def test_follow_takes_up_new_solids_and_recovers_from_nan(make_case):
+    case, walls = make_case((24, 19), 10.0, False), make_case((24, 19), 10.0, True)
+    operator = case.operator
+    leaves = LeafBlocks(operator, 16, aligned=True)
+    leaves.setup()
+    operator.set_solid(walls.solid)
+    leaves.follow()
+    operator.update(torch.full(operator.shape, torch.nan, dtype=torch.float64))
+    leaves.follow()
+    operator.update(torch.from_numpy(case.density))
+    leaves.follow()
+    fresh = LeafBlocks(operator, 16, aligned=True)
+    fresh.setup()
+    torch.testing.assert_close(leaves._inverses, fresh._inverses, rtol=1e-5, atol=0.0)
+
+
+def test_leaves_of_one_phase_share_a_factorisation(monkeypatch):
+    """96 x 64 cells of two phases in flat layers: the leaves differ by walls and interfaces alone."""
+    density = np.ones((96, 64))
+    density[:, :20] = 1000.0
+    operator = PoissonOperator.from_density(density)
+    counted = []
+    factorise = torch.linalg.cholesky_ex
+    monkeypatch.setattr(
+        torch.linalg, "cholesky_ex", lambda blocks: counted.append(len(blocks)) or factorise(blocks)
+    )
+    leaves = LeafBlocks(operator, 64, aligned=True)
+    leaves.setup()
+    # left wall, middle and right wall, by floor, interface, the rows beside it, bulk and ceiling
+    assert sum(counted) <= 3 * 6
+    assert len(leaves.blocks) == 96
+    product = leaves.blocks.float() @ leaves._inverses
+    identity = torch.eye(64).expand_as(product)
+    torch.testing.assert_close(product, identity, rtol=0.0, atol=2e-3)
+    counted.clear()
+    leaves = LeafBlocks(bubbles((64, 64), 10.0, 1).operator(), 64, aligned=False)
+    leaves.setup()
+    assert counted == [64]
