@@ -34,8 +34,9 @@ class FrameReport:
     """What one frame did and cost: the source of the viewer's plots, the recorder's columns and the tests.
 
     ``frame_ms`` is the work of the frame: its step and the drawing of the picture before it, without waiting
-    for the display. ``fps`` is 1000 over the median ``frame_ms`` of the last 30 frames. ``outcome`` is the
-    pressure solve's, or "failed" when the step itself could not be taken.
+    for the display. ``fps`` is 1000 over the mean ``frame_ms`` of the last 30 frames, set-ups and all, but
+    without the first frame, which compiles. ``outcome`` is the pressure solve's, or "failed" when the step
+    itself could not be taken.
     """
 
     frame: int = _unit("-")
@@ -101,12 +102,12 @@ class Engine:
             failure = " ".join(str(error).split()) or type(error).__name__
         elapsed_ms = 1e3 * (time.perf_counter() - start) + self._draw_ms
         self.frame += 1
-        frame_times = [report.frame_ms for report in list(self.history)[1 - FPS_FRAMES :]] + [elapsed_ms]
+        recent = [report.frame_ms for report in list(self.history)[1 - FPS_FRAMES :] if report.frame > 1]
         common = {
             "frame": self.frame,
             "draw_ms": self._draw_ms,
             "frame_ms": elapsed_ms,
-            "fps": 1e3 / statistics.median(frame_times),
+            "fps": 1e3 / statistics.fmean([*recent, elapsed_ms]),
         }
         self._draw_ms = 0.0
         if step is None:

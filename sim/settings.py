@@ -30,7 +30,7 @@ class SimulationSettings:
     light_viscosity: float = 1e-5  # m^2/s, kinematic
     courant: float = 0.5  # largest share of a cell's content that may leave it per step
     max_time_step: float = 1.0 / 120.0  # s
-    preconditioner: str = "multigrid"
+    preconditioner: str = "nested"
     rtol: float = 1e-4  # relative residual of the pressure solve
     max_iterations: int = 2000
     warm_start: bool = True
