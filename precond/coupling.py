@@ -151,7 +151,7 @@ class CoarseSolve:
         self._factor = symmetric_factors(matrix)
 
     def solve(self, right: torch.Tensor) -> torch.Tensor:
-        """Z ``right`` for ``right`` (K r,) float64."""
+        """Z ``right`` for ``right`` (K r,) or (K r, m) float64."""
         if self._sparse and self._factor is None:
             return torch.full_like(right, torch.nan)
         if self._sparse:
