@@ -66,6 +66,9 @@ class Session:
         self._colormaps: dict[str, str | None] = {self.view.field: self.view.colormap}
         self._message: Message | None = None
         self._warning: Message | None = None
+        self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
+        if self.notice:
+            self.say(self.notice, error=True)
 
     def advance(self) -> None:
         """Take a step unless paused."""
@@ -121,6 +124,8 @@ class Session:
             self.say(str(error), error=True)
             return
         self._message = None
+        if name == "preconditioner":
+            self.notice = ""
         if self.engine.last is None:  # a new simulation
             self._forget()
 
