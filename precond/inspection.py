@@ -16,7 +16,7 @@ import torch
 from precond.balanced import BalancedForm
 from precond.hmatrix import HMatrixForm
 from precond.leaf_vectors import LeafVectors
-from precond.partition import tiles
+from precond.partition import tile_of, tiles
 from precond.peeling import peel
 from precond.preconditioner import Preconditioner
 
@@ -31,7 +31,7 @@ class Inspection:
 
     tiles: (T, 3) int64, see precond.partition.tiles. norms: (T,) float64, Frobenius norms. ranks: (T,) int64,
     numerical ranks (RANK_TOLERANCE). leaf_norms: (K,) float64, Frobenius norms of M's diagonal blocks.
-    leaf_size: cells a leaf. far_field: the form of a tile, and its columns a leaf, in words.
+    leaf_size: cells a leaf. columns: far-field columns a leaf. formula: what is shown of M, in words.
     """
 
     tiles: np.ndarray
@@ -39,18 +39,24 @@ class Inspection:
     ranks: np.ndarray
     leaf_norms: np.ndarray
     leaf_size: int
-    far_field: str
+    columns: int
+    formula: str
+
+    def tile_at(self, row: int, column: int) -> int:
+        """The tile that holds the pair of leaves, in either order; -1 on the diagonal."""
+        return int(tile_of(len(self.leaf_norms), np.array(row), np.array(column)))
 
 
 @dataclass(frozen=True)
 class LeafBasis:
     """Far-field basis of one leaf: ``cells`` (n,) int64, flat i ny + j, those that exist; ``columns`` (n, c)
-    float32.
+    float32, the first of ``total``.
     """
 
     leaf: int
     cells: np.ndarray
     columns: np.ndarray
+    total: int
 
 
 def leaf_count(preconditioner: Preconditioner) -> int:
@@ -80,17 +86,13 @@ def inspect(preconditioner: Preconditioner) -> Inspection:
     norms = [level.norm(dim=1) for level in values]
     ranks = [(level > RANK_TOLERANCE * level.amax(dim=1, keepdim=True)).sum(dim=1) for level in values]
     if balanced:
-        words = f"U Z U^T, {preconditioner.rank} columns a leaf"
+        columns, formula = preconditioner.rank, "D^-1 + U Z U^T, Z = (U^T A U)^-1"
+        if not preconditioner.additive:
+            formula += ", without the balance P"
     else:
-        words = f"U C V^T, {preconditioner.factors.core.shape[-1]} columns a leaf"
-    return Inspection(
-        tiles(count),
-        _joined(norms),
-        _joined(ranks).astype(np.int64),
-        leaf_norms.cpu().numpy(),
-        leaf_size,
-        words,
-    )
+        columns, formula = preconditioner.factors.core.shape[-1], "F F^T + U C V^T + (U C V^T)^T + diagonal"
+    arrays = _joined(norms), _joined(ranks).astype(np.int64), leaf_norms.cpu().numpy()
+    return Inspection(tiles(count), *arrays, leaf_size, columns, formula)
 
 
 def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
@@ -104,12 +106,13 @@ def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
     leaf = int(vectors.position[cell]) // vectors.cells.shape[1]
     if isinstance(preconditioner, BalancedForm):
         columns = preconditioner.basis[leaf]  # (L, r)
+        total = columns.shape[1]
     else:
-        factors = preconditioner.factors
-        columns = factors.node[leaf, :, : min(LEAF_COLUMNS, factors.core.shape[-1])]
+        total = preconditioner.factors.core.shape[-1]
+        columns = preconditioner.factors.node[leaf, :, : min(LEAF_COLUMNS, total)]
     cells = vectors.cells[leaf].cpu().numpy()
     exists = cells < len(vectors.position)
-    return LeafBasis(leaf, cells[exists], columns.cpu().numpy()[exists])
+    return LeafBasis(leaf, cells[exists], columns.cpu().numpy()[exists], total)
 
 
 def _vectors(preconditioner: Preconditioner) -> LeafVectors | None:
