@@ -132,7 +132,7 @@ def _demo(flags: dict[str, Any]) -> int:
     settings = app_settings("demo", flags)
     from app.engine import Engine
 
-    engine = Engine(settings)
+    engine = Engine.with_substitute(settings)
     try:
         from app.viewer import run_demo
     except ImportError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.environment import check_device, use_one_thread
 from app.settings import AppSettings, scene_settings
+from precond import PreconditionerError, is_learned
 from sim.scenes import load_scene
 from sim.settings import SettingsError, SimulationSettings
 from sim.simulation import Simulation
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 HISTORY_FRAMES = 600
 FPS_FRAMES = 30
+SUBSTITUTE = "multigrid"  # at the start of a window, for a learned preconditioner without usable weights
 REBUILT_BY = ("scene", "grid", "device", "seed")  # settings that need a new simulation
 
 
@@ -60,6 +62,7 @@ class Engine:
     """Runs a simulation frame by frame; a bad frame pauses it with a ``message`` instead of raising.
 
     Building one raises SettingsError, SceneError or PreconditionerError when the settings cannot be used.
+    ``notice`` says what differs from them all the same; mostly empty.
     """
 
     def __init__(self, settings: AppSettings) -> None:
@@ -69,6 +72,7 @@ class Engine:
         self.simulation = self._build(settings.simulation)
         settings.simulation = self.simulation.settings
         self.paused = False
+        self.notice = ""
         self.message = ""  # why the last frame went wrong; empty when it did not
         self.frame = 0
         self.last: FrameReport | None = None
@@ -76,6 +80,25 @@ class Engine:
         self.history: deque[FrameReport] = deque(maxlen=HISTORY_FRAMES)
         self.recording: Recorder | None = None
         self._draw_ms = 0.0
+
+    @classmethod
+    def with_substitute(cls, settings: AppSettings) -> Engine:
+        """An engine that starts with SUBSTITUTE, and a ``notice``, for a learned one that it cannot use.
+
+        Raises what building one raises for anything else.
+        """
+        chosen = settings.simulation.preconditioner
+        try:
+            return cls(settings)
+        except PreconditionerError as error:
+            if not is_learned(chosen):
+                raise
+            reason = " ".join(str(error).split())
+        settings.simulation.preconditioner = SUBSTITUTE
+        settings.given["preconditioner"] = SUBSTITUTE  # or a new scene would ask for it again
+        engine = cls(settings)
+        engine.notice = f"{SUBSTITUTE} solves instead of {chosen}: {reason}"
+        return engine
 
     @staticmethod
     def _build(settings: SimulationSettings) -> Simulation:

@@ -3,7 +3,12 @@
 from precond.operator import PoissonOperator
 from precond.pcg import PCG, Outcome, SolveReport
 from precond.preconditioner import Preconditioner, PreconditionerError
-from precond.registry import available_preconditioners, make_preconditioner, registered_preconditioners
+from precond.registry import (
+    available_preconditioners,
+    is_learned,
+    make_preconditioner,
+    registered_preconditioners,
+)
 
 __all__ = [
     "PCG",
@@ -13,6 +18,7 @@ __all__ = [
     "PreconditionerError",
     "SolveReport",
     "available_preconditioners",
+    "is_learned",
     "make_preconditioner",
     "registered_preconditioners",
 ]

@@ -85,14 +85,14 @@ class CoarseSolve:
         return scipy.sparse.coo_array((np.append(values, values[off]), entries), shape=shape).tocsc()
 
     def solve(self, right: torch.Tensor) -> torch.Tensor:
-        """Z ``right`` for ``right`` (K r,) float64; NaN where factorising failed."""
+        """Z ``right`` for ``right`` (K r,) or (K r, m) float64; NaN where factorising failed."""
         if self._dense:
             return self._inverse @ right
         if self._failed:
             return torch.full_like(right, torch.nan)
         numbered = right[self._order].numpy()
         if self._banded:
-            solved, _ = _solve_band(self._factor, numbered, lower=1, overwrite_b=1)
+            solved, _ = _solve_band(self._factor, numbered, lower=1)
         else:
             solved = self._factor.solve(numbered)
         result = torch.empty_like(right)

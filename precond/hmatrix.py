@@ -33,6 +33,14 @@ def build_network(card: dict) -> HMatrixNetwork:
     return HMatrixNetwork(HMatrixConfig.of(card["model"]))
 
 
+def _trained_at(path: Path, card: dict) -> int:
+    training = card.get("training")
+    n = training.get("n") if isinstance(training, dict) else None
+    if not isinstance(n, int):
+        raise ModelError(f"{path.name}: its model card gives no whole number as `n` of `training`")
+    return n
+
+
 class HMatrixForm(Preconditioner):
     """The form with any network; `HMatrix` finds a trained one."""
 
@@ -90,7 +98,7 @@ class HMatrix(HMatrixForm):
             weights = sizes[nearest]
         network, card = load_model(weights, build_network)
         super().__init__(operator, network)
-        self.trained_at = int(card.get("training", {}).get("n", 0))
+        self.trained_at = _trained_at(Path(weights), card)
         self.transferred = self.trained_at != fluid
         self.note = (
             f"transferred: trained at N = {self.trained_at}, runs at N = {fluid}" if self.transferred else ""

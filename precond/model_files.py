@@ -82,7 +82,7 @@ def load_model(path: Path | str, build: Callable[[dict], nn.Module]) -> tuple[nn
         module = build(card)
     except ModelError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"{path.name}: its configuration builds no model: {type(error).__name__}: {_line(error)}"
         ) from error

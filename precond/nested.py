@@ -23,15 +23,17 @@ class Nested(BalancedForm):
     """Far field from a network that sees the density, trained to lower the form's Kaporin number
     (precond.kaporin).
 
-    ``model`` is a file that `precond.model_files.load_model` reads; leaf size and rank are the network's.
-    Raises ModelError.
+    ``model`` is a file that `precond.model_files.load_model` reads, DEFAULT_MODEL unless given; leaf size and
+    rank are the network's. Raises ModelError.
     """
 
     name = "nested"
     learned = True
 
-    def __init__(self, operator: PoissonOperator, model: str | Path = DEFAULT_MODEL, additive: bool = False):
-        network, _ = load_model(model, lambda card: FarField(FarFieldConfig.of(card["model"])))
+    def __init__(self, operator: PoissonOperator, model: str | Path | None = None, additive: bool = False):
+        network, _ = load_model(
+            model or DEFAULT_MODEL, lambda card: FarField(FarFieldConfig.of(card["model"]))
+        )
         self._build(operator, network.eval(), additive)
 
     @classmethod

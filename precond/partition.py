@@ -27,6 +27,18 @@ def tiles(count: int) -> np.ndarray:
     return np.concatenate(found) if found else np.empty((0, 3), dtype=np.int64)
 
 
+def tile_of(count: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Which of ``tiles(count)`` holds each pair of leaves, in either order; -1 for a leaf and itself.
+
+    ``rows`` and ``columns`` are int arrays of one shape, which is the result's.
+    """
+    level = np.frexp(rows ^ columns)[1] - 1  # the highest bit in which the leaves differ: log2 of the size
+    sizes = 1 << np.arange(max(count - 1, 1).bit_length())
+    numbers = np.maximum(-(-(count - sizes) // (2 * sizes)), 0)  # tiles of each size
+    first = np.cumsum(numbers) - numbers
+    return np.where(level < 0, -1, first[level] + (np.minimum(rows, columns) >> (level + 1)))
+
+
 @dataclass
 class Tiles:
     """The partition of ``count`` leaves as static tensors on one device; T tiles.

@@ -47,6 +47,11 @@ class Preconditioner:
         self.seconds = {"setup": 0.0, "inference": 0.0}
         self._is_set_up = False
 
+    @property
+    def is_set_up(self) -> bool:
+        """Whether `setup` was called."""
+        return self._is_set_up
+
     def setup(self, operator: PoissonOperator | None = None) -> None:
         """Follow the operator's present coefficients and solids. Raises ValueError for an operator of another
         shape.

@@ -78,6 +78,11 @@ def available_preconditioners() -> list[str]:
     return [name for name, entry in _ENTRIES.items() if not _missing(entry)]
 
 
+def is_learned(name: str) -> bool:
+    """Whether ``name`` is a preconditioner that needs trained weights."""
+    return name in _ENTRIES and bool(_ENTRIES[name].model)
+
+
 def make_preconditioner(name: str, operator: PoissonOperator, **options: object) -> Preconditioner:
     """The preconditioner called ``name`` for ``operator``, not yet set up; ``options`` go to its constructor.
 

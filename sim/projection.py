@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from precond import PCG, Outcome, PoissonOperator, SolveReport, make_preconditioner
+from precond import PCG, Outcome, PoissonOperator, Preconditioner, SolveReport, make_preconditioner
 from sim.faces import net_outflow
 from sim.settings import SimulationSettings
 from sim.setup_policy import SetupPolicy
@@ -54,9 +54,14 @@ class Projection:
         self.name = name
 
     @property
+    def preconditioner(self) -> Preconditioner:
+        """The chosen one, for whoever wants to look into it."""
+        return self._pcg.preconditioner
+
+    @property
     def note(self) -> str:
         """What a reader of the chosen preconditioner's numbers must know; mostly empty."""
-        return self._pcg.preconditioner.note
+        return self.preconditioner.note
 
     def project(self, velocity: torch.Tensor, density: torch.Tensor, ratio: float) -> ProjectionReport:
         """Make ``velocity`` (2, nx+1, ny+1), m/s, divergence-free in place.

@@ -149,6 +149,10 @@ def _draw_solve(session: Session) -> None:
     note = session.engine.simulation.projection.note
     if note:
         imgui.text_wrapped(note)
+    if session.notice:
+        imgui.push_style_color(imgui.Col_.text, theme.RED)
+        imgui.text_wrapped(session.notice)
+        imgui.pop_style_color()
     tolerances = [f"1e-{power}" for power in TOLERANCE_POWERS]
     current = next((text for text in tolerances if float(text) == settings.rtol), f"{settings.rtol:.3g}")
     tolerance = _combo("tolerance", "rtol", current, tolerances)

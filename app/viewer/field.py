@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 from imgui_bundle import imgui
 
-from app.picture import LEVELS, Picture, View, colour_table
+from app.picture import Picture
 from app.viewer import theme
+from app.viewer.colour_bar import draw_colour_bar
+from app.viewer.partition_picture import outline
+from app.viewer.scale import Scale
 from app.viewer.session import Session
 from app.viewer.texture import Texture
 
-BAR_WIDTH = 14.0
 BAR_SPACE = 84.0  # colour bar and its numbers
 FOOT = 24.0
 WHEEL_FACTOR = 1.15
@@ -50,8 +49,15 @@ class FieldPanel:
         mouse = imgui.get_io().mouse_pos
         place = ((mouse.x - left) / scale, height_m - (mouse.y - top) / scale)
         self._use_mouse(session, place)
-        _draw_colour_bar(canvas, picture, session.view, left + width + 12.0, top, height)
+        view = session.view
+        scale_of_colours = Scale(picture.low, picture.high, view.logarithmic)
+        draw_colour_bar(canvas, view.colours, scale_of_colours, view.unit, left + width + 12.0, top, height)
         hovered = imgui.is_item_hovered()
+        inspector = session.inspector
+        if inspector.follow and inspector.shown:
+            if hovered:
+                inspector.point_at(*_cell(session, place))
+            self._draw_leaf(canvas, session)
         if hovered or imgui.is_item_active():
             canvas.push_clip_rect((left, top), (left + width, top + height), True)
             colour = theme.packed(theme.TEXT, 0.8)
@@ -75,6 +81,19 @@ class FieldPanel:
         elif begin != place:
             session.stir(begin, place, imgui.get_io().delta_time)
         self._mouse = place
+
+    def _draw_leaf(self, canvas: imgui.ImDrawList, session: Session) -> None:
+        """The border of the leaf that was pointed at, bright on dark so that it shows on any field."""
+        leaf = session.inspector.leaf()
+        if leaf is None:
+            return
+        (left, top, width, height), (nx, ny) = self.rectangle, session.engine.simulation.shape
+        scale_x, scale_y = width / nx, height / ny
+        for colour, thickness in ((theme.BACKGROUND, 4.0), (theme.LEAF, 2.0)):
+            for x0, y0, x1, y1 in outline(leaf.cells, (nx, ny)).tolist():
+                begin = (left + scale_x * x0, top + height - scale_y * y0)
+                end = (left + scale_x * x1, top + height - scale_y * y1)
+                canvas.add_line(begin, end, theme.packed(colour), thickness)
 
     @staticmethod
     def _draw_messages(
@@ -111,6 +130,13 @@ def _draw_banner(
     )
 
 
+def _cell(session: Session, place: tuple[float, float]) -> tuple[int, int]:
+    """The cell (i, j) at ``place``, in metres; the nearest one beyond the walls."""
+    (nx, ny), (width, height) = session.engine.simulation.shape, session.engine.simulation.domain
+    i, j = int(place[0] / width * nx), int(place[1] / height * ny)
+    return min(max(i, 0), nx - 1), min(max(j, 0), ny - 1)
+
+
 def _draw_foot(
     canvas: imgui.ImDrawList,
     session: Session,
@@ -128,56 +154,8 @@ def _draw_foot(
     canvas.add_text((left, y), theme.packed(theme.TEXT), text)
     if place is None:
         return
-    width_m, height_m = engine.simulation.domain
-    i = min(max(int(place[0] / width_m * nx), 0), nx - 1)
-    j = min(max(int(place[1] / height_m * ny), 0), ny - 1)
+    i, j = _cell(session, place)
     value = f"({place[0]:.2f}, {place[1]:.2f}) m   {picture.values[i, j]:.4g} {session.view.unit}"
     start = right - imgui.calc_text_size(value).x
     if start > left + imgui.calc_text_size(text).x + 20.0:
         canvas.add_text((start, y), muted, value)
-
-
-def _draw_colour_bar(
-    canvas: imgui.ImDrawList, picture: Picture, view: View, x: float, top: float, height: float
-) -> None:
-    """The colours from low (bottom) to high, values beside them, the unit on top."""
-    table = colour_table(view.colours)
-    line = imgui.get_text_line_height()
-    canvas.add_text((x, top - 0.2 * line), theme.packed(theme.MUTED), view.unit)
-    top, height = top + 1.2 * line, max(height - 1.2 * line, 1.0)
-    segments, bar = 32, theme.scaled(BAR_WIDTH)
-    edges = [top + height * k / segments for k in range(segments + 1)]
-    colours = [int(table[round((LEVELS - 1) * (1.0 - k / segments))]) for k in range(segments + 1)]
-    for k in range(segments):
-        upper, lower = colours[k], colours[k + 1]
-        corners = (x, edges[k]), (x + bar, edges[k + 1])
-        canvas.add_rect_filled_multi_color(*corners, upper, upper, lower, lower)
-    canvas.add_rect((x, top), (x + bar, top + height), theme.packed(theme.MUTED, 0.6))
-    for value, label in ticks(picture.low, picture.high, view.logarithmic):
-        y = top + height * (1.0 - share(value, picture.low, picture.high, view.logarithmic))
-        canvas.add_line((x + bar - 4.0, y), (x + bar, y), theme.packed(theme.TEXT))
-        canvas.add_text((x + bar + 6.0, y - 0.5 * line), theme.packed(theme.TEXT), label)
-
-
-def share(value: float, low: float, high: float, logarithmic: bool) -> float:
-    """Where ``value`` lies between ``low`` (0) and ``high`` (1)."""
-    if logarithmic:
-        value, low, high = math.log(value), math.log(low), math.log(high)
-    return (value - low) / (high - low)
-
-
-def ticks(low: float, high: float, logarithmic: bool) -> list[tuple[float, str]]:
-    """Round values between ``low`` and ``high`` with their labels: powers of ten, or even steps."""
-    if logarithmic:
-        first, last = math.ceil(math.log10(low) - 1e-6), math.floor(math.log10(high) + 1e-6)
-        values = [10.0**k for k in range(first, last + 1)]
-        if len(values) > 1:
-            if high / values[-1] > 1.5:
-                values.append(high)
-            return [(min(max(value, low), high), f"{value:.4g}") for value in values]
-        return [(low, f"{low:.3g}"), (high, f"{high:.3g}")]
-    span = high - low
-    power = 10.0 ** math.floor(math.log10(span / 4.0))
-    step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if span / (m * power) <= 9.0)
-    values = np.arange(math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) + 1) * step
-    return [(float(value), f"{value + 0.0:.4g}") for value in values]

@@ -32,6 +32,7 @@ KEYS = (
     Key((imgui.Key.period, imgui.Key.keypad_decimal), ".", "one single step", Session.step),
     Key((imgui.Key.r,), "R", "reset the scene", Session.reset),
     *(_view_key(number, field) for number, field in enumerate(VIEWS, start=1)),
+    Key((imgui.Key.l,), "L", "outline the leaf under the mouse (tab Partition)", Session.toggle_leaf),
     Key((imgui.Key.f1,), "F1", "show or hide this list", Session.toggle_help),
     Key((imgui.Key.f9,), "F9", "record every frame, or stop recording", Session.toggle_recording),
     Key((imgui.Key.f12,), "F12", "save the picture as PNG", Session.save_screenshot),
@@ -40,6 +41,7 @@ MOUSE = (
     ("drag", "stir the fluids"),
     ("right-drag", "paint with the chosen phase or solid"),
     ("wheel", "resize the brush"),
+    ("point at the partition", "name a tile, its rank and its norm"),
     ("Ctrl + click", "type a slider's value"),
 )
 

@@ -12,6 +12,7 @@ from typing import Any
 from app.engine import Engine
 from app.picture import Picture, View, draw, render, save_png
 from app.viewer.history import History
+from app.viewer.inspector import Inspector
 from precond import PreconditionerError, available_preconditioners, registered_preconditioners
 from sim.scenes import SceneError, available_scenes
 from sim.settings import SettingsError
@@ -57,6 +58,7 @@ class Session:
         self.view = View(engine.settings.view, engine.settings.colormap)
         self.brush = Brush()
         self.history = History()
+        self.inspector = Inspector(engine)
         self.show_help = False
         self.picture: Picture = draw(engine.simulation, self.view)
         self.scenes = available_scenes()
@@ -66,6 +68,9 @@ class Session:
         self._colormaps: dict[str, str | None] = {self.view.field: self.view.colormap}
         self._message: Message | None = None
         self._warning: Message | None = None
+        self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
+        if self.notice:
+            self.say(self.notice, error=True)
 
     def advance(self) -> None:
         """Take a step unless paused."""
@@ -121,6 +126,8 @@ class Session:
             self.say(str(error), error=True)
             return
         self._message = None
+        if name == "preconditioner":
+            self.notice = ""
         if self.engine.last is None:  # a new simulation
             self._forget()
 
@@ -146,6 +153,10 @@ class Session:
     def toggle_help(self) -> None:
         """Show or hide the list of keys."""
         self.show_help = not self.show_help
+
+    def toggle_leaf(self) -> None:
+        """Outline the leaf under the mouse and show its far field, or no longer."""
+        self.inspector.toggle_follow()
 
     def save_screenshot(self) -> None:
         """Write the current view as a large PNG and say where."""

@@ -13,6 +13,7 @@ MUTED = (0.545, 0.592, 0.667, 1.0)
 TEXT = (0.875, 0.902, 0.945, 1.0)
 RED = (1.0, 0.42, 0.38, 1.0)
 GREEN = (0.44, 0.83, 0.55, 1.0)
+LEAF = (1.0, 0.86, 0.35, 1.0)  # the outline of a leaf
 PHASES = {  # colours of the parts of a frame, in the order in which they happen
     "sim": (0.247, 0.643, 0.910, 1.0),
     "setup": (0.957, 0.733, 0.318, 1.0),
@@ -66,6 +67,10 @@ def apply() -> None:
         "header": (0.15, 0.26, 0.38, 1.0),
         "header_hovered": (0.18, 0.33, 0.48, 1.0),
         "header_active": (0.20, 0.42, 0.62, 1.0),
+        "tab": (0.10, 0.12, 0.165, 1.0),
+        "tab_hovered": (0.18, 0.33, 0.48, 1.0),
+        "tab_selected": (0.15, 0.26, 0.38, 1.0),
+        "tab_selected_overline": ACCENT,
         "separator": (0.16, 0.19, 0.25, 1.0),
     }.items():
         style.set_color_(getattr(imgui.Col_, name), imgui.ImVec4(*colour))

@@ -15,6 +15,7 @@ from app.viewer import keys, theme
 from app.viewer.controls import draw_controls
 from app.viewer.field import FieldPanel
 from app.viewer.hud import Hud
+from app.viewer.partition import PartitionPanel
 from app.viewer.plots import draw_plots
 from app.viewer.session import Session
 
@@ -41,8 +42,10 @@ class Window:
         self._frames_left = frames
         self._take_step = take_step or self.session.advance
         self.field = FieldPanel()
+        self.partition = PartitionPanel()
         self._hud = Hud()
         self._drawing_since = 0.0
+        self._show_partition = False
         self.params = self._make_params()
         self.add_ons = immapp.AddOnsParams(with_implot=True)
 
@@ -79,6 +82,7 @@ class Window:
         self.opened = True
 
     def _begin_frame(self) -> None:
+        self._show_partition = self.session.inspector.begin_frame()
         self._take_step()
         self._drawing_since = time.perf_counter()
 
@@ -104,13 +108,23 @@ class Window:
         self.field.draw(self.session)
 
     def _draw_plots(self) -> None:
-        draw_plots(self.session)
+        """Two tabs; what is behind the one in front is neither drawn nor computed."""
+        if not imgui.begin_tab_bar("tabs"):
+            return
+        if imgui.begin_tab_item("Plots")[0]:
+            draw_plots(self.session)
+            imgui.end_tab_item()
+        flags = imgui.TabItemFlags_.set_selected if self._show_partition else 0
+        if imgui.begin_tab_item("Partition", None, flags)[0]:
+            self.partition.draw(self.session)
+            imgui.end_tab_item()
+        imgui.end_tab_bar()
 
 
 def _layout(panels: dict[str, Callable[[], None]]) -> hello_imgui.DockingParams:
-    """Controls on the left, the fluid large beside them, plots below it."""
+    """Controls on the left, the fluid large beside them, tabs with plots and partition below it."""
     left = hello_imgui.DockingSplit("MainDockSpace", "Left", imgui.Dir.left, 0.235, NO_TABS)
-    below = hello_imgui.DockingSplit("MainDockSpace", "Below", imgui.Dir.down, 0.31, NO_TABS)
+    below = hello_imgui.DockingSplit("MainDockSpace", "Below", imgui.Dir.down, 0.33, NO_TABS)
     places = {"Controls": "Left", "Fluid": "MainDockSpace", "Plots": "Below"}
     windows = []
     for name, draw in panels.items():

@@ -1,0 +1,115 @@
+"""What the partition panel shows: numbers of the present factors, renewed only while somebody looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from app.engine import Engine
+from precond import Preconditioner
+from precond.inspection import Inspection, LeafBasis, inspect, leaf_basis, leaf_count
+
+SECONDS = 0.5  # at least between two inspections,
+WAIT = 10.0  # and this many times what the last one took
+AUTOMATIC_LEAVES = 512  # above that an inspection takes seconds, and waits to be asked for
+
+
+class Inspector:
+    """Inspections of an engine's preconditioner, and the leaf under the mouse.
+
+    ``quantity`` is what colours a tile, "norm" or "rank". ``follow``: show the leaf under the mouse.
+    ``shown``: the panel was drawn in the last frame. ``inspection`` is of frame ``frame`` and took
+    ``seconds``; where it is None, ``reason`` says why.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+        self.quantity = "norm"
+        self.follow = False
+        self.shown = False
+        self.inspection: Inspection | None = None
+        self.reason = ""
+        self.frame = 0
+        self.seconds = 0.0
+        self._engine = engine
+        self._clock = clock
+        self._preconditioner: Preconditioner | None = None  # that was inspected
+        self._due = 0.0
+        self._drawn = self._wanted = False
+        self._cell: tuple[int, int] | None = None
+
+    def begin_frame(self) -> bool:
+        """Tell that a new frame of the window begins; returns whether the panel should come to the front."""
+        wanted, self._wanted = self._wanted, False
+        self.shown, self._drawn = self._drawn, False
+        return wanted
+
+    def note_drawn(self) -> None:
+        """Tell that the panel is drawn in this frame."""
+        self._drawn = True
+
+    @property
+    def preconditioner(self) -> Preconditioner:
+        """The one at work."""
+        return self._engine.simulation.projection.preconditioner
+
+    @property
+    def has_partition(self) -> bool:
+        """Whether there are leaves to look at."""
+        return leaf_count(self.preconditioner) > 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether inspections wait until they are asked for."""
+        return self.preconditioner.is_set_up and leaf_count(self.preconditioner) > AUTOMATIC_LEAVES
+
+    def refresh(self, asked: bool = False) -> None:
+        """Inspect the present factors if they are new, or at once where somebody ``asked``."""
+        preconditioner, leaves = self.preconditioner, leaf_count(self.preconditioner)
+        if preconditioner is not self._preconditioner:
+            self.inspection, self._preconditioner, self._due = None, preconditioner, 0.0
+        if not leaves:
+            self.reason = (
+                f"{preconditioner.name} has no hierarchical partition: "
+                "nested, hmatrix, polynomial and spectral have one"
+            )
+        elif not preconditioner.is_set_up:
+            self.reason = f"{preconditioner.name} has no factors before its first step"
+        elif asked or (not self.waits and self._is_due()):
+            self._inspect(preconditioner)
+        elif self.inspection is None and self.waits:
+            self.reason = f"{leaves} leaves: this takes seconds, so it waits for the button"
+
+    def _is_due(self) -> bool:
+        if self.inspection is None:
+            return self._clock() >= self._due
+        return self._engine.frame != self.frame and self._clock() >= self._due
+
+    def _inspect(self, preconditioner: Preconditioner) -> None:
+        started = self._clock()
+        self.reason, self.frame = "", self._engine.frame
+        try:
+            self.inspection = inspect(preconditioner)
+        except ArithmeticError as error:
+            self.inspection, self.reason = None, str(error)
+        now = self._clock()
+        self.seconds = now - started
+        self._due = now + max(SECONDS, WAIT * self.seconds)
+
+    def toggle_follow(self) -> None:
+        """Show the leaf under the mouse, or no longer; shows it where the panel is hidden."""
+        self.follow = not (self.follow and self.shown)
+        self._wanted = self.follow and not self.shown
+
+    def point_at(self, i: int, j: int) -> None:
+        """The mouse is on cell (i, j); the leaf stays when it leaves the picture."""
+        self._cell = (i, j)
+
+    def leaf(self) -> LeafBasis | None:
+        """The leaf to show with its basis; None where there is none."""
+        preconditioner, (nx, ny) = self.preconditioner, self._engine.simulation.shape
+        if not self.follow or self._cell is None or not self.has_partition:
+            return None
+        i, j = self._cell
+        if i >= nx or j >= ny or not preconditioner.is_set_up:
+            return None
+        return leaf_basis(preconditioner, i * ny + j)
