@@ -35,6 +35,7 @@ class TrunkConfig:
     graph_convolutions: int = 2
     operator_bias: bool = True  # A_ij on the attention logits
     edge_term: bool = True  # the gated linear attention from dx, dy, A_ij
+    softmax_attention: bool = True  # without it leaves mix by the edge term alone, at a third of the cost
     off_diagonal_stream: bool = True
     tile_tokens: int = 32  # L_s
     axial_buffers: bool = True
@@ -47,6 +48,8 @@ class TrunkConfig:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
         if self.axial_buffers and not self.off_diagonal_stream:
             raise ValueError("axial_buffers join the tiles to the leaves: they need off_diagonal_stream")
+        if not self.softmax_attention and (self.off_diagonal_stream or not self.edge_term):
+            raise ValueError("without softmax_attention leaves need edge_term, and tiles cannot attend")
 
 
 class Attention(nn.Module):
@@ -59,10 +62,11 @@ class Attention(nn.Module):
     def __init__(self, config: TrunkConfig, with_operator: bool):
         super().__init__()
         d, self.heads = config.width, config.heads
-        self.qkv = nn.Linear(d, 3 * d, bias=False)
+        self.softmax = config.softmax_attention
+        self.qkv = nn.Linear(d, 3 * d if self.softmax else d, bias=False)
         self.out = nn.Linear(d, d)
         self.bias_scale = self.edge = None
-        if with_operator and config.operator_bias:
+        if with_operator and config.operator_bias and self.softmax:
             self.bias_scale = nn.Parameter(torch.full((self.heads, 1, 1), -1.0))
         if with_operator and config.edge_term:
             self.edge = nn.Parameter(torch.tensor([[0.1], [0.1], [-0.5]]).repeat(1, self.heads))
@@ -70,20 +74,22 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, blocked: torch.Tensor, leaves: Leaves | None) -> torch.Tensor:
         """``x`` (G, n, d), zero where masked; ``blocked`` (G, 1, 1, n), MASKED there."""
-        groups, length, d = x.shape
-        qkv = self.qkv(x).view(groups, length, 3, self.heads, d // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (G, h, n, d / h) each
+        qkv = self.qkv(x)  # (G, n, 3 d), or (G, n, d) without the softmax
+        mixed = self._softmax(qkv, blocked, leaves) if self.softmax else 0.0
+        if self.edge is not None:
+            gate = torch.sigmoid(self.gate(x))  # (G, n, h)
+            edges = self._edges(qkv[..., -x.shape[-1] :], leaves)  # (G, n, d)
+            mixed = mixed + (edges.unflatten(-1, (self.heads, -1)) * gate[..., None]).flatten(-2)
+        return self.out(mixed)
+
+    def _softmax(self, qkv: torch.Tensor, blocked: torch.Tensor, leaves: Leaves | None) -> torch.Tensor:
+        """Values mixed by softmax attention, (G, n, d), from ``qkv`` (G, n, 3 d)."""
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (G, h, n, d / h) each
         logits = blocked
         if self.bias_scale is not None:
             logits = torch.addcmul(blocked, leaves.bias[:, None], self.bias_scale)  # (G, h, n, n)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=logits)  # (G, h, n, d / h)
-        mixed = mixed.transpose(1, 2).reshape(groups, length, d)  # (G, n, d)
-        if self.edge is not None:
-            gate = torch.sigmoid(self.gate(x))  # (G, n, h)
-            edges = self._edges(qkv[:, :, 2].reshape(groups, length, d), leaves)  # (G, n, d)
-            gated = edges.view(groups, length, self.heads, -1) * gate[..., None]  # (G, n, h, d / h)
-            mixed = mixed + gated.view(groups, length, d)
-        return self.out(mixed)
+        return mixed.transpose(1, 2).flatten(-2)
 
     def _edges(self, v: torch.Tensor, leaves: Leaves) -> torch.Tensor:
         """The linear term before its gate, (K, L, d), from values ``v`` (K, L, d)."""

@@ -75,3 +75,24 @@ def test_the_card_says_how_the_weights_came_about() -> None:
         assert card[name], name
     features = LeafFeatures(gallery.bubbles((16, 16), 10.0, 1).operator(), card["model"]["leaf_size"])
     assert features.mask.shape[1] == card["model"]["leaf_size"]
+
+
+def test_leaves_that_look_alike_are_inferred_once(monkeypatch):
+    """64 x 96 cells in two flat layers: away from walls and the interface every leaf sees the same."""
+    density = torch.ones(64, 96, dtype=torch.float64)
+    density[:, :50] = 100.0
+    form = make_preconditioner("nested", PoissonOperator.from_density(density))
+    counted = []
+    of_leaves = form.network.trunk.of_leaves
+    monkeypatch.setattr(
+        form.network.trunk,
+        "of_leaves",
+        lambda x, features, which: counted.append(len(which)) or of_leaves(x, features, which),
+    )
+    form.setup()
+    assert form.basis.shape[0] == 96
+    assert counted[0] <= 5 * 8
+    for parameter in form.network.parameters():
+        parameter.requires_grad_()
+    whole = form.network(form.features, form.mask)  # with gradients nothing is shared
+    torch.testing.assert_close(form.basis, whole.detach(), rtol=0.0, atol=1e-5)

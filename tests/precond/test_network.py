@@ -18,6 +18,7 @@ LEAN = {
     "leaf_mean": True,
     "graph_convolutions": 1,
 }
+LINEAR = {**LEAN, "softmax_attention": False}
 
 
 def make_trunk(seed=0, **settings):
@@ -29,7 +30,7 @@ def make_trunk(seed=0, **settings):
     return trunk
 
 
-@pytest.mark.parametrize("settings", [FULL, LEAN], ids=["full", "lean"])
+@pytest.mark.parametrize("settings", [FULL, LEAN, LINEAR], ids=["full", "lean", "linear"])
 @pytest.mark.parametrize(
     ("shape", "leaf_size", "solids"),
     [((16, 16), 32, False), ((46, 45), 128, False), ((28, 17), 64, True), ((9, 10), 128, False)],
@@ -55,7 +56,7 @@ def test_shapes_and_gradients(make_case, settings, shape, leaf_size, solids):
         assert parameter.grad.abs().max() > 0 or (features.count == 1 and "tile" in name), name
 
 
-@pytest.mark.parametrize("settings", [FULL, LEAN], ids=["full", "lean"])
+@pytest.mark.parametrize("settings", [FULL, LEAN, LINEAR], ids=["full", "lean", "linear"])
 def test_solids_and_padding_do_not_matter(make_case, settings):
     """Neither the density in solids nor whatever the buffers held for cells that are not there is seen."""
     case = make_case((25, 20), 100.0, True)  # padded: 500 cells in 8 leaves of 64
@@ -104,7 +105,7 @@ def test_cells_of_a_leaf_may_be_listed_in_any_order(make_case):
         torch.testing.assert_close(trunk(features)[0], expected, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [FULL, LEAN], ids=["full", "lean"])
+@pytest.mark.parametrize("settings", [FULL, LEAN, LINEAR], ids=["full", "lean", "linear"])
 def test_the_scale_of_the_density_is_not_seen(make_case, settings):
     case = make_case((46, 45), 100.0, False)
     features = LeafFeatures(case.operator, 128)
@@ -168,3 +169,5 @@ def test_sizes_that_do_not_fit_are_refused():
         TrunkConfig(width=30, heads=4)
     with pytest.raises(ValueError, match="off_diagonal_stream"):
         TrunkConfig(off_diagonal_stream=False)
+    with pytest.raises(ValueError, match="softmax_attention"):
+        TrunkConfig(softmax_attention=False)
