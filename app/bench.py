@@ -59,6 +59,8 @@ class Contest:
         system = problem(settings.family, self._size, frame, "test", settings.contrast)
         density = system.density.to(self._device)  # (nx, ny)
         rows = []
+        if not torch.equal(system.solid, self._operator.solid.cpu()):
+            self._operator.set_solid(system.solid)
         for turn, name in enumerate(order):
             self._operator.update(density)
             row = {"cells": self._size, "frame": frame, "preconditioner": name, "turn": turn}

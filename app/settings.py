@@ -58,7 +58,7 @@ class BenchSettings:
 
 DEFAULT_FRAMES = 300
 MAX_BENCH_CELLS = 1 << 22
-FAMILIES = ("barriers", "bubbles")  # of precond.gallery, which a parser need not wait for
+FAMILIES = ("barriers", "bubbles", "stripes", "mazes", "voronoi")  # of precond.gallery: a parser cannot wait
 
 
 def _text(value: Any) -> str:

@@ -17,8 +17,8 @@ from precond.far_field import FarField, FarFieldConfig
 from precond.hmatrix_training import train_hmatrix
 from precond.model_files import save_model
 from precond.operator import PoissonOperator
-from precond.training import System, Trainer, TrainingConfig
-from precond.training_data import held_out, random_system
+from precond.training import System, Trainer, TrainingConfig, held_out_iterations
+from precond.training_data import held_out, random_system, unseen_families
 from sim.scenes import load_scene
 from sim.settings import SettingsError, SimulationSettings
 from sim.simulation import Simulation
@@ -57,6 +57,7 @@ def train(config: str, out: str | None) -> int:
     started = time.strftime("%Y-%m-%d")
     log = trainer.run(held_out())
     if first:
+        unseen = unseen_families()
         card = {
             "model": model.plain(),
             "training": {field.name: getattr(training, field.name) for field in fields(training)},
@@ -65,7 +66,11 @@ def train(config: str, out: str | None) -> int:
             "seconds": round(trainer.seconds),
             "trained": started,
             "command": f"python -m app train {path}",
-            "held_out": "barriers N = 1024, 4096; bubbles 64 x 64 at contrast 100, 100, 10000, 10000",
+            "held_out": "barriers N = 1024, 4096; bubbles 64 x 64 at contrast 100, 100, 10000, 10000; "
+            "stripes and a maze of 4096 cells at contrast 100",
+            "unseen_families": dict(
+                zip(unseen, held_out_iterations(network, list(unseen.values())), strict=True)
+            ),
             "log": log,
             "machine": describe(),
         }

@@ -13,7 +13,7 @@ from precond.ordering import morton_order
 
 TEST_SEED = 10_000  # test frame i draws from default_rng(10000 + i), training frame i from default_rng(i)
 RIGHT_HAND_SIDE_SEED = 123
-FAMILIES = ("barriers", "bubbles")
+FAMILIES = ("barriers", "bubbles", "stripes", "mazes", "voronoi")
 GAPS = ("top", "bottom", "middle_hole", "closed")
 
 
@@ -130,14 +130,78 @@ def layers(shape: tuple[int, int], contrast: float = 100.0, count: int = 4) -> P
     return _problem(density, np.zeros(shape, dtype=bool), morton_order(shape))
 
 
+def stripes(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> Problem:
+    """Stripes of densities 1 and ``contrast``, one to three cells wide, along an axis or a diagonal of an
+    (nx, ny) grid: structure that no coarser grid can show.
+    """
+    rng = np.random.default_rng(seed)
+    i, j = np.mgrid[: shape[0], : shape[1]]
+    across = (i, j, i + j, i - j)[rng.integers(4)]
+    width = rng.integers(1, 4)
+    density = np.where((across + rng.integers(width * 2)) // width % 2 == 0, 1.0, float(contrast))
+    return _problem(density, np.zeros(shape, dtype=bool), morton_order(shape))
+
+
+def mazes(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> Problem:
+    """A maze of corridors one to four cells wide between walls one cell thick, (nx, ny), in which heavy fluid
+    of density ``contrast`` lies under light fluid of density 1; one way from any cell to any other.
+    """
+    rng = np.random.default_rng(seed)
+    solid = maze_walls(shape, int(rng.integers(1, 5)), rng)
+    level = int(rng.uniform(0.2, 0.8) * shape[1])
+    density = np.ones(shape)
+    density[:, :level] = float(contrast)
+    order = morton_order(shape)
+    return _problem(density, solid, order[~solid.ravel()[order]])
+
+
+def maze_walls(shape: tuple[int, int], width: int, rng: np.random.Generator) -> np.ndarray:
+    """Walls (nx, ny) bool of a maze with corridors ``width`` cells wide, by a randomised depth-first walk."""
+    pitch = width + 1
+    rooms = tuple(max(1, (cells - 1) // pitch) for cells in shape)
+    solid = np.ones(shape, dtype=bool)
+    entered = np.zeros(rooms, dtype=bool)
+    path = [(0, 0)]
+    entered[0, 0] = True
+    solid[1:pitch, 1:pitch] = False
+    while path:
+        a, b = path[-1]
+        ways = [(a + 1, b), (a - 1, b), (a, b + 1), (a, b - 1)]
+        ways = [way for way in ways if 0 <= way[0] < rooms[0] and 0 <= way[1] < rooms[1]]
+        ways = [way for way in ways if not entered[way]]
+        if not ways:
+            path.pop()
+            continue
+        c, d = ways[rng.integers(len(ways))]
+        entered[c, d] = True
+        low, high = (min(a, c), min(b, d)), (max(a, c), max(b, d))
+        x, y = (slice(first * pitch + 1, last * pitch + pitch) for first, last in zip(low, high, strict=True))
+        solid[x, y] = False
+        path.append((c, d))
+    return solid
+
+
+def voronoi(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> Problem:
+    """Twenty to sixty Voronoi cells on an (nx, ny) grid, each of a density log-uniform in 1 to ``contrast``:
+    many fluids instead of two. No network is trained on it.
+    """
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0.0, 1.0, (rng.integers(20, 61), 2)) * shape
+    values = float(contrast) ** rng.uniform(0.0, 1.0, len(points))
+    places = np.stack(np.mgrid[: shape[0], : shape[1]], axis=-1) + 0.5  # (nx, ny, 2)
+    nearest = ((places[:, :, None] - points) ** 2).sum(axis=-1).argmin(axis=-1)
+    return _problem(values[nearest], np.zeros(shape, dtype=bool), morton_order(shape))
+
+
 def problem(family: str, n: int, frame: int, split: str = "test", contrast: float | None = None) -> Problem:
-    """Frame ``frame`` of one of FAMILIES with ``n`` cells: the benchmark's barriers, or bubbles, which have
-    contrast 100 unless told. Raises ValueError for another family.
+    """Frame ``frame`` of one of FAMILIES with ``n`` cells: the benchmark's barriers, or another family on a
+    square grid, which has contrast 100 unless told. Raises ValueError for another family.
     """
     if family == "barriers":
         return benchmark_density(n, frame, split, contrast)
-    if family == "bubbles":
-        width = math.ceil(math.sqrt(n))
-        seed = frame + (TEST_SEED if split == "test" else 0)
-        return bubbles((width, math.ceil(n / width)), 100.0 if contrast is None else contrast, seed)
-    raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not '{family}'")
+    makers = {"bubbles": bubbles, "stripes": stripes, "mazes": mazes, "voronoi": voronoi}
+    if family not in makers:
+        raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not '{family}'")
+    width = math.ceil(math.sqrt(n))
+    seed = frame + (TEST_SEED if split == "test" else 0)
+    return makers[family]((width, math.ceil(n / width)), 100.0 if contrast is None else contrast, seed)

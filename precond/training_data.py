@@ -11,7 +11,7 @@ from precond import gallery
 from precond.operator import FACE_DENSITIES, PoissonOperator
 
 SHAPES = ((32, 32), (46, 45), (64, 32), (64, 64), (48, 64), (96, 32), (61, 67), (64, 40))
-FAMILIES = ("barriers", "bubbles", "layers", "stirred")
+FAMILIES = ("barriers", "bubbles", "layers", "stirred", "stripes", "mazes")
 
 
 def random_system(seed: int, index: int) -> PoissonOperator:
@@ -23,10 +23,14 @@ def random_system(seed: int, index: int) -> PoissonOperator:
     rng = np.random.default_rng((seed, index))
     shape = SHAPES[rng.integers(len(SHAPES))]
     contrast = float(10.0 ** rng.uniform(0.0, 4.0))
-    density = _density(FAMILIES[rng.integers(len(FAMILIES))], shape, contrast, rng)
+    family = FAMILIES[rng.integers(len(FAMILIES))]
+    density = _density(family, shape, contrast, rng)
     if rng.random() < 0.25:
         density = contrast / density  # light in heavy for heavy in light
-    solid = random_solids(shape, rng) if rng.random() < 0.25 else np.zeros(shape, dtype=bool)
+    if family == "mazes":
+        solid = gallery.maze_walls(shape, int(rng.integers(1, 5)), rng)
+    else:
+        solid = random_solids(shape, rng) if rng.random() < 0.25 else np.zeros(shape, dtype=bool)
     face_density = FACE_DENSITIES[rng.integers(len(FACE_DENSITIES))]
     return PoissonOperator.from_density(density, solid, face_density=face_density)
 
@@ -37,7 +41,9 @@ def _density(family: str, shape: tuple[int, int], contrast: float, rng: np.rando
         return np.clip(gallery.barrier_density(shape, frame, "train", contrast), 0.5, None)
     if family == "bubbles":
         return gallery.bubbles(shape, contrast, seed=int(rng.integers(1 << 30))).density.numpy()
-    phase = _wavy_layers(shape, rng) if family == "layers" else _stirred(shape, rng)
+    if family == "stripes":
+        return gallery.stripes(shape, contrast, seed=int(rng.integers(1 << 30))).density.numpy()
+    phase = _stirred(shape, rng) if family == "stirred" else _wavy_layers(shape, rng)
     return 1.0 + (contrast - 1.0) * phase
 
 
@@ -84,11 +90,23 @@ def random_solids(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarra
 
 
 def held_out() -> list[tuple[PoissonOperator, torch.Tensor]]:
-    """Six systems no training sees: test barriers at two sizes, bubbles at contrast 100 and 10,000."""
+    """Eight systems no training sees: test barriers at two sizes, bubbles at contrast 100 and 10,000, stripes
+    and a maze.
+    """
     problems = [gallery.benchmark_density(1024, 0), gallery.benchmark_density(4096, 1)]
     problems += [
         gallery.bubbles((64, 64), contrast, seed)
         for contrast in (100.0, 10_000.0)
         for seed in (10_001, 10_002)
     ]
+    problems += [gallery.problem(family, 4096, 1) for family in ("stripes", "mazes")]
     return [(problem.operator(), problem.b) for problem in problems]
+
+
+def unseen_families() -> dict[str, tuple[PoissonOperator, torch.Tensor]]:
+    """One system each of families that no training has: many fluids at once, at two contrasts."""
+    problems = {
+        f"voronoi {contrast:.0f}": gallery.problem("voronoi", 4096, 0, contrast=contrast)
+        for contrast in (100.0, 10_000.0)
+    }
+    return {name: (problem.operator(), problem.b) for name, problem in problems.items()}

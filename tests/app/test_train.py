@@ -43,7 +43,7 @@ def test_train_writes_weights_and_a_card_that_trains_again(config: Path, tmp_pat
     assert main(["train", str(config), "--out", str(tmp_path / "first")]) == 0
     card = yaml.safe_load((tmp_path / "first.yaml").read_text())
     assert card["training"]["steps"] == 4
-    assert len(card["log"][-1]["held_out"]) == 6
+    assert len(card["log"][-1]["held_out"]) == 8
     assert main(["train", str(tmp_path / "first.yaml"), "--out", str(tmp_path / "second")]) == 0
     first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from precond import PCG, make_preconditioner
+from precond import PCG, gallery, make_preconditioner
 from precond.gallery import benchmark_density, bubbles, layers
 from precond.ordering import leaves, morton_order
 
@@ -101,6 +101,38 @@ def test_layers_lie_flat():
     density = layers((20, 16), contrast=5.0, count=4).density
     assert density[0].tolist() == [5.0] * 4 + [1.0] * 4 + [5.0] * 4 + [1.0] * 4
     assert torch.equal(density, density[:1].expand(20, 16))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_stripes_have_two_densities_and_no_cell_far_from_the_other(seed):
+    density = gallery.stripes((24, 20), 50.0, seed).density.numpy()
+    assert set(np.unique(density)) == {1.0, 50.0}
+    # within three cells across a stripe, along x, y or both, the other phase begins
+    for i, j in np.ndindex(20, 16):
+        assert len(np.unique(density[i : i + 4, j : j + 4])) == 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_maze_is_a_tree_of_corridors(seed):
+    """One component, and no loops: one wide, as many links as cells less one."""
+    problem = gallery.mazes((33, 26), 10.0, seed)
+    operator = problem.operator()
+    assert operator.components == 1
+    assert problem.n == int((~problem.solid).sum())
+    assert abs(float(problem.b.sum())) < 1e-12
+    assert float(problem.b[problem.solid].abs().max()) == 0.0
+    walls = gallery.maze_walls((33, 26), 1, np.random.default_rng(seed))
+    fluid = ~walls
+    links = (fluid[1:] & fluid[:-1]).sum() + (fluid[:, 1:] & fluid[:, :-1]).sum()
+    assert links == fluid.sum() - 1
+    assert walls[0].all()
+    assert walls[:, 0].all()
+
+
+def test_voronoi_cells_have_many_densities_within_the_contrast():
+    density = gallery.voronoi((40, 30), 1000.0, 3).density.numpy()
+    assert 15 <= len(np.unique(density)) <= 60
+    assert 1.0 <= density.min() < density.max() <= 1000.0
 
 
 def test_bad_requests_are_refused():

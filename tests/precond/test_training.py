@@ -105,7 +105,7 @@ def test_random_systems_are_what_they_claim() -> None:
 
 def test_held_out_systems_are_not_among_the_training_ones() -> None:
     held = {operator.density.numpy().tobytes() for operator, _ in held_out()}
-    assert len(held) == 6
+    assert len(held) == 8
     assert not held & {random_system(1, index).density.numpy().tobytes() for index in range(50)}
 
 
