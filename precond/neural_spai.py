@@ -1,0 +1,218 @@
+"""The learned peer of arXiv 2510.27517: a sparse approximate inverse whose factor a graph network predicts.
+
+On the system scaled to a unit diagonal, S = D^-1/2 A D^-1/2,
+
+    M = D^-1/2 (G G^T + eps I) D^-1/2,    G on A's five-point pattern,
+
+so M is symmetric positive definite whatever the network says and scales as A^-1 does. S follows from the
+shares w_ij / A_ii alone; they are all that the network sees, so it is blind to the density's unit.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from precond.model_files import load_for
+from precond.operator import PoissonOperator
+from precond.preconditioner import Preconditioner
+
+OPPOSITE = (1, 0, 3, 2)  # of the faces -x, +x, -y, +y
+EDGE_FEATURES = 3
+NODE_FEATURES = 3
+
+
+@dataclass(frozen=True)
+class SpaiConfig:
+    """Sizes of the network and eps, the published one."""
+
+    width: int = 24
+    layers: int = 3
+    epsilon: float = 3e-3
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.layers) < 1 or not self.epsilon > 0.0:
+            raise ValueError("width and layers must be 1 or more, epsilon more than 0")
+
+    def plain(self) -> dict:
+        """As plain values for a model card."""
+        return asdict(self)
+
+
+class Faces:
+    """What the network sees: the grid's faces as a graph, four from each of N cells, order -x, +x, -y, +y.
+
+    The flat neighbour of cell k through face f is k + steps[f], wrapped around: where there is none, or it is
+    solid, the face is closed and all its numbers are zero. Static buffers; `update` makes no host sync.
+
+    Attributes:
+        shares: (4, N) float32, w_ij / A_ii. couplings: (4, N) float32, -S_ij, the geometric mean of the
+        shares from both sides. coupled: (N,) float32, one where A_ii > 0. scale: (N,) float64, A_ii^-1/2,
+        zero elsewhere.
+    """
+
+    def __init__(self, operator: PoissonOperator):
+        ny, n = operator.shape[1], operator.density.numel()
+        self.steps = (-ny, ny, -1, 1)
+        self.shares = torch.zeros((4, n), dtype=torch.float32, device=operator.device)
+        self.couplings, self.coupled = torch.zeros_like(self.shares), torch.zeros_like(self.shares[0])
+        self.scale = torch.zeros(n, dtype=torch.float64, device=operator.device)
+        self.update(operator)
+
+    def update(self, operator: PoissonOperator) -> None:
+        """Follow the operator's present coefficients and solids, in place."""
+        x, y = operator.face_weights_x, operator.face_weights_y
+        weights = torch.stack([x[:-1], x[1:], y[:, :-1], y[:, 1:]]).flatten(1)  # (4, N)
+        diagonal = operator.diagonal().view(-1)
+        coupled = diagonal > 0.0
+        self.coupled.copy_(coupled)
+        self.scale.copy_(torch.where(coupled, diagonal.rsqrt(), diagonal))
+        self.shares.copy_(torch.where(weights > 0.0, weights / diagonal, 0.0))
+        scaled = self.scale * self.across(self.scale.expand(4, -1))
+        self.couplings.copy_(weights * scaled)
+
+    def across(self, values: torch.Tensor) -> torch.Tensor:
+        """``values`` (4, N, ...) of the cells beyond each face."""
+        return torch.stack([v.roll(-step, 0) for v, step in zip(values, self.steps, strict=True)])
+
+    def reversed(self, values: torch.Tensor) -> torch.Tensor:
+        """``values`` (4, N) of the same faces seen from the other side: the transpose of a matrix on them."""
+        return self.across(values[list(OPPOSITE)])
+
+    def times(self, diagonal: torch.Tensor, entries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """The five-point matrix of ``diagonal`` (N,) and ``entries`` (4, N) times each of ``rows`` (m, N)."""
+        beyond = zip(entries, self.steps, strict=True)
+        return diagonal * rows + sum(entry * rows.roll(-step, 1) for entry, step in beyond)
+
+    def times_m(
+        self, diagonal: torch.Tensor, entries: torch.Tensor, epsilon: float, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """G G^T + eps I of G's ``diagonal`` and ``entries`` times each of ``rows`` (m, N)."""
+        inner = self.times(diagonal, self.reversed(entries), rows)
+        return self.times(diagonal, entries, inner) + epsilon * rows
+
+
+def mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    """Two layers."""
+    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
+
+
+class Messages(nn.Module):
+    """Along each face e += f(e, own, neighbour's), then in each cell h += g(h, sum of e over open faces)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.edge, self.node = mlp(width, width, width), mlp(2 * width, width, width)
+        self.own = nn.Linear(width, width, bias=False)
+        self.other = nn.Linear(width, width, bias=False)
+
+    def forward(self, h: torch.Tensor, e: torch.Tensor, faces: Faces) -> tuple[torch.Tensor, torch.Tensor]:
+        """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces, zero where closed."""
+        ends = faces.across(self.other(h).expand(4, -1, -1)) + self.own(h)  # (4, N, d)
+        hidden = F.gelu(
+            self.edge[0](e) + ends
+        )  # the first layer split: cells are multiplied once, not 4 times
+        e = e + self.edge[2](hidden) * (faces.shares > 0.0)[..., None]
+        return h + self.node(torch.cat([h, e.sum(dim=0)], dim=-1)), e
+
+
+class SpaiNetwork(nn.Module):
+    """Shares in, G out; no layer knows directions, so turned and mirrored flows get turned and mirrored G.
+
+    It starts at G = I, which is Jacobi.
+    """
+
+    def __init__(self, config: SpaiConfig):
+        super().__init__()
+        self.config = config
+        d = config.width
+        self.node, self.edge = mlp(NODE_FEATURES, d, d), mlp(EDGE_FEATURES, d, d)
+        self.layers = nn.ModuleList(Messages(d) for _ in range(config.layers))
+        self.diagonal, self.off_diagonal = mlp(d, d, 1), mlp(3 * d, d, 1)
+        for head in (self.diagonal, self.off_diagonal):
+            nn.init.zeros_(head[2].weight)
+            nn.init.zeros_(head[2].bias)
+
+    def forward(self, faces: Faces) -> tuple[torch.Tensor, torch.Tensor]:
+        """G's diagonal (N,) and its entries on the faces (4, N), in the row of the cell they start from."""
+        shares, couplings = faces.shares, faces.couplings
+        edge = torch.stack([shares, faces.reversed(shares), couplings], dim=-1)  # (4, N, 3)
+        is_open = (shares > 0.0)[..., None]
+        node = [faces.coupled, shares.square().sum(dim=0), couplings.square().sum(dim=0)]
+        h, e = self.node(torch.stack(node, dim=-1)), self.edge(edge) * is_open  # (N, d), (4, N, d)
+        for layer in self.layers:
+            h, e = layer(h, e, faces)
+        cells = h.expand(4, -1, -1)
+        entries = self.off_diagonal(torch.cat([e, cells, faces.across(cells)], dim=-1))  # (4, N, 1)
+        return 1.0 + self.diagonal(h)[:, 0], entries[..., 0] * couplings
+
+
+def build_network(card: dict) -> SpaiNetwork:
+    """The untrained network of a model card."""
+    return SpaiNetwork(SpaiConfig(**card["model"]))
+
+
+class NeuralSpaiForm(Preconditioner):
+    """The form with any network; `NeuralSpai` finds a trained one."""
+
+    name = "neural-spai"
+    symmetric_positive_definite = True
+    capturable = True
+
+    def __init__(self, operator: PoissonOperator, network: SpaiNetwork):
+        super().__init__(operator)
+        self.network = network.to(operator.device)
+        self.faces = Faces(operator)
+        self._own, self._middle, self._shift = (torch.zeros_like(self.faces.scale) for _ in range(3))
+        self._rows, self._columns = self._own.new_zeros((2, 4, self._own.numel()))
+        here = [slice(max(0, -step), -step if step > 0 else None) for step in self.faces.steps]
+        there = [slice(max(0, step), step if step < 0 else None) for step in self.faces.steps]
+        self._by_rows, self._by_columns = (
+            [(entry[a], a, b) for entry, a, b in zip(entries, here, there, strict=True)]
+            for entries in (self._rows, self._columns)
+        )
+
+    def _setup(self) -> float:
+        faces = self.faces
+        faces.update(self.operator)
+        started = time.perf_counter()
+        with torch.inference_mode():
+            diagonal, entries = self.network(faces)
+        seconds = time.perf_counter() - started
+        torch.mul(diagonal, faces.scale, out=self._own)
+        torch.mul(entries, faces.scale, out=self._rows)  # D^-1/2 G
+        self._columns.copy_(faces.reversed(self._rows))  # its transpose
+        torch.mul(faces.scale, faces.scale, out=self._shift).mul_(self.network.config.epsilon)
+        return seconds
+
+    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        r, z = residual.view(-1), out.view(-1)
+        self._times(self._by_columns, r, self._middle)
+        self._times(self._by_rows, self._middle, z)
+        z.addcmul_(self._shift, r)
+
+    def _times(self, terms: list, x: torch.Tensor, out: torch.Tensor) -> None:
+        """``out`` (N,) = the five-point matrix of the diagonal and ``terms`` times ``x`` (N,)."""
+        torch.mul(self._own, x, out=out)
+        for entry, here, there in terms:
+            out[here].addcmul_(entry, x[there])
+
+
+class NeuralSpai(NeuralSpaiForm):
+    """The form with the trained weights for the operator's N, else those trained at several N together, else
+    those of the nearest N.
+
+    trained_at: the N of the weights, or several. transferred: they are of another single N. note: that in
+    words, or empty. Raises ModelError where there are no weights or they are unusable.
+    """
+
+    def __init__(self, operator: PoissonOperator, weights: str | Path | None = None):
+        n = int((~operator.solid).sum())
+        network, self.trained_at, self.note = load_for(self.name, n, build_network, weights)
+        super().__init__(operator, network)
+        self.transferred = bool(self.note)
