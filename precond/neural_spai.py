@@ -22,7 +22,6 @@ from precond.model_files import load_for
 from precond.operator import PoissonOperator
 from precond.preconditioner import Preconditioner
 
-OPPOSITE = (1, 0, 3, 2)  # of the faces -x, +x, -y, +y
 EDGE_FEATURES = 3
 NODE_FEATURES = 3
 
@@ -52,8 +51,8 @@ class Faces:
 
     Attributes:
         shares: (4, N) float32, w_ij / A_ii. couplings: (4, N) float32, -S_ij, the geometric mean of the
-        shares from both sides. coupled: (N,) float32, one where A_ii > 0. scale: (N,) float64, A_ii^-1/2,
-        zero elsewhere.
+        shares from both sides. open: (4, N, 1) float32, one or zero. coupled: (N,) float32, one where A_ii >
+        0. scale: (N,) float64, A_ii^-1/2, zero elsewhere.
     """
 
     def __init__(self, operator: PoissonOperator):
@@ -62,6 +61,7 @@ class Faces:
         self.shares = torch.zeros((4, n), dtype=torch.float32, device=operator.device)
         self.couplings, self.coupled = torch.zeros_like(self.shares), torch.zeros_like(self.shares[0])
         self.scale = torch.zeros(n, dtype=torch.float64, device=operator.device)
+        self.open = torch.zeros_like(self.shares)[..., None]
         self.update(operator)
 
     def update(self, operator: PoissonOperator) -> None:
@@ -71,18 +71,21 @@ class Faces:
         diagonal = operator.diagonal().view(-1)
         coupled = diagonal > 0.0
         self.coupled.copy_(coupled)
-        self.scale.copy_(torch.where(coupled, diagonal.rsqrt(), diagonal))
-        self.shares.copy_(torch.where(weights > 0.0, weights / diagonal, 0.0))
+        self.scale.copy_(torch.where(coupled, diagonal.rsqrt(), diagonal))  # NaN stays, and is named by PCG
+        is_open = weights > 0.0
+        self.open.copy_(is_open[..., None])
+        self.shares.copy_(torch.where(is_open, weights / diagonal, 0.0))
         scaled = self.scale * self.across(self.scale.expand(4, -1))
         self.couplings.copy_(weights * scaled)
 
     def across(self, values: torch.Tensor) -> torch.Tensor:
         """``values`` (4, N, ...) of the cells beyond each face."""
-        return torch.stack([v.roll(-step, 0) for v, step in zip(values, self.steps, strict=True)])
+        parts = [p for v, step in zip(values, self.steps, strict=True) for p in (v[step:], v[:step])]
+        return torch.cat(parts).view_as(values)
 
     def reversed(self, values: torch.Tensor) -> torch.Tensor:
         """``values`` (4, N) of the same faces seen from the other side: the transpose of a matrix on them."""
-        return self.across(values[list(OPPOSITE)])
+        return self.across(values.unflatten(0, (2, 2)).flip(1).flatten(0, 1))
 
     def times(self, diagonal: torch.Tensor, entries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """The five-point matrix of ``diagonal`` (N,) and ``entries`` (4, N) times each of ``rows`` (m, N)."""
@@ -102,23 +105,35 @@ def mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
 
 
+class FaceNetwork(nn.Module):
+    """Two layers on a face's own numbers, its cell's and those of the cell beyond, concatenated.
+
+    The first layer is split: what cells share is multiplied once per cell, not once per face.
+    """
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__()
+        self.face, self.out = nn.Linear(width, width), nn.Linear(width, outputs)
+        self.own, self.beyond = (nn.Linear(width, width, bias=False) for _ in range(2))
+
+    def forward(self, h: torch.Tensor, e: torch.Tensor, faces: Faces) -> torch.Tensor:
+        """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces to (4, N, outputs)."""
+        beyond = faces.across(self.beyond(h).expand(4, -1, -1))  # (4, N, d)
+        return self.out(F.gelu(self.face(e) + beyond + self.own(h)))
+
+
 class Messages(nn.Module):
-    """Along each face e += f(e, own, neighbour's), then in each cell h += g(h, sum of e over open faces)."""
+    """Along each face e += f(e, own, beyond), then in each cell h += g(h, sum of e over open faces)."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.edge, self.node = mlp(width, width, width), mlp(2 * width, width, width)
-        self.own = nn.Linear(width, width, bias=False)
-        self.other = nn.Linear(width, width, bias=False)
+        self.face, self.cell = FaceNetwork(width, width), mlp(2 * width, width, width)
 
     def forward(self, h: torch.Tensor, e: torch.Tensor, faces: Faces) -> tuple[torch.Tensor, torch.Tensor]:
-        """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces, zero where closed."""
-        ends = faces.across(self.other(h).expand(4, -1, -1)) + self.own(h)  # (4, N, d)
-        hidden = F.gelu(
-            self.edge[0](e) + ends
-        )  # the first layer split: cells are multiplied once, not 4 times
-        e = e + self.edge[2](hidden) * (faces.shares > 0.0)[..., None]
-        return h + self.node(torch.cat([h, e.sum(dim=0)], dim=-1)), e
+        """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces."""
+        e = e + self.face(h, e, faces)
+        arrived = (e * faces.open).sum(dim=0)  # (N, d)
+        return h + self.cell(torch.cat([h, arrived], dim=-1)), e
 
 
 class SpaiNetwork(nn.Module):
@@ -133,23 +148,20 @@ class SpaiNetwork(nn.Module):
         d = config.width
         self.node, self.edge = mlp(NODE_FEATURES, d, d), mlp(EDGE_FEATURES, d, d)
         self.layers = nn.ModuleList(Messages(d) for _ in range(config.layers))
-        self.diagonal, self.off_diagonal = mlp(d, d, 1), mlp(3 * d, d, 1)
-        for head in (self.diagonal, self.off_diagonal):
-            nn.init.zeros_(head[2].weight)
-            nn.init.zeros_(head[2].bias)
+        self.diagonal, self.off_diagonal = mlp(d, d, 1), FaceNetwork(d, 1)
+        for last in (self.diagonal[2], self.off_diagonal.out):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, faces: Faces) -> tuple[torch.Tensor, torch.Tensor]:
         """G's diagonal (N,) and its entries on the faces (4, N), in the row of the cell they start from."""
         shares, couplings = faces.shares, faces.couplings
         edge = torch.stack([shares, faces.reversed(shares), couplings], dim=-1)  # (4, N, 3)
-        is_open = (shares > 0.0)[..., None]
         node = [faces.coupled, shares.square().sum(dim=0), couplings.square().sum(dim=0)]
-        h, e = self.node(torch.stack(node, dim=-1)), self.edge(edge) * is_open  # (N, d), (4, N, d)
+        h, e = self.node(torch.stack(node, dim=-1)), self.edge(edge)  # (N, d), (4, N, d)
         for layer in self.layers:
             h, e = layer(h, e, faces)
-        cells = h.expand(4, -1, -1)
-        entries = self.off_diagonal(torch.cat([e, cells, faces.across(cells)], dim=-1))  # (4, N, 1)
-        return 1.0 + self.diagonal(h)[:, 0], entries[..., 0] * couplings
+        return 1.0 + self.diagonal(h)[:, 0], self.off_diagonal(h, e, faces)[..., 0] * couplings
 
 
 def build_network(card: dict) -> SpaiNetwork:
