@@ -79,9 +79,8 @@ class Faces:
         self.couplings.copy_(weights * scaled)
 
     def across(self, values: torch.Tensor) -> torch.Tensor:
-        """``values`` (4, N, ...) of the cells beyond each face."""
-        parts = [p for v, step in zip(values, self.steps, strict=True) for p in (v[step:], v[:step])]
-        return torch.cat(parts).view_as(values)
+        """``values`` (4, N) of the cells beyond each face."""
+        return torch.stack([v.roll(-step, 0) for v, step in zip(values, self.steps, strict=True)])
 
     def reversed(self, values: torch.Tensor) -> torch.Tensor:
         """``values`` (4, N) of the same faces seen from the other side: the transpose of a matrix on them."""
@@ -118,8 +117,12 @@ class FaceNetwork(nn.Module):
 
     def forward(self, h: torch.Tensor, e: torch.Tensor, faces: Faces) -> torch.Tensor:
         """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces to (4, N, outputs)."""
-        beyond = faces.across(self.beyond(h).expand(4, -1, -1))  # (4, N, d)
-        return self.out(F.gelu(self.face(e) + beyond + self.own(h)))
+        own, beyond = self.own(h), self.beyond(h)  # (N, d)
+        outputs = []
+        for face, step in zip(e, faces.steps, strict=True):  # one at a time: less for a CPU's cache to hold
+            hidden = self.face(face) + beyond.roll(-step, 0) + own
+            outputs.append(self.out(F.gelu(hidden)))
+        return torch.stack(outputs)
 
 
 class Messages(nn.Module):

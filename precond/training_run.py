@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,14 +21,13 @@ from tqdm import tqdm
 from precond.checkpoints import load_checkpoint, optimiser_part, restore_optimiser, save_checkpoint
 from precond.gallery import Problem
 from precond.model_files import save_model
-from precond.operator import PoissonOperator
 from precond.pcg import PCG
 from precond.preconditioner import Preconditioner
 
 VALIDATION = range(100, 108)  # training seeds that training does not use
 LIMIT = 1000  # iterations of an evaluation
 
-Form = Callable[[PoissonOperator, nn.Module], Preconditioner]
+Form = type[Preconditioner]  # made by form(operator, network)
 
 
 class Settings(Protocol):
