@@ -173,7 +173,7 @@ def build_network(card: dict) -> SpaiNetwork:
 
 
 class NeuralSpaiForm(Preconditioner):
-    """The form with any network; `NeuralSpai` finds a trained one."""
+    """The form with any network, kept in float32; `NeuralSpai` finds a trained one."""
 
     name = "neural-spai"
     symmetric_positive_definite = True
@@ -183,14 +183,25 @@ class NeuralSpaiForm(Preconditioner):
         super().__init__(operator)
         self.network = network.to(operator.device)
         self.faces = Faces(operator)
-        self._own, self._middle, self._shift = (torch.zeros_like(self.faces.scale) for _ in range(3))
-        self._rows, self._columns = self._own.new_zeros((2, 4, self._own.numel()))
-        here = [slice(max(0, -step), -step if step > 0 else None) for step in self.faces.steps]
-        there = [slice(max(0, step), step if step < 0 else None) for step in self.faces.steps]
-        self._by_rows, self._by_columns = (
-            [(entry[a], a, b) for entry, a, b in zip(entries, here, there, strict=True)]
-            for entries in (self._rows, self._columns)
-        )
+        n = self.faces.scale.numel()
+
+        def buffer(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float32, device=operator.device)
+
+        self._own, self._shift = buffer(n), buffer(n)
+        self._rows, self._columns = buffer(4, n), buffer(4, n)
+        self._residual, self._middle, self._result = buffer(n), buffer(n), buffer(n)
+        self._by_columns = self._terms(self._columns, self._residual, self._middle)
+        self._by_rows = self._terms(self._rows, self._middle, self._result)
+
+    def _terms(self, entries: torch.Tensor, x: torch.Tensor, out: torch.Tensor) -> list[tuple]:
+        """What each face adds: views of ``out`` (N,), of ``entries`` (4, N), of ``x`` (N,) a step away."""
+        terms = []
+        for entry, step in zip(entries, self.faces.steps, strict=True):
+            here = slice(max(0, -step), -step if step > 0 else None)
+            there = slice(max(0, step), step if step < 0 else None)
+            terms.append((out[here], entry[here], x[there]))
+        return terms
 
     def _setup(self) -> float:
         faces = self.faces
@@ -206,16 +217,15 @@ class NeuralSpaiForm(Preconditioner):
         return seconds
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
-        r, z = residual.view(-1), out.view(-1)
-        self._times(self._by_columns, r, self._middle)
-        self._times(self._by_rows, self._middle, z)
-        z.addcmul_(self._shift, r)
-
-    def _times(self, terms: list, x: torch.Tensor, out: torch.Tensor) -> None:
-        """``out`` (N,) = the five-point matrix of the diagonal and ``terms`` times ``x`` (N,)."""
-        torch.mul(self._own, x, out=out)
-        for entry, here, there in terms:
-            out[here].addcmul_(entry, x[there])
+        self._residual.copy_(residual.view(-1))
+        torch.mul(self._own, self._residual, out=self._middle)
+        for target, entry, neighbour in self._by_columns:
+            target.addcmul_(entry, neighbour)
+        torch.mul(self._own, self._middle, out=self._result)
+        for target, entry, neighbour in self._by_rows:
+            target.addcmul_(entry, neighbour)
+        self._result.addcmul_(self._shift, self._residual)
+        out.view(-1).copy_(self._result)
 
 
 class NeuralSpai(NeuralSpaiForm):
