@@ -121,10 +121,20 @@ def load_for(
     """`load_model` of ``weights``, by default of those that `model_for` finds; the N that they were trained
     at, from their card; and the note *transferred* when that is one N, and not ``n``. Raises ModelError.
     """
-    module, card = load_model(model_for(name, n) if weights is None else weights, build)
-    trained_at = card.get("training", {}).get("n", 0)
+    path = model_for(name, n) if weights is None else Path(weights)
+    module, card = load_model(path, build)
+    trained_at = _trained_at(path, card)
     own = isinstance(trained_at, list) or trained_at == n
     return module, trained_at, "" if own else f"transferred: trained at N = {trained_at}, runs at N = {n}"
+
+
+def _trained_at(path: Path, card: dict) -> int | list[int]:
+    training = card.get("training")
+    n = training.get("n") if isinstance(training, dict) else None
+    sizes = n if isinstance(n, list) else [n]
+    if not sizes or not all(isinstance(size, int) for size in sizes):
+        raise ModelError(f"{path.name}: its model card gives no whole number as `n` of `training`")
+    return n
 
 
 def _line(error: Exception) -> str:

@@ -229,6 +229,10 @@ def test_which_weights_are_loaded(tmp_path, monkeypatch):
     assert named.transferred
     with pytest.raises(PreconditionerError, match="no model file"):
         NeuralSpai(operators[400], weights=tmp_path / "other.safetensors")
+    for n in (None, [], "1024", [256, "1024"]):
+        save("1024", n)
+        with pytest.raises(ModelError, match="no whole number as `n`"):
+            NeuralSpai(operators[1024])
     save("1024", 1024)
     card = tmp_path / "neural-spai-1024.yaml"
     card.write_text(card.read_text().replace("width: 8", "width: 0"))
