@@ -17,7 +17,7 @@ COMMANDS = {
     "demo": "open a window and stir two fluids",
     "record": "run without a window and write timings, settings and a picture to a directory",
     "bench": "compare the preconditioners on the benchmark problems",
-    "train": "train the learned preconditioner `nested` as a YAML file says",
+    "train": "train a learned preconditioner as a YAML file says",
     "list": "show the scenes, preconditioners and devices that can be named",
 }
 _USAGE_ERRORS = (

@@ -17,6 +17,7 @@ from precond.far_field import FarField, FarFieldConfig
 from precond.hmatrix_training import train_hmatrix
 from precond.model_files import save_model
 from precond.operator import PoissonOperator
+from precond.spai_training import train_neural_spai
 from precond.training import System, Trainer, TrainingConfig, held_out_iterations
 from precond.training_data import held_out, random_system, unseen_families
 from sim.scenes import load_scene
@@ -26,6 +27,7 @@ from sim.yaml_file import YamlFileError, read_yaml
 
 SECTIONS = ("model", "training", "data")
 DATA = {"seed": 1, "systems": 160, "simulator_frames": 32}
+PER_SIZE = {"hmatrix": train_hmatrix, "neural-spai": train_neural_spai}  # on the benchmark, once per N
 FLOWS = ("dam-break", "rayleigh-taylor", "rising-bubbles", "falling-drop")
 
 
@@ -33,15 +35,19 @@ def train(config: str, out: str | None) -> int:
     """Train as the YAML file ``config`` says, write ``out``.safetensors and ``out``.yaml; returns the exit
     code.
 
-    ``config`` holds the sections model (FarFieldConfig), training (TrainingConfig) and data (DATA); one whose
-    training names a number of cells ``n`` is hmatrix's (HMatrixConfig, HMatrixTraining). A model card is such
-    a file too. An interrupted run goes on from ``out``.checkpoint. Raises SettingsError.
+    ``config`` holds the sections model (FarFieldConfig), training (TrainingConfig) and data (DATA); with
+    ``preconditioner: neural-spai`` SpaiConfig and SpaiTraining; with ``hmatrix``, or without one but with a
+    number of cells ``n`` in training, HMatrixConfig and HMatrixTraining. A model card is such a file too. An
+    interrupted run goes on from ``out``.checkpoint. Raises SettingsError.
     """
     path = Path(config)
     content = _read(path)
     target = Path(out) if out else path.with_suffix("")
-    if "n" in content["training"]:
-        return _train_hmatrix(path, content, target)
+    kind = str(content.get("preconditioner", "hmatrix" if "n" in content["training"] else "nested"))
+    if kind in PER_SIZE:
+        return _train_per_size(path, kind, content, target)
+    if kind != "nested":
+        raise SettingsError(f"{path}: preconditioner: '{kind}' is not one of nested, {', '.join(PER_SIZE)}")
     model, training, data = _nested_sections(path, content)
     target.parent.mkdir(parents=True, exist_ok=True)
     if "RANK" in os.environ and not dist.is_initialized():
@@ -81,17 +87,20 @@ def train(config: str, out: str | None) -> int:
     return 0
 
 
-def _train_hmatrix(path: Path, content: dict[str, Any], target: Path) -> int:
+def _train_per_size(path: Path, kind: str, content: dict[str, Any], target: Path) -> int:
     card = {
         "command": f"python -m app train {path}",
         "trained": time.strftime("%Y-%m-%d"),
         "machine": describe(),
     }
     try:
-        result = train_hmatrix(content, target.with_suffix(".safetensors"), card=card)
+        result = PER_SIZE[kind](content, target.with_suffix(".safetensors"), card=card)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from error
-    print(f"{target.with_suffix('.safetensors')}: test iterations {result['test']['mean']}")
+    test = result["test"]
+    by_size = {result["training"]["n"]: test} if "mean" in test else test
+    means = ", ".join(f"{found['mean']:.1f} at N = {n}" for n, found in by_size.items())
+    print(f"{target.with_suffix('.safetensors')}: test iterations {means}")
     return 0
 
 

@@ -6,7 +6,6 @@ model per N, as published; where N has none of its own, that of the nearest N ru
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -15,30 +14,14 @@ import torch
 from precond.features import LeafFeatures
 from precond.hmatrix_factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
 from precond.leaf_vectors import LeafVectors
-from precond.model_files import MODELS, ModelError, load_model
+from precond.model_files import load_for
 from precond.operator import PoissonOperator
 from precond.preconditioner import Preconditioner
-
-PATTERN = "hmatrix-*.safetensors"
-
-
-def model_sizes() -> dict[int, Path]:
-    """The N of every shipped model, with its file."""
-    names = {path: path.stem.removeprefix("hmatrix-") for path in sorted(MODELS.glob(PATTERN))}
-    return {int(size): path for path, size in names.items() if size.isdigit()}
 
 
 def build_network(card: dict) -> HMatrixNetwork:
     """The untrained network of a model card."""
     return HMatrixNetwork(HMatrixConfig.of(card["model"]))
-
-
-def _trained_at(path: Path, card: dict) -> int:
-    training = card.get("training")
-    n = training.get("n") if isinstance(training, dict) else None
-    if not isinstance(n, int):
-        raise ModelError(f"{path.name}: its model card gives no whole number as `n` of `training`")
-    return n
 
 
 class HMatrixForm(Preconditioner):
@@ -89,17 +72,7 @@ class HMatrix(HMatrixForm):
     """
 
     def __init__(self, operator: PoissonOperator, weights: str | Path | None = None):
-        fluid = int((~operator.solid).sum())
-        if weights is None:
-            sizes = model_sizes()
-            if not sizes:
-                raise ModelError(f"there is no model file {PATTERN} in {MODELS}")
-            nearest = min(sizes, key=lambda size: abs(math.log(size / max(fluid, 1))))
-            weights = sizes[nearest]
-        network, card = load_model(weights, build_network)
+        n = int((~operator.solid).sum())
+        network, self.trained_at, self.note = load_for(self.name, n, build_network, weights)
         super().__init__(operator, network)
-        self.trained_at = _trained_at(Path(weights), card)
-        self.transferred = self.trained_at != fluid
-        self.note = (
-            f"transferred: trained at N = {self.trained_at}, runs at N = {fluid}" if self.transferred else ""
-        )
+        self.transferred = bool(self.note)

@@ -1,12 +1,14 @@
 """Weights on disk: a safetensors file and, beside it, a YAML model card with the same name.
 
 The card says what builds the module and how the weights came about; it carries the file's checksum, so damage
-shows. Nothing is ever unpickled.
+shows. Nothing is ever unpickled. A preconditioner trained once per N has NAME-N.safetensors for each, and may
+have NAME-all.safetensors, trained at several N together.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +92,49 @@ def load_model(path: Path | str, build: Callable[[dict], nn.Module]) -> tuple[nn
     _check_finite(path, weights)
     module.load_state_dict(weights)
     return module.eval().requires_grad_(False), card
+
+
+def model_sizes(name: str) -> dict[int, Path]:
+    """The N of every shipped model ``name``-N.safetensors, with its file."""
+    found = {
+        path.stem.removeprefix(f"{name}-"): path for path in sorted(MODELS.glob(f"{name}-*.safetensors"))
+    }
+    return {int(size): path for size, path in found.items() if size.isdigit()}
+
+
+def model_for(name: str, n: int) -> Path:
+    """The weights of ``name`` trained at ``n`` cells, else at several N together, else at the nearest N.
+
+    Raises ModelError when there are none.
+    """
+    sizes, together = model_sizes(name), MODELS / f"{name}-all.safetensors"
+    if n not in sizes and together.is_file():
+        return together
+    if not sizes:
+        raise ModelError(f"there is no model file {name}-*.safetensors in {MODELS}")
+    return sizes[min(sizes, key=lambda size: abs(math.log(size / max(n, 1))))]
+
+
+def load_for(
+    name: str, n: int, build: Callable[[dict], nn.Module], weights: Path | str | None = None
+) -> tuple[nn.Module, int | list[int], str]:
+    """`load_model` of ``weights``, by default of those that `model_for` finds; the N that they were trained
+    at, from their card; and the note *transferred* when that is one N, and not ``n``. Raises ModelError.
+    """
+    path = model_for(name, n) if weights is None else Path(weights)
+    module, card = load_model(path, build)
+    trained_at = _trained_at(path, card)
+    own = isinstance(trained_at, list) or trained_at == n
+    return module, trained_at, "" if own else f"transferred: trained at N = {trained_at}, runs at N = {n}"
+
+
+def _trained_at(path: Path, card: dict) -> int | list[int]:
+    training = card.get("training")
+    n = training.get("n") if isinstance(training, dict) else None
+    sizes = n if isinstance(n, list) else [n]
+    if not sizes or not all(isinstance(size, int) for size in sizes):
+        raise ModelError(f"{path.name}: its model card gives no whole number as `n` of `training`")
+    return n
 
 
 def _line(error: Exception) -> str:

@@ -45,6 +45,11 @@ _ENTRIES = {
         "learned hierarchical matrix of arXiv 2605.13343, not always definite",
         model="hmatrix-*.safetensors",
     ),
+    "neural-spai": Entry(
+        "precond.neural_spai:NeuralSpai",
+        "learned sparse approximate inverse of arXiv 2510.27517",
+        model="neural-spai-*.safetensors",
+    ),
     "amg": Entry(
         "precond.amg:AlgebraicMultigrid",
         "algebraic multigrid, CPU only",

@@ -72,6 +72,26 @@ def test_a_file_with_a_number_of_cells_trains_hmatrix(tmp_path: Path) -> None:
     assert "mean" in card["test"]
 
 
+@pytest.mark.parametrize("n", [64, [64, 100]])
+def test_a_card_of_neural_spai_trains_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], n: int | list[int]
+) -> None:
+    training = {"n": n, "frames": 2, "steps": 3, "frames_per_step": 1, "probes": 2, "evaluate_every": 2}
+    content = {"preconditioner": "neural-spai", "model": {"width": 4, "layers": 1}, "training": training}
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert main(["train", str(path), "--out", str(tmp_path / "first")]) == 0
+    line = capsys.readouterr().out
+    assert [line.count(f" at N = {size}") for size in (64, 100)] == [1, int(n != 64)]
+    card = yaml.safe_load((tmp_path / "first.yaml").read_text())
+    assert card["command"] == f"python -m app train {path}"
+    assert {"machine", "trained", "validation", "training_minutes", "sha256"} <= card.keys()
+    assert card["steps_done"] == 3
+    assert main(["train", str(tmp_path / "first.yaml"), "--out", str(tmp_path / "second")]) == 0
+    first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_frames_of_the_simulator_are_its_own_systems() -> None:
     (operator,) = simulator_frames(1, seed=3)
     assert operator.face_density == "arithmetic"
@@ -89,6 +109,12 @@ def test_frames_of_the_simulator_are_its_own_systems() -> None:
         ("data: {frames: 3}", ["frames", "systems"]),
         ("training: {n: 1024, speed: 3}", ["speed"]),
         ("training: 3", ["training", "mapping"]),
+        ("preconditioner: jacobi", ["jacobi", "nested, hmatrix, neural-spai"]),
+        ("preconditioner: [a]", ["nested, hmatrix, neural-spai"]),
+        ("{preconditioner: neural-spai, training: {n: many}}", ["many", "number of cells"]),
+        ("{preconditioner: neural-spai, training: {n: [12]}}", ["64", "12"]),
+        ("{preconditioner: neural-spai, model: {width: 0}}", ["width"]),
+        ("{preconditioner: neural-spai, model: {depth: 3}}", ["depth"]),
         ("model: {trunk: {width: 30, heads: 8}}", ["30", "8"]),
     ],
 )

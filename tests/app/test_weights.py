@@ -61,7 +61,7 @@ def models(tmp_path, monkeypatch):
         for path in MODELS.glob(f"{stem}.*"):
             shutil.copy(path, folder)
     monkeypatch.setattr("precond.registry.MODELS", folder)
-    monkeypatch.setattr("precond.hmatrix.MODELS", folder)
+    monkeypatch.setattr("precond.model_files.MODELS", folder)
     monkeypatch.setattr("precond.nested.DEFAULT_MODEL", folder / "nested.safetensors")
     monkeypatch.chdir(tmp_path)
     return folder

@@ -8,7 +8,7 @@ from precond import PCG, Outcome, available_preconditioners, make_preconditioner
 from precond.gallery import benchmark_density
 
 SINGLE_PRECISION = 2e-5  # leaf blocks are kept in float32
-LEARNED = ("nested", "hmatrix")
+LEARNED = ("nested", "hmatrix", "neural-spai")
 
 
 @pytest.fixture(params=registered_preconditioners())

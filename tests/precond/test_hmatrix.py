@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from precond import PCG, Outcome, PreconditionerError
 from precond.gallery import benchmark_density
-from precond.hmatrix import HMatrix, HMatrixForm, model_sizes
+from precond.hmatrix import HMatrix, HMatrixForm
 from precond.hmatrix_factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
 from precond.hmatrix_training import Frame, iterations, train_hmatrix
-from precond.model_files import ModelError, save_model
+from precond.model_files import ModelError, model_sizes, save_model
 from precond.partition import Tiles, tiles
 
 MODEL = {"leaf_size": 32, "trunk": {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 8}}
@@ -99,7 +99,7 @@ def test_an_untrained_network_is_solved_with_or_named(make_case):
 
 
 def test_the_nearest_model_is_transferred(tmp_path, monkeypatch):
-    monkeypatch.setattr("precond.hmatrix.MODELS", tmp_path)
+    monkeypatch.setattr("precond.model_files.MODELS", tmp_path)
     operator = benchmark_density(400, 0).operator()
     with pytest.raises(ModelError, match="no model file"):
         HMatrix(operator)
@@ -107,7 +107,7 @@ def test_the_nearest_model_is_transferred(tmp_path, monkeypatch):
         card = {"model": MODEL, "training": {"n": size}}
         save_model(tmp_path / f"hmatrix-{size}.safetensors", small_network(), card)
     (tmp_path / "hmatrix-best.safetensors").touch()
-    assert model_sizes().keys() == {256, 1024}
+    assert model_sizes("hmatrix").keys() == {256, 1024}
     transferred = HMatrix(operator)
     assert transferred.trained_at == 256
     assert transferred.transferred

@@ -8,6 +8,7 @@ from precond.features import NODE_FEATURES, LeafFeatures
 from precond.hmatrix import HMatrixForm
 from precond.hmatrix_factors import HMatrixConfig, HMatrixNetwork
 from precond.network import Trunk, TrunkConfig
+from precond.neural_spai import NeuralSpaiForm, SpaiConfig, SpaiNetwork
 
 READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
 
@@ -78,3 +79,15 @@ def test_hmatrix(make_case, recorded):
     names = recorded(lambda: form.apply(v, out))
     assert not reads(names)
     assert len(names) < 60  # kernels a capture would replay
+
+
+def test_neural_spai(make_case, recorded):
+    case = make_case((28, 17), 100.0, True)
+    form = NeuralSpaiForm(case.operator, SpaiNetwork(SpaiConfig(width=8, layers=2)))
+    form.setup()
+    v, out = case.vectors(2)
+    assert not reads(recorded(form.setup))
+    names = recorded(lambda: form._apply(v, out))
+    assert not reads(names)
+    assert set(names) == {"view", "copy_", "mul", "addcmul_"}  # nothing that makes a tensor of its own
+    assert len([name for name in names if name != "view"]) == 13  # two five-point products, eps, two casts

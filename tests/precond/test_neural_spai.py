@@ -1,0 +1,312 @@
+"""The learned peer: definite whatever its network says, applied as defined, trained on what it documents."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from precond import PCG, PreconditionerError, make_preconditioner
+from precond.gallery import Problem, benchmark_density
+from precond.model_files import MODELS, ModelError, model_sizes, read_card, save_model
+from precond.neural_spai import Faces, NeuralSpai, NeuralSpaiForm, SpaiConfig, SpaiNetwork
+from precond.spai_training import SpaiFrame, SpaiTraining, iterations, train_neural_spai
+
+EPSILON = 3e-3
+MODEL = {"width": 8, "layers": 2, "epsilon": EPSILON}
+
+
+def random_network(seed=0):
+    """With heads that say something."""
+    torch.manual_seed(seed)
+    network = SpaiNetwork(SpaiConfig(**MODEL))
+    for last in (network.diagonal[2], network.off_diagonal.out):
+        torch.nn.init.normal_(last.weight)
+    return network
+
+
+def made(operator, network):
+    form = NeuralSpaiForm(operator, network)
+    form.setup()
+    return form
+
+
+def applied(form, vectors):
+    return torch.stack([form.apply(v, torch.empty_like(v)) for v in vectors])
+
+
+def applied_to_units(form):
+    """M as a dense matrix, without the means taken out, column by column."""
+    n = form.operator.density.numel()
+    columns = torch.eye(n, dtype=torch.float64).view(n, *form.operator.shape)
+    out = torch.empty_like(columns)
+    for column, image in zip(columns, out, strict=True):
+        form._apply(column, image)
+    return out.view(n, n).T.numpy()
+
+
+def g_of(form):
+    """G as a dense matrix, face by face from what the network says."""
+    with torch.no_grad():
+        diagonal, entries = (part.double().numpy() for part in form.network(form.faces))
+    nx, ny = form.operator.shape
+    g = np.diag(diagonal)
+    for (di, dj), values in zip(((-1, 0), (1, 0), (0, -1), (0, 1)), entries, strict=True):
+        for i in range(nx):
+            for j in range(ny):
+                if 0 <= i + di < nx and 0 <= j + dj < ny:
+                    g[i * ny + j, (i + di) * ny + j + dj] = values[i * ny + j]
+                else:
+                    assert values[i * ny + j] == 0.0
+    return g
+
+
+def scaled(case):
+    """S = D^-1/2 A D^-1/2 of the independently assembled A, and the diagonal of D^-1/2, zero where A's is."""
+    diagonal = np.diag(case.matrix)
+    root = np.where(diagonal > 0.0, 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0)), 0.0)
+    return root[:, None] * case.matrix * root, root
+
+
+def test_faces_describe_the_scaled_matrix(case):
+    s, root = scaled(case)
+    faces = Faces(case.operator)
+    np.testing.assert_allclose(faces.scale, root, rtol=1e-14)
+    rows = torch.eye(len(s), dtype=torch.float64)
+    np.testing.assert_allclose(faces.times(faces.coupled, -faces.couplings, rows), s, atol=1e-6)
+    shares = -(root**2)[:, None] * case.matrix
+    np.fill_diagonal(shares, 0.0)
+    for entries, expected in ((faces.shares, shares), (faces.reversed(faces.shares), shares.T)):
+        product = faces.times(torch.zeros_like(faces.coupled), entries, rows)
+        np.testing.assert_allclose(product.T, expected, atol=1e-6)
+
+
+def test_applied_as_defined_and_definite(case):
+    form = made(case.operator, random_network())
+    s, root = scaled(case)
+    g = g_of(form)
+    assert not g[(s == 0.0) & ~np.eye(len(s), dtype=bool)].any()  # A's pattern and nothing beyond
+    m = applied_to_units(form)
+    expected = root[:, None] * (g @ g.T + EPSILON * np.eye(len(g))) * root
+    np.testing.assert_allclose(m, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(m, m.T, rtol=1e-5, atol=1e-6 * np.abs(m).max())
+    coupled = root > 0.0
+    inner = m[np.ix_(coupled, coupled)] / np.outer(root[coupled], root[coupled])
+    assert np.linalg.eigvalsh(inner).min() > 0.98 * EPSILON
+    assert not m[~coupled].any()
+    assert form.symmetric_positive_definite
+
+
+def test_an_untrained_network_is_jacobi(make_case):
+    case = make_case((28, 17), 100.0, True)
+    jacobi = make_preconditioner("jacobi", case.operator)
+    jacobi.setup()
+    vectors = case.vectors(3)
+    expected = (1.0 + EPSILON) * applied(jacobi, vectors)
+    found = applied(made(case.operator, SpaiNetwork(SpaiConfig(**MODEL))), vectors)
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_scales_as_the_inverse(make_case):
+    case = make_case((24, 19), 100.0, True)
+    form = made(case.operator, random_network())
+    vectors = case.vectors(3)
+    before = applied(form, vectors)
+    case.operator.update(torch.from_numpy(case.density * 50.0))
+    form.setup()
+    after = applied(form, vectors)
+    torch.testing.assert_close(after, 50.0 * before, rtol=1e-4, atol=1e-4 * float(after.abs().max()))
+
+
+def test_turned_and_mirrored_flows_get_turned_and_mirrored_matrices(make_case):
+    case = make_case((24, 19), 100.0, False)
+    network = random_network()
+    v = case.vectors(1)[0]
+    before = applied(made(case.operator, network), [v])[0]
+    turned = Problem(torch.from_numpy(case.density.T[::-1].copy()), torch.zeros(19, 24), v, 0).operator()
+    after = applied(made(turned, network), [v.T.flip(0).contiguous()])[0]
+    torch.testing.assert_close(
+        after.flip(0).T.contiguous(), before, rtol=1e-4, atol=1e-5 * float(before.abs().max())
+    )
+
+
+def frame_of(case, factor=1.0):
+    return SpaiFrame(Problem(torch.from_numpy(factor * case.density), torch.from_numpy(case.solid), None, 0))
+
+
+def loss(frame, network, probes, seed=0):
+    torch.manual_seed(seed)
+    return frame.loss(network, SpaiTraining(probes=probes))
+
+
+def test_the_loss_is_the_frobenius_norm_of_the_published_residual(make_case):
+    case = make_case((13, 11), 20.0, False)
+    s, root = scaled(case)
+    network = random_network()
+    g = g_of(made(case.operator, network))
+    residual = s @ (g @ g.T + EPSILON * np.eye(len(g))) - np.eye(len(g))  # S M - I, in the published order
+    kernel = 1.0 / root
+    kernel /= np.linalg.norm(kernel)
+    residual -= np.outer(residual @ kernel, kernel)  # probes have no part in the null space
+    expected = np.sum(residual**2) / len(g)
+    with torch.no_grad():
+        found = [float(loss(frame_of(case), network, 2000, seed)) for seed in range(4)]
+    assert np.mean(found) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_loss_is_blind_to_the_size_of_the_matrix(make_case):
+    case = make_case((13, 11), 20.0, False)
+    network = random_network()
+    with torch.no_grad():
+        losses = [float(loss(frame_of(case, factor), network, 8)) for factor in (1.0, 37.0, 1e-3)]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+def test_the_loss_is_least_at_the_best_multiple(make_case):
+    """Over multiples t of G without eps it is a quadratic in t^2, known from the dense matrices."""
+    case = make_case((13, 11), 20.0, False)
+    network = SpaiNetwork(SpaiConfig(**{**MODEL, "epsilon": 1e-12}))
+    s, _ = scaled(case)
+    best = np.sqrt(np.trace(s) / np.trace(s @ s))  # G = t I: least ||t^2 S - I||
+    frame, values = frame_of(case), []
+    for factor in (0.97, 1.0, 1.03):
+        with torch.no_grad():
+            network.diagonal[2].bias.fill_(factor * best - 1.0)
+            values.append(float(loss(frame, network, 4000)))
+    assert values[1] < min(values[0], values[2])
+
+
+def test_gradients_are_true(make_case):
+    frame = frame_of(make_case((13, 11), 20.0, False))
+    network = random_network().double()
+    frame.kernel = frame.kernel.double()
+    for name in ("shares", "couplings", "coupled", "open"):
+        setattr(frame.faces, name, getattr(frame.faces, name).double())
+    gradients = torch.autograd.grad(loss(frame, network, 3), list(network.parameters()))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        directions = [torch.randn_like(p) for p in network.parameters()]
+        values = []
+        for step in (1e-6, -2e-6):
+            with torch.no_grad():
+                for p, direction in zip(network.parameters(), directions, strict=True):
+                    p.add_(step * direction)
+                values.append(float(loss(frame, network, 3)))
+        with torch.no_grad():
+            for p, direction in zip(network.parameters(), directions, strict=True):
+                p.add_(1e-6 * direction)
+        expected = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
+        assert (values[0] - values[1]) / 2e-6 == pytest.approx(expected, rel=1e-5)
+
+
+def test_which_weights_are_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("precond.model_files.MODELS", tmp_path)
+    operators = {n: benchmark_density(n, 0).operator() for n in (256, 400, 1024)}
+
+    def save(name, n):
+        save_model(
+            tmp_path / f"neural-spai-{name}.safetensors",
+            random_network(),
+            {"model": MODEL, "training": {"n": n}},
+        )
+
+    with pytest.raises(ModelError, match="no model file neural-spai"):
+        NeuralSpai(operators[400])
+    save("256", 256)
+    save("1024", 1024)
+    (tmp_path / "neural-spai-best.safetensors").touch()
+    assert model_sizes("neural-spai").keys() == {256, 1024}
+    nearest = NeuralSpai(operators[400])
+    assert (nearest.trained_at, nearest.transferred) == (256, True)
+    assert nearest.note == "transferred: trained at N = 256, runs at N = 400"
+    save("all", [256, 1024])
+    together = NeuralSpai(operators[400])
+    assert (together.trained_at, together.transferred, together.note) == ([256, 1024], False, "")
+    own = NeuralSpai(operators[1024])
+    assert (own.trained_at, own.transferred, own.note) == (1024, False, "")
+    named = NeuralSpai(operators[1024], weights=tmp_path / "neural-spai-256.safetensors")
+    assert named.transferred
+    with pytest.raises(PreconditionerError, match="no model file"):
+        NeuralSpai(operators[400], weights=tmp_path / "other.safetensors")
+    for n in (None, [], "1024", [256, "1024"]):
+        save("1024", n)
+        with pytest.raises(ModelError, match="no whole number as `n`"):
+            NeuralSpai(operators[1024])
+    save("1024", 1024)
+    card = tmp_path / "neural-spai-1024.yaml"
+    card.write_text(card.read_text().replace("width: 8", "width: 0"))
+    with pytest.raises(ModelError, match=r"width.* 1 or more"):
+        NeuralSpai(operators[1024])
+
+
+def test_training_resumes(tmp_path):
+    training = {"frames": 3, "steps": 6, "frames_per_step": 2, "probes": 2, "warm_up": 1, "evaluate_every": 3}
+    config = {"model": MODEL, "training": {"n": [64, 80], **training}}
+    whole = train_neural_spai(config, tmp_path / "whole.safetensors")
+    path: Path = tmp_path / "cut.safetensors"
+    train_neural_spai(config, path, minutes=0.0)
+    cut = train_neural_spai(config, path, card={"machine": "this one"})
+    assert cut["steps_done"] == whole["steps_done"] == 6
+    assert (cut["machine"], cut["preconditioner"]) == ("this one", "neural-spai")
+    assert [len(test["iterations"]) for test in cut["test"].values()] == [20, 20]
+    assert list(cut["test"]) == [64, 80]
+    states = [load_file(tmp_path / f"{name}.checkpoint") for name in ("whole", "cut")]
+    for name in states[0]:
+        if not name.startswith("best"):
+            torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-3, atol=1e-6)
+    best = min(entry["mean"] for entry in cut["validation"])
+    assert NeuralSpai(benchmark_density(64, 0).operator(), path).trained_at == [64, 80]
+    problems = [benchmark_density(n, i, "train") for n in (64, 80) for i in range(100, 108)]
+    network = NeuralSpai(problems[0].operator(), path).network
+    assert iterations(network, problems)["mean"] == best
+    with pytest.raises(ValueError, match="another run"):
+        train_neural_spai({**config, "training": {**config["training"], "seed": 1}}, path)
+
+
+def test_a_short_training_beats_jacobi(tmp_path):
+    training = {"n": 256, "frames": 8, "steps": 60, "frames_per_step": 2, "probes": 4, "warm_up": 5}
+    card = train_neural_spai(
+        {"model": MODEL, "training": {**training, "evaluate_every": 60}}, tmp_path / "short.safetensors"
+    )
+    problems = [benchmark_density(256, i) for i in range(20)]
+    jacobi = iterations(SpaiNetwork(SpaiConfig(**MODEL)), problems)  # untrained
+    assert card["test"][256]["mean"] < 0.7 * jacobi["mean"]
+
+
+@pytest.mark.parametrize("training", [{"n": "many"}, {"n": []}, {"n": [1024, "2048"]}])
+def test_settings_that_do_not_fit_are_refused(training):
+    with pytest.raises(ValueError, match="number of cells"):
+        SpaiTraining(**training)
+
+
+@pytest.mark.parametrize("n", [1024, 2048, 4096, 8192, 16384])
+def test_shipped_weights_halve_the_iterations_of_jacobi(n):
+    (expected,) = read_card(MODELS / f"neural-spai-{n}.safetensors")["test"].values()
+    for frame in range(2):
+        problem = benchmark_density(n, frame)
+        operator = problem.operator()
+        counts = {}
+        for name in ("jacobi", "neural-spai"):
+            preconditioner = make_preconditioner(name, operator)
+            preconditioner.setup()
+            report = PCG(operator, preconditioner).solve(problem.b)
+            assert report.converged
+            assert not preconditioner.note
+            counts[name] = report.iterations
+        assert counts["neural-spai"] < 0.55 * counts["jacobi"]
+        assert counts["neural-spai"] == pytest.approx(expected["iterations"][frame], rel=0.03)
+
+
+def test_weights_trained_at_several_sizes_serve_a_grid_with_solids(make_case):
+    case = make_case((40, 33), 1000.0, True)
+    b = case.vectors(1)[0]
+    form = NeuralSpai(case.operator)
+    assert form.trained_at == [1024, 2048, 4096]
+    form.setup()
+    jacobi = make_preconditioner("jacobi", case.operator)
+    jacobi.setup()
+    report = PCG(case.operator, form).solve(b)
+    assert case.residual(report.x, b) < 1.01e-8
+    assert not report.flexible
+    assert report.iterations < 0.6 * PCG(case.operator, jacobi).solve(b).iterations
