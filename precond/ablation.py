@@ -8,6 +8,7 @@ frames. Runs are ordered by seed, so that an interrupted study is a balanced one
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,6 +23,12 @@ from precond.network import TrunkConfig
 SECTIONS = ("title", "seeds", "model", "training", "variants")
 PARTS = ("label", "model", "training")  # of a variant
 SHARED = ("n", "frames", "steps", "seed")  # training settings that no variant may change
+KINDS = {  # of a setting, by the type of its default
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number (write 1.0e-3, not 1e-3)", (int, float)),
+    str: ("a text", (str,)),
+}
 MAY_BE_ZERO = ("seed", "weight_decay", "layers", "graph_convolutions")
 
 
@@ -57,6 +64,8 @@ class Study:
         variants = []
         for name, own in _mapping(content.get("variants"), "variants").items():
             where = f"variants: {name}: "
+            if not re.fullmatch(r"[\w-]+", str(name)):
+                raise ValueError(f"{where}a name is of letters, digits, - and _: files are called so")
             own = _mapping(own, where[:-2], PARTS)
             for setting in SHARED:
                 if setting in _mapping(own.get("training", {}), f"{where}training"):
@@ -122,7 +131,7 @@ def tabulate(labels: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[st
     """One entry per variant, by name, over ALL its rows.
 
     iterations_mean, iterations_std: over the seeds, of each seed's mean over the frames that converged; None
-    without one. silent: seeds with no frame that converged.
+    without one. silent: seeds with no frame that converged. minutes, cpu_minutes: means of what `run` says.
     """
     table = []
     for name, label in labels.items():
@@ -140,7 +149,8 @@ def tabulate(labels: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[st
                 "failed": sum(count is None for row in mine for count in row["iterations"]),
                 "frames": sum(len(row["iterations"]) for row in mine),
                 "silent": sum(not of_seed for of_seed in counts),
-                "minutes": float(np.mean([row["seconds"] for row in mine])) / 60.0 if mine else None,
+                "minutes": _minutes([row["seconds"] for row in mine]),
+                "cpu_minutes": _minutes([row["cpu_seconds"] for row in mine]),
             }
         )
     return table
@@ -150,18 +160,20 @@ def format_table(table: list[dict[str, Any]]) -> str:
     """The table as text."""
     width = max(len(entry["label"]) for entry in table)
     lines = [
-        f"{'variant':<{width}}{'parameters':>12}{'seeds':>7}{'iterations':>17}{'failed':>9}{'minutes':>9}"
+        f"{'variant':<{width}}{'parameters':>12}{'seeds':>7}{'iterations':>17}{'failed':>9}"
+        f"{'minutes':>9}{'CPU minutes':>13}"
     ]
     for entry in table:
         mean = entry["iterations_mean"]
         iterations = "-" if mean is None else f"{mean:.1f} +- {entry['iterations_std']:.1f}"
         failed = f"{entry['failed']}/{entry['frames']}"
-        parameters, minutes = (
-            "-" if value is None else form.format(value)
-            for value, form in ((entry["parameters"], "{:,}"), (entry["minutes"], "{:.1f}"))
+        parameters = "-" if entry["parameters"] is None else f"{entry['parameters']:,}"
+        minutes, cpu_minutes = (
+            "-" if entry[name] is None else f"{entry[name]:.1f}" for name in ("minutes", "cpu_minutes")
         )
         lines.append(
-            f"{entry['label']:<{width}}{parameters:>12}{entry['seeds']:>7}{iterations:>17}{failed:>9}{minutes:>9}"
+            f"{entry['label']:<{width}}{parameters:>12}{entry['seeds']:>7}{iterations:>17}{failed:>9}"
+            f"{minutes:>9}{cpu_minutes:>13}"
         )
     notes = [
         f"{entry['label']}: {entry['silent']} of {entry['seeds']} seeds converged on no frame"
@@ -169,6 +181,12 @@ def format_table(table: list[dict[str, Any]]) -> str:
         if entry["silent"]
     ]
     return "\n".join(lines + notes)
+
+
+def _minutes(seconds: list[float | None]) -> float | None:
+    """The mean of those that are known, in minutes."""
+    known = [value for value in seconds if value is not None]
+    return float(np.mean(known)) / 60.0 if known else None
 
 
 def _complete(sections: dict[str, Any], where: str) -> dict[str, Any]:
@@ -190,18 +208,13 @@ def _complete(sections: dict[str, Any], where: str) -> dict[str, Any]:
 def _typed(config: type, values: Any, where: str) -> dict[str, Any]:
     """``values`` when they are settings of the dataclass ``config``, each of its default's type."""
     values = _mapping(values, where, _names(config))
-    kinds = {"bool": ("true or false", bool), "int": ("a whole number", int), "str": ("a text", str)}
-    for field in fields(config):
-        if field.name not in values:
-            continue
-        value = values[field.name]
-        words, kind = kinds.get(field.type, ("a number (write 1.0e-3, not 1e-3)", (int, float)))
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"{where}: {field.name}: {value!r} is not {words}")
-        if isinstance(value, bool | str):
-            continue
-        if not (0 < value < math.inf or (value == 0 and field.name in MAY_BE_ZERO)):
-            raise ValueError(f"{where}: {field.name}: {value!r} is too small or not finite")
+    defaults = {field.name: field.default for field in fields(config)}
+    for name, value in values.items():
+        words, kinds = KINDS[type(defaults[name])]
+        if type(value) not in kinds:
+            raise ValueError(f"{where}: {name}: {value!r} is not {words}")
+        if type(value) in (int, float) and not (0 < value < math.inf or (value == 0 and name in MAY_BE_ZERO)):
+            raise ValueError(f"{where}: {name}: {value!r} is too small or not finite")
     return values
 
 
