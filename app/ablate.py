@@ -164,7 +164,5 @@ def _print(results: dict[str, Any], path: Path) -> None:
     print(f"{results['title']}: {results['budget']}")
     print(format_table(tabulate(labels, results["rows"])))
     print("iterations: mean +- standard deviation over the seeds; failed: of all test frames of all seeds;")
-    print(
-        "minutes: of the steps and validations; CPU minutes: with set-up and test; both means over the seeds"
-    )
+    print("minutes: of the steps and validations; CPU minutes: with set-up and test; means over the seeds")
     print(f"{results['conditions']}; every run: {path}")
