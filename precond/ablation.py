@@ -131,7 +131,8 @@ def tabulate(labels: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[st
     """One entry per variant, by name, over ALL its rows.
 
     iterations_mean, iterations_std: over the seeds, of each seed's mean over the frames that converged; None
-    without one. silent: seeds with no frame that converged. minutes, cpu_minutes: means of what `run` says.
+    without one, or without two. silent: seeds with no frame that converged. minutes, cpu_minutes: means of
+    the seconds that `run` tells.
     """
     table = []
     for name, label in labels.items():
@@ -145,7 +146,7 @@ def tabulate(labels: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[st
                 "seeds": len(mine),
                 "parameters": mine[0]["parameters"] if mine else None,
                 "iterations_mean": float(np.mean(means)) if means else None,
-                "iterations_std": float(np.std(means, ddof=1)) if len(means) > 1 else 0.0,
+                "iterations_std": float(np.std(means, ddof=1)) if len(means) > 1 else None,
                 "failed": sum(count is None for row in mine for count in row["iterations"]),
                 "frames": sum(len(row["iterations"]) for row in mine),
                 "silent": sum(not of_seed for of_seed in counts),
@@ -164,8 +165,10 @@ def format_table(table: list[dict[str, Any]]) -> str:
         f"{'minutes':>9}{'CPU minutes':>13}"
     ]
     for entry in table:
-        mean = entry["iterations_mean"]
-        iterations = "-" if mean is None else f"{mean:.1f} +- {entry['iterations_std']:.1f}"
+        mean, spread = entry["iterations_mean"], entry["iterations_std"]
+        iterations = (
+            "-" if mean is None else f"{mean:.1f}" + (f" +- {spread:.1f}" if spread is not None else "")
+        )
         failed = f"{entry['failed']}/{entry['frames']}"
         parameters = "-" if entry["parameters"] is None else f"{entry['parameters']:,}"
         minutes, cpu_minutes = (

@@ -178,6 +178,9 @@ def test_failures_are_counted_and_seeds_weigh_the_same() -> None:
     assert (entry["failed"], entry["frames"], entry["seeds"], entry["silent"]) == (4, 9, 3, 1)
     assert (entry["minutes"], entry["cpu_minutes"]) == (pytest.approx(4 / 3), 1.5)
     assert (other["seeds"], other["iterations_mean"]) == (0, None)
+    (alone,) = tabulate({"a": "variant a"}, rows[:1])
+    assert (alone["iterations_mean"], alone["iterations_std"]) == (12.0, None)
+    assert "+-" not in format_table([alone])
     text = format_table([entry, other])
     for words in ("1,234", "16.0 +- 5.7", "4/9", "1 of 3 seeds converged on no frame", "0/0"):
         assert words in text
