@@ -1,4 +1,4 @@
-"""The command line: demo, record, bench, train, list. Wrong use is one line on stderr and exit code 2."""
+"""The command line: demo, record, bench, train, ablate, list. Wrong use: one line on stderr, exit code 2."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "record": "run without a window and write timings, settings and a picture to a directory",
     "bench": "compare the preconditioners on the benchmark problems",
     "train": "train a learned preconditioner as a YAML file says",
+    "ablate": "train the variants of `hmatrix` that a YAML file names and tabulate them",
     "list": "show the scenes, preconditioners and devices that can be named",
 }
 _USAGE_ERRORS = (
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         "for `--contrast 50`. Flags win over the file, the file over the scene.",
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="demo | record | bench | train | list"
+        dest="command", required=True, metavar="demo | record | bench | train | ablate | list"
     )
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
@@ -63,6 +64,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         default=None,
         help="where the weights go, without ending (default: beside FILE)",
+    )
+    study = commands.choices["ablate"]
+    study.add_argument(
+        "study",
+        metavar="FILE",
+        help="YAML file of the study; of the JSON file of one, only the table is shown",
+    )
+    study.add_argument(
+        "--out",
+        metavar="DIR",
+        default=None,
+        help="where the results go and are looked for (default: runs/ablation-FILE)",
     )
     return parser
 
@@ -165,6 +178,12 @@ def _train(flags: dict[str, Any]) -> int:
     return train(flags["config"], flags["out"])
 
 
+def _ablate(flags: dict[str, Any]) -> int:
+    from app.ablate import ablate
+
+    return ablate(flags["study"], flags["out"])
+
+
 def _list(_flags: dict[str, Any]) -> int:
     from precond import registered_preconditioners
     from sim.scenes import available_scenes, load_scene
@@ -183,4 +202,11 @@ def _list(_flags: dict[str, Any]) -> int:
     return 0
 
 
-_RUN = {"demo": _demo, "record": _record, "bench": _bench, "train": _train, "list": _list}
+_RUN = {
+    "demo": _demo,
+    "record": _record,
+    "bench": _bench,
+    "train": _train,
+    "ablate": _ablate,
+    "list": _list,
+}

@@ -52,6 +52,7 @@ class Frame:
         self.root = None
         if with_root:
             matrix = self.apply_a(torch.diag(self.mask)).double()
+            matrix = self.project(self.project(matrix).mT)  # else rounding lifts the null value
             self.root = root_of(0.5 * (matrix + matrix.mT)).float()
 
     def apply_a(self, rows: torch.Tensor) -> torch.Tensor:

@@ -74,9 +74,11 @@ def kaporin(apply_m: Map, root: torch.Tensor) -> torch.Tensor:
     """
     product = apply_m(root) @ root.mT  # (n, n)
     product = 0.5 * (product + product.mT)
-    factor, failed = torch.linalg.cholesky_ex(product)
+    factor, failed = torch.linalg.cholesky_ex(product.detach())
     if not bool(failed):
-        return product.diagonal().mean().log() - 2.0 * factor.diagonal().log().mean()
+        inverse = torch.cholesky_inverse(factor)  # log det's gradient; through the factor it takes longer
+        change = (inverse * (product - product.detach())).sum() / len(product)  # zero, with that gradient
+        return product.diagonal().mean().log() - (2.0 * factor.diagonal().log().mean() + change)
     eigenvalues = torch.linalg.eigvalsh(product)
     shares = eigenvalues / eigenvalues.abs().mean()
     below = (shares - FLOOR) / FLOOR + math.log(FLOOR)

@@ -167,6 +167,12 @@ def _draw_solve(session: Session) -> None:
     changed, warm_start = imgui.checkbox("##warm_start", settings.warm_start)
     if changed:
         session.change("warm_start", warm_start)
+    _label(
+        "reuse set-up", "keep what still serves of the preconditioner until the iterations grow by a third"
+    )
+    changed, reuse_setup = imgui.checkbox("##reuse_setup", settings.reuse_setup)
+    if changed:
+        session.change("reuse_setup", reuse_setup)
 
 
 def _draw_picture(session: Session) -> None:

@@ -67,12 +67,14 @@ def test_panel_steers_the_engine(drive):
         ctx.item_input_value("##max_iterations", 77)
         ctx.combo_click("##rtol/1e-6")
         ctx.item_click("##warm_start")
+        ctx.item_click("##reuse_setup")
         settle(ctx)
         assert settings.gravity == 3.5
         assert settings.heavy_viscosity == pytest.approx(2.5e-4)
         assert settings.max_iterations == 77
         assert settings.rtol == 1e-6
         assert settings.warm_start is False
+        assert settings.reuse_setup is False
 
         ctx.item_click("###pause")
         settle(ctx)

@@ -13,6 +13,7 @@ from precond.hmatrix import HMatrix, HMatrixForm
 from precond.hmatrix_factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
 from precond.hmatrix_training import Frame, iterations, train_hmatrix
 from precond.model_files import ModelError, model_sizes, save_model
+from precond.objectives import kaporin
 from precond.partition import Tiles, tiles
 
 MODEL = {"leaf_size": 32, "trunk": {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 8}}
@@ -138,6 +139,21 @@ def test_frames_multiply_by_the_matrix():
         torch.testing.assert_close(found[frame.features.position].double(), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(rows @ frame.root.mT @ frame.root, product, atol=1e-3, rtol=1e-3)
     assert frame.project(rows).sum(dim=1).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_the_root_of_a_frame_leaves_out_the_null_space(index):
+    problem = benchmark_density(600, index, "train")
+    frame = Frame(problem, 32, with_root=True)
+    assert len(frame.root) == 599  # rounded to float32, A's row sums are not zero
+    matrix = problem.operator().to_csr().toarray()
+    matrix = matrix[matrix.diagonal() > 0][:, matrix.diagonal() > 0]
+    root = matrix.diagonal() ** -0.5
+    eigenvalues = np.linalg.eigvalsh(root[:, None] * matrix * root)[1:]  # of D^-1 A
+    expected = np.log(eigenvalues.mean()) - np.log(eigenvalues).mean()
+    inverse_diagonal = frame.mask / frame.diagonal.clamp(min=1e-30)
+    found = kaporin(lambda rows: rows * inverse_diagonal, frame.root)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["cosine", "sai", "kaporin"])

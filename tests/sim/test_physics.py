@@ -92,7 +92,7 @@ def test_energy_never_grows_without_forcing(make_simulation: Maker, contrast: fl
 
 
 def test_energy_at_the_default_tolerance(make_simulation: Maker) -> None:
-    simulation = make_simulation("dam-break", grid=(64, 32))
+    simulation = make_simulation("dam-break", grid=(64, 32), preconditioner="multigrid")
     energies = [simulation.total_energy()]
     while simulation.time < 4.0:
         simulation.step()
@@ -102,7 +102,9 @@ def test_energy_at_the_default_tolerance(make_simulation: Maker) -> None:
 
 
 def test_phase_volume_over_two_thousand_steps(make_simulation: Maker) -> None:
-    simulation = make_simulation("dam-break", grid=(32, 16), contrast=100, rtol=1e-3)
+    simulation = make_simulation(
+        "dam-break", grid=(32, 16), contrast=100, rtol=1e-3, preconditioner="multigrid"
+    )
     volume = simulation.phase_volume()
     for _ in range(2000):
         simulation.step()

@@ -235,6 +235,7 @@ def test_vorticity_of_a_solid_rotation(make_simulation: Maker) -> None:
         ({"seed": 1.5}, "seed"),
         ({"device": "tpu"}, "cpu, cuda"),
         ({"warm_start": "yes"}, "warm_start"),
+        ({"reuse_setup": 1}, "reuse_setup"),
         ({"preconditioner": ["jacobi"]}, "preconditioner"),
         ({"scene": 3}, "scene"),
         ({"grid": {16: 1, 8: 2}}, "grid"),

@@ -1,0 +1,168 @@
+"""`ablate`: one command from a study's YAML file to its table; what is done already is not done again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from tqdm import tqdm
+
+from app.environment import describe, use_one_thread
+from app.output import OutputError, now
+from precond.ablation import Study, Variant, checkpoint, format_table, run, tabulate
+from sim.settings import SettingsError
+from sim.yaml_file import YamlFileError, read_yaml
+
+RESULTS = "ablation.json"
+CONDITIONS = "well-posed benchmark (barriers), rtol 1e-8, x0 = 0, at most 1,000 iterations"
+HEAD = {"title": str, "conditions": str, "budget": str, "variants": dict, "sessions": list, "rows": list}
+ROW = {
+    "variant": str,
+    "seed": int,
+    "parameters": int,
+    "seconds": int,
+    "cpu_seconds": int | None,
+    "iterations": list,
+    "failures": list,
+}
+
+
+def ablate(file: str, out: str | None) -> int:
+    """Do what is missing of the study ``file`` in the directory ``out``, print its table; returns 0.
+
+    The results are in ``out``/ablation.json after every run. Of such a JSON file only the table is printed.
+    An interrupted run goes on from its checkpoint. Raises SettingsError and OutputError.
+    """
+    path = Path(file)
+    if path.suffix == ".json":
+        _print(_read_results(path), path)
+        return 0
+    use_one_thread()
+    try:
+        study = Study.of(read_yaml(path))
+    except (YamlFileError, ValueError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    directory = Path(out) if out else Path("runs") / f"ablation-{path.stem}"
+    results = _open(study, directory, path)
+    done = {(row["variant"], row["seed"]) for row in results["rows"]}
+    missing = [(variant, seed) for variant, seed in study.runs() if (variant.name, seed) not in done]
+    here = {"started": now(), **describe()}
+    with tqdm(total=len(study.runs()), initial=len(done), unit="run", disable=None, file=sys.stderr) as bar:
+        for variant, seed in missing:
+            bar.set_description(f"{variant.name}, seed {seed}")
+            row = _run(variant, seed, directory, path)
+            results["rows"].append({**row, "session": _session(results["sessions"], here)})
+            _write(directory, results)
+            checkpoint(variant, seed, directory).unlink(missing_ok=True)
+            bar.update()
+    _write(directory, results)
+    _print(results, directory / RESULTS)
+    return 0
+
+
+def _run(variant: Variant, seed: int, directory: Path, path: Path) -> dict[str, Any]:
+    """The row of one run, its errors as one line."""
+    try:
+        return run(variant, seed, directory)
+    except SafetensorError as error:
+        damaged = checkpoint(variant, seed, directory)
+        raise SettingsError(f"{damaged}: is damaged ({error}): delete it to start its run anew") from error
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written: {error.strerror}") from error
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{path}: {variant.name}, seed {seed}: {error}") from error
+
+
+def _open(study: Study, directory: Path, path: Path) -> dict[str, Any]:
+    """The results in ``directory``, or empty ones. Raises SettingsError when they are another study's."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None
+    results: dict[str, Any] = {"sessions": [], "rows": []}
+    if (directory / RESULTS).exists():
+        results = _read_results(directory / RESULTS)
+    configs = {variant.name: variant.config for variant in study.variants}
+    for name in dict.fromkeys(row["variant"] for row in results["rows"]):
+        if results["variants"][name]["config"] != configs.get(name):
+            raise SettingsError(
+                f"{directory / RESULTS}: its variant {name} is not the one of {path}: name another directory"
+            )
+    head = {
+        "title": study.title,
+        "command": f"python -m app ablate {path}",
+        "conditions": CONDITIONS,
+        "budget": study.budget,
+        "seeds": list(study.seeds),
+        "variants": {
+            variant.name: {"label": variant.label, "config": variant.config} for variant in study.variants
+        },
+    }
+    return {**head, "sessions": results["sessions"], "rows": results["rows"]}
+
+
+def _session(sessions: list[dict[str, Any]], here: dict[str, Any]) -> int:
+    """The number among ``sessions`` of the machine and commit ``here``, added when new."""
+    for number, session in enumerate(sessions):
+        if {**session, "started": here["started"]} == here:
+            return number
+    sessions.append(here)
+    return len(sessions) - 1
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    """The results in the JSON file ``path``. Raises SettingsError, and leaves the file alone."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        _check(results)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise SettingsError(
+            f"{path}: holds no results of an ablation, or is damaged: {reason}; move it away to start anew"
+        ) from error
+    return results
+
+
+def _check(results: Any) -> None:
+    """Raise KeyError, TypeError or ValueError unless ``results`` has what this module reads."""
+    for name, kind in HEAD.items():
+        if not isinstance(results[name], kind):
+            raise ValueError(f"{name} is not of type {kind.__name__}")
+    for variant in results["variants"].values():
+        _ = variant["label"], variant["config"]
+    for number, row in enumerate(results["rows"]):
+        wrong = [name for name, kind in ROW.items() if not isinstance(row[name], kind)]
+        if wrong or not all(count is None or type(count) is int for count in row["iterations"]):
+            raise ValueError(f"row {number}: {', '.join(wrong) or 'iterations'} is of a wrong type")
+        if row["variant"] not in results["variants"]:
+            raise ValueError(f"row {number}: there is no variant {row['variant']}")
+
+
+def _write(directory: Path, results: dict[str, Any]) -> None:
+    part = directory / f"{RESULTS}.part"
+    try:
+        part.write_text(_dump(results), encoding="utf-8")
+        part.replace(directory / RESULTS)
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None
+
+
+def _dump(results: dict[str, Any]) -> str:
+    """JSON with one line for each row."""
+    head = json.dumps({**results, "rows": []}, indent=1, allow_nan=False)
+    rows = ",\n".join("  " + json.dumps(row, allow_nan=False) for row in results["rows"])
+    return head.removesuffix("[]\n}") + f"[\n{rows}\n ]\n}}\n"
+
+
+def _print(results: dict[str, Any], path: Path) -> None:
+    labels = {name: variant["label"] for name, variant in results["variants"].items()}
+    print(f"{results['title']}: {results['budget']}")
+    print(format_table(tabulate(labels, results["rows"])))
+    print("iterations: mean +- standard deviation over the seeds; failed: of all test frames of all seeds;")
+    print("minutes: of the steps and validations; CPU minutes: with set-up and test; means over the seeds")
+    print(f"{results['conditions']}; every run: {path}")
