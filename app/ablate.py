@@ -133,8 +133,12 @@ def _check(results: Any) -> None:
     for name, kind in HEAD.items():
         if not isinstance(results[name], kind):
             raise ValueError(f"{name} is not of type {kind.__name__}")
+    if not results["variants"]:
+        raise ValueError("it has no variants")
     for variant in results["variants"].values():
-        _ = variant["label"], variant["config"]
+        if not isinstance(variant["label"], str):
+            raise ValueError(f"label {variant['label']!r} is not a text")
+        _ = variant["config"]
     for number, row in enumerate(results["rows"]):
         wrong = [name for name, kind in ROW.items() if not isinstance(row[name], kind)]
         if wrong or not all(count is None or type(count) is int for count in row["iterations"]):

@@ -112,6 +112,7 @@ def simulator_frames(count: int, seed: int) -> list[PoissonOperator]:
         scene = load_scene(FLOWS[rng.integers(len(FLOWS))])
         nx, ny = scene.settings["grid"]
         settings = {"grid": (nx // 2, ny // 2), "contrast": float(10.0 ** rng.uniform(0.3, 4.0))}
+        settings["preconditioner"] = "multigrid"  # none that wants weights: they may be what is being made
         simulation = Simulation(SimulationSettings(**{**scene.settings, **settings}), scene)
         if rng.random() < 0.5:
             width, height = simulation.domain

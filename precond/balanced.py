@@ -75,6 +75,8 @@ class BalancedForm(Preconditioner):
             return self._setup()
         self.leaves.follow(self.operator)
         renewed, pairs = self.leaves.renewed, self.pairs
+        if not renewed.any():
+            return 0.0
         touched = renewed[pairs.first] | renewed[pairs.second]
         self._couple(renewed.nonzero()[:, 0], touched.nonzero()[:, 0])
         return 0.0

@@ -61,7 +61,8 @@ class CoarseSolve:
         own += (own == 0.0).to(own.dtype)  # columns without support: decoupled
         if self._dense:
             dense = assembled(diagonal, off, self._pairs)
-            self._inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(dense)[0])
+            factor, info = torch.linalg.cholesky_ex(dense)
+            self._inverse = torch.cholesky_inverse(factor).masked_fill_(info != 0, torch.nan)
             return
         values = torch.cat([diagonal.view(-1), off.reshape(-1)])
         self._failed = not bool(torch.isfinite(values).all())

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.spatial
 import torch
 
 from precond.operator import PoissonOperator
@@ -189,7 +190,7 @@ def voronoi(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> P
     points = rng.uniform(0.0, 1.0, (rng.integers(20, 61), 2)) * shape
     values = float(contrast) ** rng.uniform(0.0, 1.0, len(points))
     places = np.stack(np.mgrid[: shape[0], : shape[1]], axis=-1) + 0.5  # (nx, ny, 2)
-    nearest = ((places[:, :, None] - points) ** 2).sum(axis=-1).argmin(axis=-1)
+    _, nearest = scipy.spatial.cKDTree(points).query(places)
     return _problem(values[nearest], np.zeros(shape, dtype=bool), morton_order(shape))
 
 

@@ -122,7 +122,9 @@ class LeafBlocks(Preconditioner):
         diagonal = operator.diagonal()
         torch.addcmul(diagonal, diagonal, self._grounded, out=self._grounded_diagonal)
         gathered = self.vectors.gather_double(self._grounded_diagonal)  # (K, L)
-        self._diagonals.copy_(gathered.masked_fill_(gathered == 0.0, 1.0))
+        largest = gathered.amax(dim=1, keepdim=True)  # decoupled rows get it, in whatever unit the density is
+        torch.where(gathered == 0.0, torch.where(largest == 0.0, 1.0, largest), gathered, out=gathered)
+        self._diagonals.copy_(gathered)
         self._coefficients[0].copy_(self._grounded_diagonal.view(-1))
         for row, values in zip(self._coefficients[1:], weights, strict=True):
             row[: len(values)].copy_(values)

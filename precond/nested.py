@@ -49,6 +49,7 @@ class Nested(BalancedForm):
         self.features = LeafFeatures(operator, self.leaf_size, aligned=True)
 
     def _basis(self) -> torch.Tensor:
+        self.features.operator = self.operator
         self.features.update()
         with torch.inference_mode():
             return self.network(self.features, self.mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ import scipy.sparse
 import torch
 
 SMALLEST_SIDE = 8
+_TOPOLOGIES = itertools.count(1)
 FACE_DENSITIES = ("harmonic", "arithmetic")
 
 
@@ -121,7 +123,7 @@ class PoissonOperator:
         self.anchors = torch.from_numpy(first[has_solid:].copy()).to(self.device)
         self.components = int(count)
         self.has_solid = bool(has_solid)
-        self.topology += 1
+        self.topology = next(_TOPOLOGIES)  # of this operator's present solids and of nothing else
         weight = np.zeros(self._component_weight.numel())
         weight[1 : count + 1] = 1.0 / self.component_sizes
         self._component.copy_(torch.from_numpy(labels.ravel()))

@@ -154,7 +154,10 @@ class PCG:
         """Add the preconditioner's own part to x, if it has one, and follow with r; returns the norm of r."""
         if not self.preconditioner.start(self._r, self._z):
             return residual
-        self._x.add_(self.operator.project(self._z))
+        self.operator.project(self._z)
+        if not math.isfinite(float(torch.linalg.vector_norm(self._z))):
+            return residual  # the first application will say so, and x stays finite
+        self._x.add_(self._z)
         return self._true_residual()
 
     def _run(self, flexible: bool) -> tuple[Outcome, list[float]]:
@@ -188,6 +191,8 @@ class PCG:
                 if history[-1] <= self.rtol:
                     return Outcome.CONVERGED, history
                 history[-1] = self._start(history[-1])
+                if history[-1] <= self.rtol:
+                    return Outcome.CONVERGED, history
                 fresh = True  # the recurrence drifted: restart from the true residual
             elif len(history) % REPLACEMENT == 0:
                 self._replace_residual()

@@ -27,8 +27,8 @@ class Preconditioner:
         note: what a reader of its numbers must know, shown wherever they are; mostly empty.
         symmetric_positive_definite: promised on mean-zero vectors; without the promise PCG runs its flexible
         update. capturable: `apply` makes no host sync, no data-dependent shape and no new pointer. seconds:
-        what the last `setup` took, "setup" without "inference" (the time in a network, zero for classical
-        ones).
+        what the last `setup` or `follow` took, "setup" without "inference" (the time in a network, zero for
+        classical ones).
     """
 
     name: ClassVar[str] = ""

@@ -12,8 +12,8 @@ def copies(values: torch.Tensor, tolerance: float = SAME) -> tuple[torch.Tensor,
     each row the place (K,) int64 of its kind among them.
 
     Candidates are found by a random projection and then compared entry by entry, so a kind may appear twice
-    but never stands for rows that differ by more than ``tolerance`` of the largest value. Rows with NaN are
-    their own kind. On the host.
+    but never stands for rows that differ by more than ``tolerance`` of the largest value. Where one holds NaN
+    or infinity every row is its own kind. On the host.
     """
     weights = torch.rand(values.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     size = values.abs().amax().clamp(min=1e-300)

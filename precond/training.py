@@ -45,6 +45,11 @@ class TrainingConfig:
     evaluate_every: int = 500
     save_every: int = 200
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "threads", "evaluate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not 1 or more")
+
 
 class System:
     """One operator with all that a training step needs of it; static."""

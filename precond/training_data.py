@@ -90,8 +90,8 @@ def random_solids(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarra
 
 
 def held_out() -> list[tuple[PoissonOperator, torch.Tensor]]:
-    """Eight systems no training sees: test barriers at two sizes, bubbles at contrast 100 and 10,000, stripes
-    and a maze.
+    """Eight systems from other seeds than training's: barriers at two sizes, bubbles at contrast 100 and
+    10,000, stripes and a maze. Stripes are few: there only the contrast is new.
     """
     problems = [gallery.benchmark_density(1024, 0), gallery.benchmark_density(4096, 1)]
     problems += [

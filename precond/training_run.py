@@ -34,6 +34,7 @@ class Settings(Protocol):
     """What every such run has; the rest is its preconditioner's."""
 
     steps: int
+    frames: int
     frames_per_step: int
     learning_rate: float  # falls as a cosine to a hundredth of it
     weight_decay: float
@@ -75,6 +76,11 @@ class Run:
     """
 
     def __init__(self, form: Form, network: nn.Module, training: Any, path: Path):
+        for name in ("steps", "frames", "frames_per_step", "warm_up", "evaluate_every"):
+            if getattr(training, name) < 1:
+                raise ValueError(f"{name}: {getattr(training, name)} is not 1 or more")
+        if training.frames_per_step > training.frames:
+            raise ValueError(f"frames_per_step: {training.frames_per_step} is more than there are")
         self.form, self.network, self.training, self.path = form, network, training, path
         self.optimiser = torch.optim.AdamW(
             network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay

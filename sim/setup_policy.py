@@ -20,8 +20,8 @@ class SetupPolicy:
     def prepare(self, preconditioner: Preconditioner, reuse: bool) -> None:
         """Set ``preconditioner`` up for its operator's present coefficients; anew whenever not ``reuse``."""
         self._fresh = self._due or not reuse
+        self._due = True  # until a solve has shown otherwise: both calls can raise
         if self._fresh:
-            self._due = True  # until a solve has shown otherwise: set-ups can raise
             preconditioner.setup()
         else:
             preconditioner.follow()

@@ -89,7 +89,7 @@ class Inspector:
         self.reason, self.frame = "", self._engine.frame
         try:
             self.inspection = inspect(preconditioner)
-        except ArithmeticError as error:
+        except (ArithmeticError, RuntimeError) as error:  # torch.linalg gave up, for one
             self.inspection, self.reason = None, str(error)
         now = self._clock()
         self.seconds = now - started

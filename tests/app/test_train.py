@@ -92,7 +92,8 @@ def test_a_card_of_neural_spai_trains_it_again(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_frames_of_the_simulator_are_its_own_systems() -> None:
+def test_frames_of_the_simulator_are_its_own_systems(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("precond.registry.MODELS", tmp_path)  # and want no weights: a first training has none
     (operator,) = simulator_frames(1, seed=3)
     assert operator.face_density == "arithmetic"
     assert operator.components == 1
@@ -116,6 +117,9 @@ def test_frames_of_the_simulator_are_its_own_systems() -> None:
         ("{preconditioner: neural-spai, model: {width: 0}}", ["width"]),
         ("{preconditioner: neural-spai, model: {depth: 3}}", ["depth"]),
         ("model: {trunk: {width: 30, heads: 8}}", ["30", "8"]),
+        ("training: {evaluate_every: 0}", ["evaluate_every", "0"]),
+        ("training: {n: 256, warm_up: 0}", ["warm_up", "0"]),
+        ("training: {n: 256, frames: 2, frames_per_step: 3}", ["frames_per_step", "3"]),
     ],
 )
 def test_a_wrong_file_is_refused(

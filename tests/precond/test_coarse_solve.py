@@ -34,10 +34,11 @@ def test_solves_as_a_dense_matrix_does(system, way, widest, monkeypatch) -> None
         coarse._dense = True
     coarse.factorise(diagonal, off, grounded)
     matrix = assembled(diagonal, off, form.pairs).numpy()
+    matrix[np.diag_indices_from(matrix)] *= 1.0 + coarse_solve.REGULARISATION
     first = np.flatnonzero(grounded.numpy())[0] * form.rank
     matrix[first, first] *= 2.0
     matrix[np.diag_indices_from(matrix)] += matrix.diagonal() == 0.0
-    right = torch.randn(len(matrix), dtype=torch.float64)
+    right = torch.from_numpy(np.random.default_rng(0).standard_normal(len(matrix)))
     expected = np.linalg.solve(matrix, right.numpy())
     np.testing.assert_allclose(coarse.solve(right).numpy(), expected, atol=1e-6 * np.abs(expected).max())
 
@@ -48,9 +49,11 @@ def test_the_band_is_one_row_of_leaves_wide() -> None:
     assert form.coarse._width <= (4 + 2) * form.rank
 
 
-def test_blocks_that_are_not_finite_or_not_definite_give_nan(system) -> None:
+@pytest.mark.parametrize("dense", [False, True])
+def test_blocks_that_are_not_finite_or_not_definite_give_nan(system, dense) -> None:
     form, diagonal, off, grounded = system
     coarse = CoarseSolve(form.operator, form.pairs, len(diagonal), form.rank)
+    coarse._dense = dense
     right = torch.ones(len(diagonal) * form.rank, dtype=torch.float64)
     for bad in (torch.nan, -1.0):
         broken = diagonal.clone()

@@ -95,6 +95,19 @@ def test_follows_density_and_solids_changed_in_place(name, make_case):
         assert (after - before).abs().max() > 0.01 * before.abs().max()
 
 
+def test_takes_up_another_operator_of_the_same_grid(name, make_case):
+    case, other = make_case((24, 19), 10.0, False), make_case((24, 19), 500.0, True, seed=1)
+    fresh = made(name, other.operator)
+    v = met_by_pcg(fresh, other.operator, other.vectors(2))
+    expected = applied(fresh, v)
+    preconditioner = made(name, case.operator)
+    for take in (preconditioner.setup, preconditioner.follow):
+        preconditioner.setup(case.operator)
+        take(other.operator)
+        atol = 1e-9 * float(expected.abs().max())
+        torch.testing.assert_close(applied(preconditioner, v), expected, rtol=1e-9, atol=atol)
+
+
 def test_following_a_moved_density_serves_as_a_new_setup_does(name, make_case):
     """Exactly so for all but those that keep a far field made for the old density; they stay definite."""
     case, later = make_case((40, 27), 100.0, True), make_case((40, 27), 100.0, True)

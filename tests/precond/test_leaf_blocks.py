@@ -101,3 +101,15 @@ def test_leaves_of_one_phase_share_a_factorisation(monkeypatch):
     leaves = LeafBlocks(bubbles((64, 64), 10.0, 1).operator(), 64, aligned=False)
     leaves.setup()
     assert counted == [64]
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e8])
+def test_shared_inverses_do_not_depend_on_the_unit_of_the_density(make_case, unit):
+    """Solids and the padding of 27 rows are decoupled: their rows must not set the scale of a leaf."""
+    case = make_case((40, 27), 10_000.0, True)
+    operator = PoissonOperator.from_density(case.density * unit, case.solid)
+    leaves = LeafBlocks(operator, 64, aligned=True)
+    leaves.setup()
+    expected = torch.linalg.inv(leaves.blocks)
+    error = (leaves._inverses - expected).abs().amax(dim=(1, 2)) / expected.abs().amax(dim=(1, 2))
+    assert error.max() < 1e-3

@@ -81,6 +81,14 @@ def test_not_finite_start_is_named(case):
     assert torch.isfinite(report.x).all()
 
 
+def test_a_start_that_is_not_finite_is_named_and_leaves_x_finite(case):
+    pcg = solver(case, lambda z, _: z * math.nan)
+    pcg.preconditioner.start = lambda _, out: out.fill_(math.nan) is not None
+    report = pcg.solve(case.vectors(1)[0])
+    assert (report.outcome, report.iterations) == (Outcome.NOT_FINITE, 0)
+    assert torch.isfinite(report.x).all()
+
+
 def test_without_the_promise_the_update_is_flexible_and_says_so(case):
     b = case.vectors(1)[0]
     generator = torch.Generator().manual_seed(0)

@@ -50,9 +50,13 @@ def test_failed_solves_and_no_reuse_set_up_every_frame():
     assert run([9, 9, 9], reuse=False) == ["setup"] * 3
 
 
-def test_a_setup_that_raises_is_due_again():
+@pytest.mark.parametrize("failing", ["setup", "follow"])
+def test_after_a_call_that_raised_a_setup_is_due(failing):
     policy, preconditioner = SetupPolicy(), Recorded()
-    preconditioner.setup = lambda: (_ for _ in ()).throw(RuntimeError("no"))
+    if failing == "follow":
+        policy.prepare(preconditioner, True)
+        policy.judge(SimpleNamespace(iterations=5, converged=True))
+    setattr(preconditioner, failing, lambda: (_ for _ in ()).throw(RuntimeError("no")))
     with pytest.raises(RuntimeError):
         policy.prepare(preconditioner, True)
     calls = Recorded()
