@@ -13,11 +13,12 @@ from tqdm import tqdm
 from app.environment import describe, use_one_thread
 from app.output import OutputError, now
 from precond.ablation import Study, Variant, checkpoint, format_table, run, tabulate
+from precond.hmatrix_training import LIMIT
 from sim.settings import SettingsError
 from sim.yaml_file import YamlFileError, read_yaml
 
 RESULTS = "ablation.json"
-CONDITIONS = "well-posed benchmark (barriers), rtol 1e-8, x0 = 0, at most 1,000 iterations"
+CONDITIONS = f"well-posed benchmark (barriers), rtol 1e-8, x0 = 0, at most {LIMIT:,} iterations"
 HEAD = {"title": str, "conditions": str, "budget": str, "variants": dict, "sessions": list, "rows": list}
 ROW = {
     "variant": str,
@@ -133,12 +134,11 @@ def _check(results: Any) -> None:
     for name, kind in HEAD.items():
         if not isinstance(results[name], kind):
             raise ValueError(f"{name} is not of type {kind.__name__}")
-    if not results["variants"]:
-        raise ValueError("it has no variants")
-    for variant in results["variants"].values():
-        if not isinstance(variant["label"], str):
-            raise ValueError(f"label {variant['label']!r} is not a text")
-        _ = variant["config"]
+    if not results["variants"] or not all(isinstance(session, dict) for session in results["sessions"]):
+        raise ValueError("it has no variants, or sessions that are no mappings")
+    for name, variant in results["variants"].items():
+        if not isinstance(variant["label"], str) or not isinstance(variant["config"], dict):
+            raise ValueError(f"variant {name} has a label or a configuration of a wrong type")
     for number, row in enumerate(results["rows"]):
         wrong = [name for name, kind in ROW.items() if not isinstance(row[name], kind)]
         if wrong or not all(count is None or type(count) is int for count in row["iterations"]):

@@ -10,10 +10,14 @@ import yaml
 
 from app.cli import main
 from precond import PCG, ablation
-from precond.ablation import format_table, tabulate
+from precond.ablation import Study, format_table, tabulate
 from precond.gallery import benchmark_density
 from precond.hmatrix import HMatrix
+from precond.hmatrix_factors import HMatrixConfig, HMatrixNetwork
+from sim.yaml_file import read_yaml
 
+ROOT = Path(__file__).resolve().parents[2]
+PUBLISHED = ROOT / "assets" / "reference" / "ablation-hmatrix-1024.json"
 TRUNK = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 4, "graph_convolutions": 1}
 TINY = {
     "title": "Tiny",
@@ -237,6 +241,9 @@ def test_a_wrong_study_is_refused_before_anything_is_trained(
         lambda text: text.replace('"rows"', '"lines"'),
         lambda text: text.replace('"iterations": [', '"iterations": ["many", ', 1),
         lambda text: text.replace('"variant": "bare"', '"variant": "bear"'),
+        lambda text: text.replace('"label": "no highways"', '"label": 3'),
+        lambda text: json.dumps({**json.loads(text), "variants": {}, "rows": []}),
+        lambda text: json.dumps({**json.loads(text), "sessions": [3]}),
         lambda _: "[1, 2]",
         lambda _: "3",
         lambda _: "\x00",
@@ -274,3 +281,33 @@ def test_places_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.Captur
     ):
         assert main(["ablate", *argv]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_published_table_follows_from_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    content = results(PUBLISHED.parent, PUBLISHED.name)
+    study = Study.of(read_yaml(ROOT / "assets" / "ablations" / "hmatrix-1024.yaml"))
+    runs = [(variant.name, seed) for variant, seed in study.runs()]
+    assert sorted((row["variant"], row["seed"]) for row in content["rows"]) == sorted(runs)
+    assert len(study.seeds) == 5
+    assert {name: variant["config"] for name, variant in content["variants"].items()} == {
+        variant.name: variant.config for variant in study.variants
+    }
+    assert all(
+        {"versions", "hardware", "commit"} <= set(session) and "+" not in session["commit"]
+        for session in content["sessions"]
+    )
+    assert main(["ablate", str(PUBLISHED)]) == 0
+    printed = capsys.readouterr().out
+    assert study.budget in printed
+    for variant in study.variants:
+        mine = [row for row in content["rows"] if row["variant"] == variant.name]
+        assert all(row["steps"] == variant.config["training"]["steps"] for row in mine)
+        counts = np.array([row["iterations"] for row in mine], dtype=float)  # (seeds, frames), NaN: failed
+        assert counts.shape == (5, 20)
+        assert np.isnan(counts).sum() == sum(len(row["failures"]) for row in mine)
+        means = np.nanmean(counts, axis=1)
+        (line,) = (line for line in printed.splitlines() if line.startswith(f"{variant.label}  "))
+        expected = f"5 {means.mean():.1f} +- {means.std(ddof=1):.1f} {np.isnan(counts).sum()}/100"
+        assert " ".join(line.split()[-7:-2]) == expected
+        network = HMatrixNetwork(HMatrixConfig.of(variant.config["model"]))
+        assert f" {sum(weight.numel() for weight in network.parameters()):,} " in line
