@@ -13,7 +13,7 @@ from tqdm import tqdm
 from app.environment import describe, use_one_thread
 from app.output import OutputError, now
 from precond.ablation import Study, Variant, checkpoint, format_table, run, tabulate
-from precond.hmatrix_training import LIMIT
+from precond.training_run import LIMIT
 from sim.settings import SettingsError
 from sim.yaml_file import YamlFileError, read_yaml
 
