@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from app.cli import main
-from precond import PCG, ablation
-from precond.ablation import format_table, tabulate
+from precond import PCG, ablation_hmatrix
+from precond.ablation_table import format_table, tabulate
 from precond.gallery import benchmark_density
 from precond.hmatrix import HMatrix
 
@@ -48,13 +48,13 @@ def figures(rows: list[dict]) -> list[list]:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
     """Every training that starts, as (with a global token, seed)."""
     started = []
-    real = ablation.train_hmatrix
+    real = ablation_hmatrix.train_hmatrix
 
     def counted(config: dict, out: Path) -> dict:
         started.append((config["model"]["trunk"]["global_token"], config["training"]["seed"]))
         return real(config, out)
 
-    monkeypatch.setattr(ablation, "train_hmatrix", counted)
+    monkeypatch.setattr(ablation_hmatrix, "train_hmatrix", counted)
     return started
 
 
