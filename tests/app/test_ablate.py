@@ -165,6 +165,19 @@ def test_a_study_can_grow_but_not_change(
     assert (tmp_path / "ablation.json").read_bytes() == before
 
 
+def test_results_from_before_there_were_forms_still_print_and_go_on(
+    whole: Path, tmp_path: Path, trainings: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = {name: value for name, value in results(whole).items() if name not in ("form", "shared")}
+    del old["rows"][-1]
+    file = write(tmp_path / "ablation.json", json.dumps(old))
+    assert main(["ablate", str(file)]) == 0
+    assert "no highways" in capsys.readouterr().out
+    assert main(["ablate", str(whole / "tiny.yaml"), "--out", str(tmp_path)]) == 0
+    assert trainings == [(False, 1)]
+    assert figures(results(tmp_path)["rows"]) == figures(results(whole)["rows"])
+
+
 def test_failures_are_counted_and_seeds_weigh_the_same() -> None:
     row = {"variant": "a", "parameters": 1234, "seconds": 60, "cpu_seconds": None}
     rows = [
@@ -192,6 +205,8 @@ def test_failures_are_counted_and_seeds_weigh_the_same() -> None:
         ("just text", ["mapping"]),
         ("variants: [", ["YAML"]),
         ({"colour": "red"}, ["colour", "unknown"]),
+        ({"form": "jacobi"}, ["form", "jacobi", "nested"]),
+        ({"data": {"seed": 1}}, ["data", "unknown"]),
         ({"seeds": []}, ["seeds"]),
         ({"seeds": [1, 1]}, ["seeds", "different"]),
         ({"seeds": 5}, ["seeds", "5"]),
