@@ -59,6 +59,9 @@ def ablate(file: str, out: str | None) -> int:
             _write(directory, results)
             checkpoint(variant, seed, directory).unlink(missing_ok=True)
             bar.update()
+    if missing or any(row.get("inference_ms", 0.0) is None for row in results["rows"]):
+        study.time(results["rows"], directory)
+        _write(directory, results)
     _print(results, directory / RESULTS)
     return 0
 

@@ -6,7 +6,8 @@ by seed, so that an interrupted study is a balanced one.
 
 A form is a module: SECTIONS (that its studies have besides), FIXED (training settings that no variant may
 change), CONDITIONS (of the test), complete (checks and completes model and training), shared (the same for
-the sections that all variants share), references (rows that are not trained), budget (a sentence), run.
+the sections that all variants share), references (rows that are not trained), budget (a sentence), run (one
+run), timed (what can be measured fairly only when all have run).
 """
 
 from __future__ import annotations
@@ -107,9 +108,22 @@ class Study:
         are any, the validations. cpu_seconds: of the whole call, None when it went on from a checkpoint. The
         form adds more.
         """
-        out = folder / f"{variant.name}-{seed}.safetensors"
+        out = weights(variant.name, seed, folder)
         found = FORMS[self.form].run(variant.config, self.shared, seed, out)
         return {"variant": variant.name, "seed": seed, **found}
+
+    def time(self, rows: list[dict[str, Any]], folder: Path) -> None:
+        """Add to all ``rows`` what the form measures of their weights in turn. Raises ModelError."""
+        configs = {variant.name: variant.config for variant in self.rows()}
+        mine = [row for row in rows if row["variant"] in configs]
+        runs = [(configs[row["variant"]], weights(row["variant"], row["seed"], folder)) for row in mine]
+        for row, found in zip(mine, FORMS[self.form].timed(runs), strict=True):
+            row.update(found)
+
+
+def weights(variant: str, seed: int, folder: Path) -> Path:
+    """The file that a run leaves."""
+    return folder / f"{variant}-{seed}.safetensors"
 
 
 def checkpoint(variant: Variant, seed: int, folder: Path) -> Path:

@@ -53,6 +53,11 @@ def budget(config: dict[str, Any], _: dict[str, Any]) -> str:
     )
 
 
+def timed(runs: list[tuple[dict[str, Any], Path]]) -> list[dict[str, Any]]:
+    """Nothing more for the row of each of ``runs``."""
+    return [{} for _ in runs]
+
+
 def run(config: dict[str, Any], _: dict[str, Any], seed: int, out: Path) -> dict[str, Any]:
     """Train and test one run; its ``validation`` is a list of [step, failed, mean iterations or None]."""
     resumed = out.with_suffix(".checkpoint").exists()

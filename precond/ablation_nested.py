@@ -102,22 +102,19 @@ def budget(config: dict[str, Any], common: dict[str, Any]) -> str:
 def run(config: dict[str, Any], common: dict[str, Any], seed: int, out: Path) -> dict[str, Any]:
     """Train, unless it is a reference, and test one run.
 
-    ``loss``: a list of [step, mean objective since the entry before]. ``inference_ms``: median wall time of
-    `_basis` on the bubbles TIMED, on whatever else the machine does.
+    ``loss``: a list of [step, mean objective since the entry before]. ``inference_ms`` is left to `timed`.
     """
     if "preconditioner" in config:
-        options = {name: value for name, value in config.items() if name != "preconditioner"}
-        make = partial(make_preconditioner, config["preconditioner"], **options)
         trained = {"parameters": 0, "steps": 0, "seconds": 0, "cpu_seconds": 0, "loss": []}
-        return trained | _tested(make, common["test"])
+        return trained | _tested(_maker(config, out), common["test"])
     resumed = out.with_suffix(".checkpoint").exists()
     started = time.process_time()
     trainer = _trainer(config, common["data"], seed, out.with_suffix(".checkpoint"))
     log = trainer.run([])
-    network = trainer.network.eval()
+    network = trainer.network
     card = {"model": config["model"], "training": asdict(trainer.config), "data": common["data"]}
     save_model(out, network, card)
-    tested = _tested(lambda operator: Nested.of(operator, network), common["test"])
+    tested = _tested(_maker(config, out), common["test"])
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "steps": trainer.step,
@@ -126,6 +123,32 @@ def run(config: dict[str, Any], common: dict[str, Any], seed: int, out: Path) ->
         "loss": [[entry["step"], round(entry["loss"], 4)] for entry in log],
         **tested,
     }
+
+
+def timed(runs: list[tuple[dict[str, Any], Path]]) -> list[dict[str, Any]]:
+    """``inference_ms`` of every (config, weights): median wall time of `_basis` on the bubbles TIMED.
+
+    All in turn, so that whatever else the machine does meets them alike. Raises ModelError for weights that
+    are gone.
+    """
+    forms = [_maker(config, out)(gallery.bubbles(*TIMED).operator()) for config, out in runs]
+    for form in forms:
+        form.setup()
+    milliseconds = np.empty((INFERENCES, len(forms)))
+    for turn in range(INFERENCES):
+        for index, form in enumerate(forms):
+            started = time.perf_counter()
+            form._basis()
+            milliseconds[turn, index] = 1e3 * (time.perf_counter() - started)
+    return [{"inference_ms": round(float(median), 2)} for median in np.median(milliseconds, axis=0)]
+
+
+def _maker(config: dict[str, Any], out: Path) -> Callable[[PoissonOperator], BalancedForm]:
+    """The form of a run, by operator: a reference's, or that of the weights ``out``."""
+    if "preconditioner" not in config:
+        return partial(Nested, model=out)
+    options = {name: value for name, value in config.items() if name != "preconditioner"}
+    return partial(make_preconditioner, config["preconditioner"], **options)
 
 
 def _trainer(config: dict[str, Any], data: dict[str, int], seed: int, checkpoint: Path) -> Trainer:
@@ -149,7 +172,7 @@ def _systems(seed: int, count: int, leaf_size: int) -> list[System]:
 
 
 def _tested(make: Callable[[PoissonOperator], BalancedForm], groups: dict[str, Any]) -> dict[str, Any]:
-    """Iterations of all problems, group after group, None for those that failed; failures; inference_ms."""
+    """Iterations of all problems, group after group, None for those that failed; failures."""
     iterations: list[int | None] = []
     failures = []
     for name, group in groups.items():
@@ -162,15 +185,4 @@ def _tested(make: Callable[[PoissonOperator], BalancedForm], groups: dict[str, A
             iterations.append(report.iterations if report.converged else None)
             if not report.converged:
                 failures.append(f"{name} {frame}: {report.outcome.value} after {report.iterations}")
-    return {"iterations": iterations, "failures": failures, "inference_ms": round(_inference_ms(make), 2)}
-
-
-def _inference_ms(make: Callable[[PoissonOperator], BalancedForm]) -> float:
-    form = make(gallery.bubbles(*TIMED).operator())
-    form.setup()
-    milliseconds = []
-    for _ in range(INFERENCES):
-        started = time.perf_counter()
-        form._basis()
-        milliseconds.append(1e3 * (time.perf_counter() - started))
-    return float(np.median(milliseconds))
+    return {"iterations": iterations, "failures": failures, "inference_ms": None}

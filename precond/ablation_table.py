@@ -84,8 +84,8 @@ def legend(groups: dict[str, int] | None) -> str:
     if groups:
         return (
             "by problem: mean iterations of those that converged; failed: of all problems of all seeds;\n"
-            "inference ms: of one basis on 128 x 64 bubbles of contrast 10,000, median wall time on a shared "
-            "machine;\nminutes: of the steps; means over the seeds"
+            "inference ms: of one basis on 128 x 64 bubbles of contrast 10,000, median wall time, all "
+            "variants in turn, on a shared machine;\nminutes: of the steps; means over the seeds"
         )
     return (
         "iterations: mean +- standard deviation over the seeds; failed: of all test frames of all seeds;\n"

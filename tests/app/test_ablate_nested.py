@@ -93,7 +93,7 @@ def test_a_row_is_what_its_form_does_on_the_unseen_problems(whole: Path) -> None
     assert [step for step, _ in base["loss"]] == [3, 6]
     assert base["loss"][0] == truncated["loss"][0]  # both additive so far
     assert base["loss"][1] != truncated["loss"][1]
-    assert base["inference_ms"] > 0.0
+    assert base["inference_ms"] > rows[0]["inference_ms"] >= 0.0  # the monomials are there already
 
 
 def test_the_table_has_a_column_for_each_group(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
