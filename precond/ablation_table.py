@@ -14,8 +14,8 @@ def tabulate(
 
     iterations_mean, iterations_std: over the seeds, of each seed's mean over the problems that converged;
     None without one, or without two. groups: the same mean of each group, by its name, of ``groups``, the
-    number of problems in each. silent: seeds with no problem that converged. minutes, cpu_minutes,
-    inference_ms: means over the seeds.
+    number of problems in each; incomplete: the groups of which some failed. silent: seeds with no problem
+    that converged. minutes, cpu_minutes, inference_ms: means over the seeds.
     """
     table = []
     for name, label in labels.items():
@@ -23,7 +23,7 @@ def tabulate(
         means = _means([row["iterations"] for row in mine])
         ends = np.cumsum([0, *(groups or {}).values()])
         of_groups = {
-            group: _means([row["iterations"][ends[k] : ends[k + 1]] for row in mine])
+            group: [row["iterations"][ends[k] : ends[k + 1]] for row in mine]
             for k, group in enumerate(groups or {})
         }
         table.append(
@@ -34,7 +34,10 @@ def tabulate(
                 "parameters": mine[0]["parameters"] if mine else None,
                 "iterations_mean": _mean(means),
                 "iterations_std": float(np.std(means, ddof=1)) if len(means) > 1 else None,
-                "groups": {group: _mean(found) for group, found in of_groups.items()},
+                "groups": {group: _mean(_means(counts)) for group, counts in of_groups.items()},
+                "incomplete": [
+                    group for group, counts in of_groups.items() if any(None in of for of in counts)
+                ],
                 "failed": sum(count is None for row in mine for count in row["iterations"]),
                 "frames": sum(len(row["iterations"]) for row in mine),
                 "silent": len(mine) - len(means),
@@ -69,7 +72,8 @@ def format_table(table: list[dict[str, Any]]) -> str:
         }
         if entry["iterations_std"] is not None:
             cells["iterations"] += f" +- {entry['iterations_std']:.1f}"
-        cells |= {group: _number(mean) for group, mean in entry["groups"].items()}
+        for group, mean in entry["groups"].items():
+            cells[group] = _number(mean) + "*" * (group in entry["incomplete"])
         lines.append(f"{entry['label']:<{width}}" + _row([cells[column] for column in columns], widths))
     notes = [
         f"{entry['label']}: {entry['silent']} of {entry['seeds']} seeds converged on no frame"
@@ -83,7 +87,7 @@ def legend(groups: dict[str, int] | None) -> str:
     """What the columns of `format_table` mean."""
     if groups:
         return (
-            "by problem: mean iterations of those that converged; failed: of all problems of all seeds;\n"
+            "by problem: mean iterations, * without those that failed; failed: of all problems, all seeds;\n"
             "inference ms: of one basis on 128 x 64 bubbles of contrast 10,000, median wall time, all "
             "variants in turn, on a shared machine;\nminutes: of the steps; means over the seeds"
         )

@@ -178,6 +178,20 @@ def test_results_from_before_there_were_forms_still_print_and_go_on(
     assert figures(results(tmp_path)["rows"]) == figures(results(whole)["rows"])
 
 
+def test_groups_have_means_of_their_own() -> None:
+    row = {"variant": "a", "parameters": 12, "seconds": 60, "cpu_seconds": 60, "inference_ms": 2.0}
+    rows = [
+        {**row, "iterations": [10, 20, None, 14]},
+        {**row, "iterations": [12, 18, 20, 16], "inference_ms": 4.0},
+    ]
+    (entry,) = tabulate({"a": "variant a"}, rows, {"easy": 2, "hard": 2})
+    assert entry["groups"] == {"easy": 15.0, "hard": 16.0}  # the latter of 14 and 18
+    assert entry["incomplete"] == ["hard"]
+    heading, line = format_table([entry]).splitlines()
+    assert heading.split()[3:5] == ["easy", "hard"]
+    assert line.split()[2:] == ["12", "2", "15.0", "16.0*", "1/8", "3.0", "1.0"]
+
+
 def test_failures_are_counted_and_seeds_weigh_the_same() -> None:
     row = {"variant": "a", "parameters": 1234, "seconds": 60, "cpu_seconds": None}
     rows = [

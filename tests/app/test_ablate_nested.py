@@ -158,6 +158,7 @@ def test_failures_are_counted(
     assert len(row["failures"]) == 3
     text = capsys.readouterr().out
     assert "3/3" in text
+    assert "-*" in text
     assert "1 of 1 seeds converged on no frame" in text
 
 
