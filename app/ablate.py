@@ -129,7 +129,7 @@ def _read_results(path: Path) -> dict[str, Any]:
         _check(results)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise SettingsError(
             f"{path}: holds no results of an ablation, or is damaged: {reason}; move it away to start anew"
@@ -153,6 +153,8 @@ def _check(results: Any) -> None:
             raise ValueError(f"row {number}: {', '.join(wrong) or 'iterations'} is of a wrong type")
         if problems and len(row["iterations"]) != problems:
             raise ValueError(f"row {number}: has not the {problems} test problems")
+        if not isinstance(row.get("inference_ms"), float | int | None):
+            raise ValueError(f"row {number}: inference_ms is of a wrong type")
         if row["variant"] not in results["variants"]:
             raise ValueError(f"row {number}: there is no variant {row['variant']}")
 

@@ -49,7 +49,7 @@ class Study:
     def of(cls, content: Any) -> Study:
         """From the plain values of a YAML file. Raises ValueError naming the section and what is wrong."""
         name = mapping(content, "the study").get("form", "hmatrix")
-        if name not in FORMS:
+        if not isinstance(name, str) or name not in FORMS:
             raise ValueError(f"form: {name!r} is not one of {', '.join(FORMS)}")
         form = FORMS[name]
         mapping(content, "the study", SECTIONS + form.SECTIONS)

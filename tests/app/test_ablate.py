@@ -220,6 +220,7 @@ def test_failures_are_counted_and_seeds_weigh_the_same() -> None:
         ("variants: [", ["YAML"]),
         ({"colour": "red"}, ["colour", "unknown"]),
         ({"form": "jacobi"}, ["form", "jacobi", "nested"]),
+        ({"form": ["nested"]}, ["form", "['nested']"]),
         ({"data": {"seed": 1}}, ["data", "unknown"]),
         ({"seeds": []}, ["seeds"]),
         ({"seeds": [1, 1]}, ["seeds", "different"]),

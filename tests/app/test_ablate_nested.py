@@ -163,6 +163,30 @@ def test_failures_are_counted(
 
 
 @pytest.mark.parametrize(
+    ("place", "damage"),
+    [
+        (("form",), "jacobi"),
+        (("shared", "test"), [1]),
+        (("shared", "test", "bubbles", "frames"), 1),
+        (("rows", 1, "inference_ms"), "fast"),
+    ],
+)
+def test_damaged_results_are_refused(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: tuple, damage: object
+) -> None:
+    content = part = results(whole)
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = damage
+    file = tmp_path / "ablation.json"
+    file.write_text(json.dumps(content))
+    assert main(["ablate", str(file)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "move it away" in message
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"data": {"systems": 0}}, ["data", "systems"]),
