@@ -12,13 +12,12 @@ from tqdm import tqdm
 
 from app.environment import describe, use_one_thread
 from app.output import OutputError, now
-from precond.ablation import Study, Variant, checkpoint, format_table, run, tabulate
-from precond.training_run import LIMIT
+from precond.ablation import FORMS, Study, Variant, checkpoint
+from precond.ablation_table import format_table, legend, tabulate
 from sim.settings import SettingsError
 from sim.yaml_file import YamlFileError, read_yaml
 
 RESULTS = "ablation.json"
-CONDITIONS = f"well-posed benchmark (barriers), rtol 1e-8, x0 = 0, at most {LIMIT:,} iterations"
 HEAD = {"title": str, "conditions": str, "budget": str, "variants": dict, "sessions": list, "rows": list}
 ROW = {
     "variant": str,
@@ -51,23 +50,26 @@ def ablate(file: str, out: str | None) -> int:
     done = {(row["variant"], row["seed"]) for row in results["rows"]}
     missing = [(variant, seed) for variant, seed in study.runs() if (variant.name, seed) not in done]
     here = {"started": now(), **describe()}
+    _write(directory, results)
     with tqdm(total=len(study.runs()), initial=len(done), unit="run", disable=None, file=sys.stderr) as bar:
         for variant, seed in missing:
             bar.set_description(f"{variant.name}, seed {seed}")
-            row = _run(variant, seed, directory, path)
+            row = _run(study, variant, seed, directory, path)
             results["rows"].append({**row, "session": _session(results["sessions"], here)})
             _write(directory, results)
             checkpoint(variant, seed, directory).unlink(missing_ok=True)
             bar.update()
-    _write(directory, results)
+    if missing or any(row.get("inference_ms", 0.0) is None for row in results["rows"]):
+        study.time(results["rows"], directory)
+        _write(directory, results)
     _print(results, directory / RESULTS)
     return 0
 
 
-def _run(variant: Variant, seed: int, directory: Path, path: Path) -> dict[str, Any]:
+def _run(study: Study, variant: Variant, seed: int, directory: Path, path: Path) -> dict[str, Any]:
     """The row of one run, its errors as one line."""
     try:
-        return run(variant, seed, directory)
+        return study.run(variant, seed, directory)
     except SafetensorError as error:
         damaged = checkpoint(variant, seed, directory)
         raise SettingsError(f"{damaged}: is damaged ({error}): delete it to start its run anew") from error
@@ -86,7 +88,11 @@ def _open(study: Study, directory: Path, path: Path) -> dict[str, Any]:
     results: dict[str, Any] = {"sessions": [], "rows": []}
     if (directory / RESULTS).exists():
         results = _read_results(directory / RESULTS)
-    configs = {variant.name: variant.config for variant in study.variants}
+        if (results.get("form", "hmatrix"), results.get("shared", {})) != (study.form, study.shared):
+            raise SettingsError(
+                f"{directory / RESULTS}: its form, data or test is not that of {path}: name another directory"
+            )
+    configs = {variant.name: variant.config for variant in study.rows()}
     for name in dict.fromkeys(row["variant"] for row in results["rows"]):
         if results["variants"][name]["config"] != configs.get(name):
             raise SettingsError(
@@ -94,12 +100,14 @@ def _open(study: Study, directory: Path, path: Path) -> dict[str, Any]:
             )
     head = {
         "title": study.title,
+        "form": study.form,
         "command": f"python -m app ablate {path}",
-        "conditions": CONDITIONS,
+        "conditions": study.conditions,
         "budget": study.budget,
         "seeds": list(study.seeds),
+        "shared": study.shared,
         "variants": {
-            variant.name: {"label": variant.label, "config": variant.config} for variant in study.variants
+            variant.name: {"label": variant.label, "config": variant.config} for variant in study.rows()
         },
     }
     return {**head, "sessions": results["sessions"], "rows": results["rows"]}
@@ -121,7 +129,7 @@ def _read_results(path: Path) -> dict[str, Any]:
         _check(results)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise SettingsError(
             f"{path}: holds no results of an ablation, or is damaged: {reason}; move it away to start anew"
@@ -136,6 +144,9 @@ def _check(results: Any) -> None:
             raise ValueError(f"{name} is not of type {kind.__name__}")
     if not results["variants"] or not all(isinstance(session, dict) for session in results["sessions"]):
         raise ValueError("it has no variants, or sessions that are no mappings")
+    if results.get("form", "hmatrix") not in FORMS:
+        raise ValueError(f"form {results['form']!r} is unknown")
+    problems = sum(_groups(results).values())
     for name, variant in results["variants"].items():
         if not isinstance(variant["label"], str) or not isinstance(variant["config"], dict):
             raise ValueError(f"variant {name} has a label or a configuration of a wrong type")
@@ -143,6 +154,10 @@ def _check(results: Any) -> None:
         wrong = [name for name, kind in ROW.items() if not isinstance(row[name], kind)]
         if wrong or not all(count is None or type(count) is int for count in row["iterations"]):
             raise ValueError(f"row {number}: {', '.join(wrong) or 'iterations'} is of a wrong type")
+        if problems and len(row["iterations"]) != problems:
+            raise ValueError(f"row {number}: has not the {problems} test problems")
+        if not isinstance(row.get("inference_ms"), float | int | None):
+            raise ValueError(f"row {number}: inference_ms is of a wrong type")
         if row["variant"] not in results["variants"]:
             raise ValueError(f"row {number}: there is no variant {row['variant']}")
 
@@ -163,10 +178,15 @@ def _dump(results: dict[str, Any]) -> str:
     return head.removesuffix("[]\n}") + f"[\n{rows}\n ]\n}}\n"
 
 
+def _groups(results: dict[str, Any]) -> dict[str, int]:
+    """The number of test problems in each group, by name; empty when the test has no groups."""
+    return {name: group["frames"] for name, group in results.get("shared", {}).get("test", {}).items()}
+
+
 def _print(results: dict[str, Any], path: Path) -> None:
     labels = {name: variant["label"] for name, variant in results["variants"].items()}
+    groups = _groups(results)
     print(f"{results['title']}: {results['budget']}")
-    print(format_table(tabulate(labels, results["rows"])))
-    print("iterations: mean +- standard deviation over the seeds; failed: of all test frames of all seeds;")
-    print("minutes: of the steps and validations; CPU minutes: with set-up and test; means over the seeds")
+    print(format_table(tabulate(labels, results["rows"], groups)))
+    print(legend(groups))
     print(f"{results['conditions']}; every run: {path}")

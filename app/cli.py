@@ -18,7 +18,7 @@ COMMANDS = {
     "record": "run without a window and write timings, settings and a picture to a directory",
     "bench": "compare the preconditioners on the benchmark problems",
     "train": "train a learned preconditioner as a YAML file says",
-    "ablate": "train the variants of `hmatrix` that a YAML file names and tabulate them",
+    "ablate": "train the variants of a learned preconditioner that a YAML file names and tabulate them",
     "list": "show the scenes, preconditioners and devices that can be named",
 }
 _USAGE_ERRORS = (

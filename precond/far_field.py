@@ -17,11 +17,17 @@ ALIKE = 1e-5  # difference of tokens, relative to the largest, below which leave
 
 @dataclass(frozen=True)
 class FarFieldConfig:
-    """Leaf size, columns a leaf, and the trunk's configuration."""
+    """Leaf size, columns a leaf, and the trunk's configuration. Raises ValueError for impossible sizes."""
 
     leaf_size: int = 64
     rank: int = 8
     trunk: TrunkConfig = field(default_factory=TrunkConfig)
+
+    def __post_init__(self) -> None:
+        if self.leaf_size < 4 or self.leaf_size & (self.leaf_size - 1):
+            raise ValueError(f"leaf_size must be a power of two from 4 on, not {self.leaf_size}")
+        if not 2 <= self.rank <= min(16, self.leaf_size):
+            raise ValueError(f"rank must be from 2 to {min(16, self.leaf_size)}, not {self.rank}")
 
     @classmethod
     def of(cls, values: dict) -> FarFieldConfig:

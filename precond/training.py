@@ -20,13 +20,13 @@ from precond.checkpoints import load_checkpoint, optimiser_part, restore_optimis
 from precond.coupling import LeafPairs, face_weights
 from precond.far_field import FarField
 from precond.features import LeafFeatures
-from precond.kaporin import additive_objective, balanced_objective
+from precond.kaporin import additive_objective, balanced_objective, truncated_objective
 from precond.leaf_blocks import LeafBlocks
 from precond.nested import Nested
 from precond.operator import PoissonOperator
 from precond.pcg import PCG
 
-OBJECTIVES = {"additive": additive_objective, "balanced": balanced_objective}
+OBJECTIVES = {"balanced": balanced_objective, "truncated": truncated_objective}  # of the last steps
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,8 @@ class TrainingConfig:
     learning_rate: float = 3e-3  # falls linearly to a hundredth of it
     weight_decay: float = 1e-4
     clip: float = 1.0
-    balanced_from: float = (
-        0.5  # share of the steps after which the balanced objective replaces the additive one
-    )
+    balanced_from: float = 0.5  # share of the steps after which `objective` replaces the additive one
+    objective: str = "balanced"  # balanced or truncated
     seed: int = 0
     threads: int = 1
     evaluate_every: int = 500
@@ -49,6 +48,8 @@ class TrainingConfig:
         for name in ("steps", "threads", "evaluate_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not 1 or more")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not '{self.objective}'")
 
 
 class System:
@@ -125,7 +126,8 @@ class Trainer:
         # one draw for all processes, each takes its own entry
         chosen = np.random.default_rng((config.seed, self.step)).integers(len(self.systems), size=world)
         system = self.systems[chosen[rank]]
-        objective = OBJECTIVES["additive" if fraction < config.balanced_from else "balanced"]
+        last = fraction >= config.balanced_from
+        objective = OBJECTIVES[config.objective] if last else additive_objective
         basis = self.network(system.features, system.features.mask).double()
         loss = objective(basis, system.blocks, system.pairs, system.weights)
         self.optimiser.zero_grad(set_to_none=True)
@@ -145,6 +147,7 @@ class Trainer:
             "seconds": self.seconds,
             "log": self.log,
             "config": asdict(self.config),
+            "model": self.network.config.plain(),
         }
         parts = {"network": self.network.state_dict(), "optimiser": optimiser_part(self.optimiser)}
         save_checkpoint(self.checkpoint, parts, {"progress": json.dumps(progress)})

@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from app.cli import main
-from precond import PCG, ablation
-from precond.ablation import Study, format_table, tabulate
+from precond import PCG, ablation_hmatrix
+from precond.ablation import Study
+from precond.ablation_table import format_table, tabulate
 from precond.gallery import benchmark_density
 from precond.hmatrix import HMatrix
 from precond.hmatrix_factors import HMatrixConfig, HMatrixNetwork
@@ -52,13 +53,13 @@ def figures(rows: list[dict]) -> list[list]:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
     """Every training that starts, as (with a global token, seed)."""
     started = []
-    real = ablation.train_hmatrix
+    real = ablation_hmatrix.train_hmatrix
 
     def counted(config: dict, out: Path) -> dict:
         started.append((config["model"]["trunk"]["global_token"], config["training"]["seed"]))
         return real(config, out)
 
-    monkeypatch.setattr(ablation, "train_hmatrix", counted)
+    monkeypatch.setattr(ablation_hmatrix, "train_hmatrix", counted)
     return started
 
 
@@ -169,6 +170,33 @@ def test_a_study_can_grow_but_not_change(
     assert (tmp_path / "ablation.json").read_bytes() == before
 
 
+def test_results_from_before_there_were_forms_still_print_and_go_on(
+    whole: Path, tmp_path: Path, trainings: list, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = {name: value for name, value in results(whole).items() if name not in ("form", "shared")}
+    del old["rows"][-1]
+    file = write(tmp_path / "ablation.json", json.dumps(old))
+    assert main(["ablate", str(file)]) == 0
+    assert "no highways" in capsys.readouterr().out
+    assert main(["ablate", str(whole / "tiny.yaml"), "--out", str(tmp_path)]) == 0
+    assert trainings == [(False, 1)]
+    assert figures(results(tmp_path)["rows"]) == figures(results(whole)["rows"])
+
+
+def test_groups_have_means_of_their_own() -> None:
+    row = {"variant": "a", "parameters": 12, "seconds": 60, "cpu_seconds": 60, "inference_ms": 2.0}
+    rows = [
+        {**row, "iterations": [10, 20, None, 14]},
+        {**row, "iterations": [12, 18, 20, 16], "inference_ms": 4.0},
+    ]
+    (entry,) = tabulate({"a": "variant a"}, rows, {"easy": 2, "hard": 2})
+    assert entry["groups"] == {"easy": 15.0, "hard": 16.0}  # the latter of 14 and 18
+    assert entry["incomplete"] == ["hard"]
+    heading, line = format_table([entry]).splitlines()
+    assert heading.split()[3:5] == ["easy", "hard"]
+    assert line.split()[2:] == ["12", "2", "15.0", "16.0*", "1/8", "3.0", "1.0"]
+
+
 def test_failures_are_counted_and_seeds_weigh_the_same() -> None:
     row = {"variant": "a", "parameters": 1234, "seconds": 60, "cpu_seconds": None}
     rows = [
@@ -196,6 +224,9 @@ def test_failures_are_counted_and_seeds_weigh_the_same() -> None:
         ("just text", ["mapping"]),
         ("variants: [", ["YAML"]),
         ({"colour": "red"}, ["colour", "unknown"]),
+        ({"form": "jacobi"}, ["form", "jacobi", "nested"]),
+        ({"form": ["nested"]}, ["form", "['nested']"]),
+        ({"data": {"seed": 1}}, ["data", "unknown"]),
         ({"seeds": []}, ["seeds"]),
         ({"seeds": [1, 1]}, ["seeds", "different"]),
         ({"seeds": 5}, ["seeds", "5"]),

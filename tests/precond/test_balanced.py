@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 from precond import PCG, gallery, make_preconditioner
 from precond.balanced import BalancedForm
 from precond.basis import monomials, orthonormalised, spectral_modes
 from precond.coupling import face_weights
-from precond.kaporin import additive_objective, balanced_objective, constant_coefficients
+from precond.kaporin import (
+    additive_objective,
+    balanced_objective,
+    constant_coefficients,
+    truncated_objective,
+)
 from precond.operator import PoissonOperator
 from precond.ordering import leaves
 
@@ -136,7 +142,22 @@ def test_the_additive_trace_does_not_depend_on_the_basis(operator: PoissonOperat
         assert float(spectrum(form).sum()) == pytest.approx(20 * 12 + count * rank - 1, rel=1e-9)
 
 
-@pytest.mark.parametrize("objective", [additive_objective, balanced_objective])
+@pytest.mark.parametrize("left_out", [0.0, 0.05, 0.5])
+def test_the_truncated_objective_leaves_out_the_smallest_ritz_values(
+    operator: PoissonOperator, left_out: float
+) -> None:
+    form = random_form(operator, 16, 4, seed=1)
+    matrix, blocks, basis = dense_parts(form)
+    coarse, diagonal = (basis.T @ dense @ basis for dense in (matrix, blocks))
+    ritz = scipy.linalg.eigh(coarse.numpy(), diagonal.numpy(), eigvals_only=True)[1:]
+    dropped = int(left_out * len(ritz))
+    arguments = (form.columns, form.leaves.blocks, form.pairs, face_weights(operator))
+    without = float(truncated_objective(*arguments, left_out=left_out) - additive_objective(*arguments))
+    assert without == pytest.approx(np.log1p(1.0 / ritz[:dropped]).sum() / len(form.basis), abs=1e-9)
+    assert bool(dropped) == (left_out > 0.0)
+
+
+@pytest.mark.parametrize("objective", [additive_objective, balanced_objective, truncated_objective])
 def test_objectives_depend_on_the_span_alone_and_have_true_gradients(
     operator: PoissonOperator, objective
 ) -> None:

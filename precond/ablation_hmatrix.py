@@ -1,0 +1,82 @@
+"""What an ablation study of `hmatrix` trains and tests; the seam is described in precond.ablation."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from precond.ablation_settings import mapping, names, typed
+from precond.hmatrix_factors import HMatrixConfig
+from precond.hmatrix_training import HMatrixTraining, train_hmatrix
+from precond.network import TrunkConfig
+
+SECTIONS: tuple[str, ...] = ()
+FIXED = ("n", "frames", "steps", "seed")
+CONDITIONS = "well-posed benchmark (barriers), rtol 1e-8, x0 = 0, at most 1,000 iterations"
+
+
+def complete(sections: dict[str, Any], where: str) -> dict[str, Any]:
+    """Both sections with every setting that they leave out, checked; without the seed."""
+    model = mapping(sections["model"], f"{where}model", names(HMatrixConfig))
+    trunk = typed(TrunkConfig, model.get("trunk", {}), f"{where}model: trunk")
+    own = {name: value for name, value in model.items() if name != "trunk"}
+    own = typed(HMatrixConfig, own, f"{where}model")
+    training = typed(HMatrixTraining, sections["training"], f"{where}training")
+    try:
+        plain = {"model": HMatrixConfig.of({**own, "trunk": trunk}).plain()}
+        plain["training"] = asdict(HMatrixTraining(**training))
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from error
+    del plain["training"]["seed"]
+    return plain
+
+
+def shared(_: dict[str, Any]) -> dict[str, Any]:
+    """Nothing: the benchmark's frames are named by the training section."""
+    return {}
+
+
+def references(_: dict[str, Any], __: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """None."""
+    return {}
+
+
+def budget(config: dict[str, Any], _: dict[str, Any]) -> str:
+    """What every variant has for its training."""
+    training = config["training"]
+    return (
+        f"{training['steps']} steps on {training['frames']} training frames of {training['n']} cells; "
+        f"the weights best on held-out frames are tested, of every {training['evaluate_every']} steps"
+    )
+
+
+def timed(runs: list[tuple[dict[str, Any], Path]]) -> list[dict[str, Any]]:
+    """Nothing more for the row of each of ``runs``."""
+    return [{} for _ in runs]
+
+
+def run(config: dict[str, Any], _: dict[str, Any], seed: int, out: Path) -> dict[str, Any]:
+    """Train and test one run; its ``validation`` is a list of [step, failed, mean iterations or None]."""
+    resumed = out.with_suffix(".checkpoint").exists()
+    started = time.process_time()
+    card = train_hmatrix({**config, "training": {**config["training"], "seed": seed}}, out)
+    used = time.process_time() - started
+    test = card["test"]
+    failed = {int(reason.partition(":")[0]) for reason in test["failures"]}
+    converged = iter(test["iterations"])
+    count = len(test["iterations"]) + len(failed)
+    return {
+        "parameters": card["parameters"],
+        "steps": card["steps_done"],
+        "seconds": card["validation"][-1]["seconds"],
+        "cpu_seconds": None if resumed else round(used),
+        "validation": [
+            [entry["step"], entry["failed"], None if math.isnan(entry["mean"]) else round(entry["mean"], 2)]
+            for entry in card["validation"]
+        ],
+        "iterations": [None if index in failed else next(converged) for index in range(count)],
+        "failures": test["failures"],
+    }
