@@ -113,11 +113,13 @@ def usable_methods(settings: BenchSettings) -> tuple[list[str], dict[str, str]]:
 
 
 def tabulate(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, Any]]:
-    """One entry per size and method over ALL its rows: an unconverged solve counts as failed and stays in."""
+    """One entry per size and method. Times are over all its rows; an unconverged solve counts as failed, and
+    its iterations, few where a solve broke down, stay out of the mean.
+    """
     table = []
     for cells, name in itertools.product(sorted({row["cells"] for row in rows}), methods):
         mine = [row for row in rows if (row["cells"], row["preconditioner"]) == (cells, name)]
-        iterations = [row["iterations"] for row in mine if row["iterations"] is not None]
+        iterations = [row["iterations"] for row in mine if row["outcome"] == CONVERGED]
         entry = {
             "cells": cells,
             "preconditioner": name,

@@ -14,9 +14,12 @@ import torch.distributed as dist
 
 from app.environment import describe
 from precond.far_field import FarField, FarFieldConfig
-from precond.hmatrix_training import train_hmatrix
+from precond.hmatrix_factors import HMatrixConfig
+from precond.hmatrix_training import HMatrixTraining, train_hmatrix
 from precond.model_files import save_model
+from precond.network import TrunkConfig
 from precond.operator import PoissonOperator
+from precond.setting_checks import check, mapping, names, typed
 from precond.spai_training import train_neural_spai
 from precond.training import System, Trainer, TrainingConfig, held_out_iterations
 from precond.training_data import held_out, random_system, unseen_families
@@ -94,6 +97,8 @@ def _train_per_size(path: Path, kind: str, content: dict[str, Any], target: Path
         "machine": describe(),
     }
     try:
+        if kind == "hmatrix":
+            _check_sections(content, HMatrixConfig, HMatrixTraining)
         result = PER_SIZE[kind](content, target.with_suffix(".safetensors"), card=card)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from error
@@ -148,11 +153,20 @@ def _read(path: Path) -> dict[str, Any]:
 def _nested_sections(
     path: Path, content: dict[str, Any]
 ) -> tuple[FarFieldConfig, TrainingConfig, dict[str, int]]:
-    data = content.get("data", {})
-    if not isinstance(data, dict) or not set(data) <= set(DATA):
-        raise SettingsError(f"{path}: data: {data!r} is not a mapping of {', '.join(DATA)}")
     try:
+        data = mapping(content.get("data", {}), "data", tuple(DATA))
+        for name, value in data.items():
+            check(name, value, int, "data")
+        _check_sections(content, FarFieldConfig, TrainingConfig)
         model = FarFieldConfig.of(content["model"])
         return model, TrainingConfig(**content["training"]), {**DATA, **data}
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+def _check_sections(content: dict[str, Any], model: type, training: type) -> None:
+    """Raise ValueError unless the sections model and training hold settings of these dataclasses."""
+    own = mapping(content["model"], "model", names(model))
+    typed(TrunkConfig, own.get("trunk", {}), "model: trunk")
+    typed(model, {name: value for name, value in own.items() if name != "trunk"}, "model")
+    typed(training, content["training"], "training")

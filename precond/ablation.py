@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from precond import ablation_hmatrix, ablation_nested
-from precond.ablation_settings import mapping, merged
+from precond.setting_checks import mapping, merged
 
 FORMS = {"hmatrix": ablation_hmatrix, "nested": ablation_nested}
 SECTIONS = ("title", "form", "seeds", "model", "training", "variants")

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from precond.ablation_settings import mapping, names, typed
 from precond.hmatrix_factors import HMatrixConfig
 from precond.hmatrix_training import HMatrixTraining, train_hmatrix
 from precond.network import TrunkConfig
+from precond.setting_checks import mapping, names, typed
 
 SECTIONS: tuple[str, ...] = ()
 FIXED = ("n", "frames", "steps", "seed")

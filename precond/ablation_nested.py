@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from precond import gallery
-from precond.ablation_settings import check, mapping, names, typed
 from precond.balanced import BalancedForm
 from precond.checkpoints import load_checkpoint
 from precond.far_field import FarField, FarFieldConfig
@@ -27,6 +26,7 @@ from precond.network import TrunkConfig
 from precond.operator import PoissonOperator
 from precond.pcg import PCG
 from precond.registry import make_preconditioner
+from precond.setting_checks import check, mapping, names, typed
 from precond.training import System, Trainer, TrainingConfig
 from precond.training_data import random_system
 

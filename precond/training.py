@@ -48,6 +48,8 @@ class TrainingConfig:
         for name in ("steps", "threads", "evaluate_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not 1 or more")
+        if not 0.0 <= self.balanced_from <= 1.0:
+            raise ValueError(f"balanced_from: {self.balanced_from} is not a share from 0 to 1")
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not '{self.objective}'")
 

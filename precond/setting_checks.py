@@ -12,7 +12,14 @@ KINDS = {  # of a setting, by the type of its default
     float: ("a number (write 1.0e-3, not 1e-3)", (int, float)),
     str: ("a text", (str,)),
 }
-MAY_BE_ZERO = ("seed", "weight_decay", "layers", "graph_convolutions", "balanced_from")
+MAY_BE_ZERO = (
+    "seed",
+    "weight_decay",
+    "layers",
+    "graph_convolutions",
+    "balanced_from",
+    "simulator_frames",
+)
 
 
 def typed(config: type, values: Any, where: str) -> dict[str, Any]:
