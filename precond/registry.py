@@ -65,7 +65,7 @@ def _missing(entry: Entry) -> str:
     if entry.needs and importlib.util.find_spec(entry.needs) is None:
         return f"needs {entry.needs}: {entry.remedy}"
     if entry.model and not any(MODELS.glob(entry.model)):
-        return f"needs assets/models/{entry.model}: `python -m app train` with its model card makes it"
+        return f"needs the weights assets/models/{entry.model}: `python -m app train CARD` makes them"
     return ""
 
 
