@@ -13,6 +13,7 @@ from app.settings import app_settings
 from app.viewer.session import Session
 from precond import PreconditionerError, registered_preconditioners
 from precond.model_files import MODELS
+from precond.nested import DEFAULT_MODEL
 
 DAMAGES = {
     "no weights": "weights",
@@ -62,7 +63,7 @@ def models(tmp_path, monkeypatch):
             shutil.copy(path, folder)
     monkeypatch.setattr("precond.registry.MODELS", folder)
     monkeypatch.setattr("precond.model_files.MODELS", folder)
-    monkeypatch.setattr("precond.nested.DEFAULT_MODEL", folder / "nested.safetensors")
+    monkeypatch.setattr("precond.nested.DEFAULT_MODEL", folder / DEFAULT_MODEL.name)
     monkeypatch.chdir(tmp_path)
     return folder
 
