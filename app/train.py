@@ -17,9 +17,8 @@ from precond.far_field import FarField, FarFieldConfig
 from precond.hmatrix_factors import HMatrixConfig
 from precond.hmatrix_training import HMatrixTraining, train_hmatrix
 from precond.model_files import save_model
-from precond.network import TrunkConfig
 from precond.operator import PoissonOperator
-from precond.setting_checks import check, mapping, names, typed
+from precond.setting_checks import built, check, mapping
 from precond.spai_training import train_neural_spai
 from precond.training import System, Trainer, TrainingConfig, held_out_iterations
 from precond.training_data import held_out, random_system, unseen_families
@@ -98,7 +97,7 @@ def _train_per_size(path: Path, kind: str, content: dict[str, Any], target: Path
     }
     try:
         if kind == "hmatrix":
-            _check_sections(content, HMatrixConfig, HMatrixTraining)
+            built(content, HMatrixConfig, HMatrixTraining)
         result = PER_SIZE[kind](content, target.with_suffix(".safetensors"), card=card)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from error
@@ -157,16 +156,6 @@ def _nested_sections(
         data = mapping(content.get("data", {}), "data", tuple(DATA))
         for name, value in data.items():
             check(name, value, int, "data")
-        _check_sections(content, FarFieldConfig, TrainingConfig)
-        model = FarFieldConfig.of(content["model"])
-        return model, TrainingConfig(**content["training"]), {**DATA, **data}
+        return *built(content, FarFieldConfig, TrainingConfig), {**DATA, **data}
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from error
-
-
-def _check_sections(content: dict[str, Any], model: type, training: type) -> None:
-    """Raise ValueError unless the sections model and training hold settings of these dataclasses."""
-    own = mapping(content["model"], "model", names(model))
-    typed(TrunkConfig, own.get("trunk", {}), "model: trunk")
-    typed(model, {name: value for name, value in own.items() if name != "trunk"}, "model")
-    typed(training, content["training"], "training")

@@ -10,8 +10,7 @@ from typing import Any
 
 from precond.hmatrix_factors import HMatrixConfig
 from precond.hmatrix_training import HMatrixTraining, train_hmatrix
-from precond.network import TrunkConfig
-from precond.setting_checks import mapping, names, typed
+from precond.setting_checks import built
 
 SECTIONS: tuple[str, ...] = ()
 FIXED = ("n", "frames", "steps", "seed")
@@ -20,16 +19,8 @@ CONDITIONS = "well-posed benchmark (barriers), rtol 1e-8, x0 = 0, at most 1,000 
 
 def complete(sections: dict[str, Any], where: str) -> dict[str, Any]:
     """Both sections with every setting that they leave out, checked; without the seed."""
-    model = mapping(sections["model"], f"{where}model", names(HMatrixConfig))
-    trunk = typed(TrunkConfig, model.get("trunk", {}), f"{where}model: trunk")
-    own = {name: value for name, value in model.items() if name != "trunk"}
-    own = typed(HMatrixConfig, own, f"{where}model")
-    training = typed(HMatrixTraining, sections["training"], f"{where}training")
-    try:
-        plain = {"model": HMatrixConfig.of({**own, "trunk": trunk}).plain()}
-        plain["training"] = asdict(HMatrixTraining(**training))
-    except ValueError as error:
-        raise ValueError(f"{where}{error}") from error
+    model, training = built(sections, HMatrixConfig, HMatrixTraining, where)
+    plain = {"model": model.plain(), "training": asdict(training)}
     del plain["training"]["seed"]
     return plain
 

@@ -22,11 +22,10 @@ from precond.checkpoints import load_checkpoint
 from precond.far_field import FarField, FarFieldConfig
 from precond.model_files import save_model
 from precond.nested import Nested
-from precond.network import TrunkConfig
 from precond.operator import PoissonOperator
 from precond.pcg import PCG
 from precond.registry import make_preconditioner
-from precond.setting_checks import check, mapping, names, typed
+from precond.setting_checks import built, check, mapping
 from precond.training import System, Trainer, TrainingConfig
 from precond.training_data import random_system
 
@@ -45,16 +44,8 @@ TIMED = ((128, 64), 10_000.0, gallery.TEST_SEED)  # bubbles on which they are ti
 
 def complete(sections: dict[str, Any], where: str) -> dict[str, Any]:
     """Model and training with every setting that they leave out, checked; without the seed."""
-    model = mapping(sections["model"], f"{where}model", names(FarFieldConfig))
-    trunk = typed(TrunkConfig, model.get("trunk", {}), f"{where}model: trunk")
-    own = {name: value for name, value in model.items() if name != "trunk"}
-    own = typed(FarFieldConfig, own, f"{where}model")
-    training = typed(TrainingConfig, sections["training"], f"{where}training")
-    try:
-        plain = {"model": FarFieldConfig.of({**own, "trunk": trunk}).plain()}
-        plain["training"] = asdict(TrainingConfig(**training))
-    except ValueError as error:
-        raise ValueError(f"{where}{error}") from error
+    model, training = built(sections, FarFieldConfig, TrainingConfig, where)
+    plain = {"model": model.plain(), "training": asdict(training)}
     del plain["training"]["seed"]
     return plain
 

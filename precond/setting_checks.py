@@ -6,6 +6,8 @@ import math
 from dataclasses import fields
 from typing import Any
 
+from precond.network import TrunkConfig
+
 KINDS = {  # of a setting, by the type of its default
     bool: ("true or false", (bool,)),
     int: ("a whole number", (int,)),
@@ -29,6 +31,18 @@ def typed(config: type, values: Any, where: str) -> dict[str, Any]:
     for name, value in values.items():
         check(name, value, type(defaults[name]), where)
     return values
+
+
+def built(sections: dict[str, Any], model: type, training: type, where: str = "") -> tuple[Any, Any]:
+    """The dataclasses ``model``, which has a trunk, and ``training`` of the sections called so, checked."""
+    own = mapping(sections["model"], f"{where}model", names(model))
+    trunk = typed(TrunkConfig, own.get("trunk", {}), f"{where}model: trunk")
+    rest = typed(model, {name: value for name, value in own.items() if name != "trunk"}, f"{where}model")
+    how = typed(training, sections["training"], f"{where}training")
+    try:
+        return model.of({**rest, "trunk": trunk}), training(**how)
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from error
 
 
 def check(name: str, value: Any, kind: type, where: str) -> None:
