@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from precond.hmatrix_factors import HMatrixConfig
 from precond.hmatrix_training import HMatrixTraining, train_hmatrix
-from precond.setting_checks import built
+from precond.setting_checks import completed
+from precond.training_run import LIMIT
 
 SECTIONS: tuple[str, ...] = ()
 FIXED = ("n", "frames", "steps", "seed")
-CONDITIONS = "well-posed benchmark (barriers), rtol 1e-8, x0 = 0, at most 1,000 iterations"
+CONDITIONS = f"well-posed benchmark (barriers), rtol 1e-8, x0 = 0, at most {LIMIT:,} iterations"
 
-
-def complete(sections: dict[str, Any], where: str) -> dict[str, Any]:
-    """Both sections with every setting that they leave out, checked; without the seed."""
-    model, training = built(sections, HMatrixConfig, HMatrixTraining, where)
-    plain = {"model": model.plain(), "training": asdict(training)}
-    del plain["training"]["seed"]
-    return plain
+complete = partial(completed, HMatrixConfig, HMatrixTraining)
 
 
 def shared(_: dict[str, Any]) -> dict[str, Any]:

@@ -25,29 +25,23 @@ from precond.nested import Nested
 from precond.operator import PoissonOperator
 from precond.pcg import PCG
 from precond.registry import make_preconditioner
-from precond.setting_checks import built, check, mapping
+from precond.setting_checks import check, completed, mapping
 from precond.training import System, Trainer, TrainingConfig
 from precond.training_data import random_system
 
 SECTIONS = ("data", "test", "references")
 FIXED = ("steps", "seed")
+LIMIT = 500
 CONDITIONS = (
-    "unseen problems of the gallery, rtol 1e-8, x0 = 0, 500 iterations without convergence are a failure"
+    f"unseen problems of the gallery, rtol 1e-8, x0 = 0, {LIMIT} iterations without convergence are a failure"
 )
 DATA = {"seed": 1, "systems": 128}
 GROUP = {"family": str, "n": int, "frames": int, "contrast": float}  # of the section test
 REFERENCES = ("polynomial", "spectral")
-LIMIT = 500
 INFERENCES = 9  # timed, of which the median is told
 TIMED = ((128, 64), 10_000.0, gallery.TEST_SEED)  # bubbles on which they are timed
 
-
-def complete(sections: dict[str, Any], where: str) -> dict[str, Any]:
-    """Model and training with every setting that they leave out, checked; without the seed."""
-    model, training = built(sections, FarFieldConfig, TrainingConfig, where)
-    plain = {"model": model.plain(), "training": asdict(training)}
-    del plain["training"]["seed"]
-    return plain
+complete = partial(completed, FarFieldConfig, TrainingConfig)
 
 
 def shared(content: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from precond.network import TrunkConfig
@@ -43,6 +43,14 @@ def built(sections: dict[str, Any], model: type, training: type, where: str = ""
         return model.of({**rest, "trunk": trunk}), training(**how)
     except ValueError as error:
         raise ValueError(f"{where}{error}") from error
+
+
+def completed(model: type, training: type, sections: dict[str, Any], where: str) -> dict[str, Any]:
+    """Both sections with every setting that they leave out, as plain values, checked; without the seed."""
+    built_model, built_training = built(sections, model, training, where)
+    plain = {"model": built_model.plain(), "training": asdict(built_training)}
+    del plain["training"]["seed"]
+    return plain
 
 
 def check(name: str, value: Any, kind: type, where: str) -> None:
