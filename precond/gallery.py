@@ -86,10 +86,22 @@ def barrier_density(
     return density.T.copy()
 
 
-def benchmark_density(n: int, frame: int, split: str = "test", contrast: float | None = None) -> Problem:
+def orientations(n: int) -> int:
+    """How many orientations `benchmark_density` has for ``n`` cells: 8 on a square grid, else 4."""
+    width = math.ceil(math.sqrt(n))
+    return 8 if width == math.ceil(n / width) else 4
+
+
+def benchmark_density(
+    n: int, frame: int, split: str = "test", contrast: float | None = None, orientation: int = 0
+) -> Problem:
     """Frame ``frame`` of the 2D multiphase benchmark of arXiv 2605.13343 with ``n`` cells, split "test" or
     "train": `barrier_density` on a ceil(sqrt n) wide grid of which the first n cells along the Morton curve
-    are kept; the dropped ones are solid. Raises ValueError for n < 64 or another split.
+    are kept; the dropped ones are solid.
+
+    ``orientation`` below `orientations` mirrors the density along x (bit 1) and y (bit 2) and swaps x and y
+    (bit 4): frames as likely as the frame itself. Raises ValueError for n < 64, another split or another
+    orientation.
     """
     if n < 64:
         raise ValueError(f"the benchmark needs at least 64 cells, not {n}")
@@ -98,7 +110,12 @@ def benchmark_density(n: int, frame: int, split: str = "test", contrast: float |
     kept = morton_order(shape)[:n]
     solid = np.ones(shape, dtype=bool)
     solid.reshape(-1)[kept] = False
-    return _problem(barrier_density(shape, frame, split, contrast), solid, kept)
+    if not 0 <= orientation < orientations(n):
+        raise ValueError(f"orientation must be from 0 to {orientations(n) - 1}, not {orientation}")
+    density = barrier_density(shape, frame, split, contrast)
+    mirrored = [axis for axis in (0, 1) if orientation >> axis & 1]
+    density = np.flip(density, mirrored)
+    return _problem(density.T if orientation & 4 else density, solid, kept)
 
 
 def bubbles(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 
 from precond.features import LeafFeatures
-from precond.gallery import Problem, benchmark_density
+from precond.gallery import Problem, benchmark_density, orientations
 from precond.hmatrix import HMatrixForm, build_network
 from precond.hmatrix_factors import HMatrixConfig, HMatrixNetwork
 from precond.model_files import load_model
@@ -25,6 +26,9 @@ class HMatrixTraining:
 
     n: int = 1024
     frames: int = 100
+    mirrored: bool = (
+        False  # frames in all orientations: mirrored, and x and y swapped where the grid is square
+    )
     objective: str = "cosine"  # cosine, sai or kaporin
     steps: int = 8000
     frames_per_step: int = 4
@@ -36,6 +40,7 @@ class HMatrixTraining:
     seed: int = 0
     start: str = ""  # weights to start from, of another N for instance
     evaluate_every: int = 500
+    validation_frames: int = 8
 
     def __post_init__(self) -> None:
         if self.objective not in ("cosine", "sai", "kaporin"):
@@ -87,6 +92,26 @@ class Frame:
         return cosine_hutchinson(apply_m, self.apply_a, probes, self.project)
 
 
+class Frames(Sequence):
+    """The training frames: made once, or each time when in all orientations, which are too many to keep."""
+
+    def __init__(self, model: HMatrixConfig, training: HMatrixTraining):
+        self._model, self._training = model, training
+        self._count = training.frames * (orientations(training.n) if training.mirrored else 1)
+        self._made = [] if training.mirrored else [self._frame(index) for index in range(self._count)]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Frame:
+        return self._made[index] if self._made else self._frame(index)
+
+    def _frame(self, index: int) -> Frame:
+        orientation, frame = divmod(index, self._training.frames)
+        problem = benchmark_density(self._training.n, frame, "train", orientation=orientation)
+        return Frame(problem, self._model.leaf_size, self._training.objective == "kaporin")
+
+
 def train_hmatrix(config: dict, out: Path, minutes: float | None = None, card: dict | None = None) -> dict:
     """Train as ``config`` says, write ``out`` (.safetensors) with its card; returns the card.
 
@@ -105,9 +130,10 @@ def train_hmatrix(config: dict, out: Path, minutes: float | None = None, card: d
     out.parent.mkdir(parents=True, exist_ok=True)
     run = Run(HMatrixForm, network, training, out.with_suffix(".checkpoint"))
     run.resume()
-    problems = [benchmark_density(training.n, i, "train") for i in range(training.frames)]
-    frames = [Frame(problem, model.leaf_size, training.objective == "kaporin") for problem in problems]
-    run.train(frames, [benchmark_density(training.n, i, "train") for i in VALIDATION], minutes)
+    seeds = range(VALIDATION, VALIDATION + training.validation_frames)
+    validation = [benchmark_density(training.n, i, "train") for i in seeds]
+    run.train(Frames(model, training), validation, minutes)
     test = iterations(network, [benchmark_density(training.n, i) for i in range(20)])
     data = f"barriers, {training.n} cells, training frames 0 to {training.frames - 1}"
+    data += ", in all orientations" if training.mirrored else ""
     return run.write(out, data, test, card)

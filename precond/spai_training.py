@@ -31,6 +31,7 @@ class SpaiTraining:
     warm_up: int = 100  # steps
     seed: int = 0
     evaluate_every: int = 250
+    validation_frames: int = 8
 
     def __post_init__(self) -> None:
         if not self.sizes or not all(isinstance(n, int) for n in self.sizes):
@@ -92,7 +93,9 @@ def train_neural_spai(
     frames = [
         SpaiFrame(benchmark_density(n, i, "train")) for n in training.sizes for i in range(training.frames)
     ]
-    run.train(frames, [benchmark_density(n, i, "train") for n in training.sizes for i in VALIDATION], minutes)
+    seeds = range(VALIDATION, VALIDATION + training.validation_frames)
+    validation = [benchmark_density(n, i, "train") for n in training.sizes for i in seeds]
+    run.train(frames, validation, minutes)
     test = {n: iterations(network, [benchmark_density(n, i) for i in range(20)]) for n in training.sizes}
     cells = ", ".join(map(str, training.sizes))
     data = f"barriers, {cells} cells, training frames 0 to {training.frames - 1}"

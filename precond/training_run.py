@@ -24,7 +24,7 @@ from precond.model_files import save_model
 from precond.pcg import PCG
 from precond.preconditioner import Preconditioner
 
-VALIDATION = range(100, 108)  # training seeds that training does not use
+VALIDATION = 100  # the first of the training seeds that training does not use
 LIMIT = 1000  # iterations of an evaluation
 
 Form = type[Preconditioner]  # made by form(operator, network)
@@ -42,6 +42,7 @@ class Settings(Protocol):
     warm_up: int  # steps
     seed: int
     evaluate_every: int
+    validation_frames: int
 
 
 class Frame(Protocol):
@@ -76,7 +77,7 @@ class Run:
     """
 
     def __init__(self, form: Form, network: nn.Module, training: Any, path: Path):
-        for name in ("steps", "frames", "frames_per_step", "warm_up", "evaluate_every"):
+        for name in ("steps", "frames", "frames_per_step", "warm_up", "evaluate_every", "validation_frames"):
             if getattr(training, name) < 1:
                 raise ValueError(f"{name}: {getattr(training, name)} is not 1 or more")
         if training.frames_per_step > training.frames:

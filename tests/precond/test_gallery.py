@@ -64,6 +64,21 @@ def test_contrast_changes_the_barriers_alone():
     assert scaled.density[heavy].mean() == pytest.approx(10_000, rel=0.02)
 
 
+@pytest.mark.parametrize(("n", "count"), [(1024, 8), (2048, 4)])
+def test_orientations_are_the_symmetries_of_the_grid(n, count):
+    assert gallery.orientations(n) == count
+    frames = [benchmark_density(n, 3, orientation=k) for k in range(count)]
+    x, y = frames[0].shape
+    values = frames[0].density.flatten().sort().values
+    assert all(torch.equal(frame.density.flatten().sort().values, values) for frame in frames)
+    assert len({frame.density.numpy().tobytes() for frame in frames}) == count
+    assert torch.equal(frames[1].density[0], frames[0].density[x - 1])
+    assert torch.equal(frames[2].density[:, 0], frames[0].density[:, y - 1])
+    assert all(torch.equal(frame.solid, frames[0].solid) for frame in frames)
+    with pytest.raises(ValueError, match=f"from 0 to {count - 1}"):
+        benchmark_density(n, 3, orientation=count)
+
+
 def test_the_curve_visits_quadrants_in_turn():
     order = morton_order((4, 4))
     assert [tuple(divmod(int(k), 4)) for k in order[:8]] == [

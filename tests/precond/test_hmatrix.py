@@ -156,10 +156,13 @@ def test_the_root_of_a_frame_leaves_out_the_null_space(index):
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("objective", ["cosine", "sai", "kaporin"])
-def test_training_resumes(tmp_path, objective):
+@pytest.mark.parametrize(
+    ("objective", "mirrored"), [("cosine", False), ("cosine", True), ("sai", False), ("kaporin", False)]
+)
+def test_training_resumes(tmp_path, objective, mirrored):
     training = {"n": 200, "frames": 3, "steps": 6, "frames_per_step": 2, "probes": 4, "warm_up": 1}
-    config = {"model": MODEL, "training": {**training, "objective": objective, "evaluate_every": 3}}
+    training |= {"objective": objective, "mirrored": mirrored, "evaluate_every": 3, "validation_frames": 2}
+    config = {"model": MODEL, "training": training}
     whole = train_hmatrix(config, tmp_path / "whole.safetensors")
     path: Path = tmp_path / "cut.safetensors"
     train_hmatrix(config, path, minutes=0.0)
