@@ -18,14 +18,13 @@ class AlgebraicMultigrid(Preconditioner):
     name = "amg"
     cpu_only = True
 
-    def _setup(self) -> float:
+    def _setup(self) -> None:
         matrix = grounded_matrix(self.operator)
         self._cycle = None
         if matrix is not None:
             smoother = ("gauss_seidel", {"sweep": "symmetric"})
             hierarchy = pyamg.ruge_stuben_solver(matrix, presmoother=smoother, postsmoother=smoother)
             self._cycle = hierarchy.aspreconditioner(cycle="V")
-        return 0.0
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         if self._cycle is None:

@@ -13,29 +13,38 @@ application is y = D^-1 r, z = y + U Z U^T (r - A y) (A-DEF2 in Tang, Nabben, Vu
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar
 
 import torch
 
+from precond import fused
 from precond.basis import leaf_positions, monomials, orthonormalised, spectral_modes
 from precond.coarse_solve import CoarseSolve
 from precond.coupling import LeafPairs, face_weights, grounded_leaves, pair_blocks
 from precond.leaf_blocks import LeafBlocks
 from precond.operator import PoissonOperator
-from precond.preconditioner import Preconditioner
+from precond.preconditioner import Preconditioner, Stage
 
 
 class BalancedForm(Preconditioner):
     """The balanced form on any basis; subclasses say which by `_basis`.
 
     ``additive`` drops the balance: M = D^-1 + U Z U^T, one product with A cheaper, about 1.6 times the
-    iterations.
+    iterations. ``on_device`` is the form for a GPU (default: where the operator is on one): a dense Z, and
+    the operations of precond.fused, four for an application of the balanced form.
     """
 
     learned: ClassVar[bool] = False  # `_basis` is a network's inference, and timed as such
+    capturable = True
 
-    def __init__(self, operator: PoissonOperator, leaf_size: int = 64, rank: int = 8, additive: bool = False):
+    def __init__(
+        self,
+        operator: PoissonOperator,
+        leaf_size: int = 64,
+        rank: int = 8,
+        additive: bool = False,
+        on_device: bool | None = None,
+    ):
         super().__init__(operator)
         if not isinstance(rank, int) or not 1 <= rank <= min(16, leaf_size):
             raise ValueError(f"rank must be a whole number from 1 to {min(16, leaf_size)}, not {rank}")
@@ -44,7 +53,8 @@ class BalancedForm(Preconditioner):
         position = self.leaves.position.cpu().numpy()
         self.pairs = LeafPairs.of(operator, position, leaf_size)
         count = self.leaves.blocks.shape[0]
-        self.coarse = CoarseSolve(operator, self.pairs, count, rank)
+        self._fused = operator.device.type != "cpu" if on_device is None else on_device
+        self.coarse = CoarseSolve(self.pairs, count, rank, dense=self._fused)
         self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=operator.device)
         self._diagonal = torch.zeros((count, rank, rank), dtype=torch.float64, device=operator.device)
         self._off = torch.zeros(
@@ -53,33 +63,44 @@ class BalancedForm(Preconditioner):
         self._grounded = torch.zeros(count, dtype=torch.float64, device=operator.device)
         self._topology = -1
         self._image = torch.zeros(operator.shape, dtype=torch.float64, device=operator.device)
+        self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=operator.device)
+        self._strips, self._coefficients = torch.zeros(
+            (2, count, rank), dtype=torch.float32, device=operator.device
+        )
 
     def _basis(self) -> torch.Tensor:
         """Orthonormal far-field basis (K, L, r) float32 for the operator's present coefficients."""
         raise NotImplementedError
 
-    def _setup(self) -> float:
+    def stages(self) -> list[Stage]:
+        """Leaves, basis, coupling."""
+        basis = "inference" if self.learned else "setup"
+        return [("setup", self._invert_leaves), (basis, self._take_basis), ("setup", self._couple)]
+
+    def _invert_leaves(self) -> None:
         self.leaves.setup(self.operator)
         if self._topology != self.operator.topology:
             self._follow_topology()
             self._topology = self.operator.topology
-        started = time.perf_counter()
-        self.basis.copy_(self._basis())
-        inference = time.perf_counter() - started if self.learned else 0.0
-        self._couple()
-        return inference
 
-    def _follow(self) -> float:
-        """Leaves and coupling of the present A, as after `_setup`, on the basis that is there."""
+    def _take_basis(self) -> None:
+        self.basis.copy_(self._basis())
+
+    def _follow(self) -> list[Stage]:
+        """Leaves and coupling of the present A, as after `setup`, on the basis that is there."""
         if self._topology != self.operator.topology:
-            return self._setup()
+            return self.stages()
+        if self.operator.device.type != "cpu":  # which leaves changed is not for the host to know
+            return [("setup", self._invert_leaves), ("setup", self._couple)]
+        return [("setup", self._renew)]
+
+    def _renew(self) -> None:
+        """Follow where leaves changed."""
         self.leaves.follow(self.operator)
         renewed, pairs = self.leaves.renewed, self.pairs
-        if not renewed.any():
-            return 0.0
-        touched = renewed[pairs.first] | renewed[pairs.second]
-        self._couple(renewed.nonzero()[:, 0], touched.nonzero()[:, 0])
-        return 0.0
+        if renewed.any():
+            touched = renewed[pairs.first] | renewed[pairs.second]
+            self._couple(renewed.nonzero()[:, 0], touched.nonzero()[:, 0])
 
     def _couple(
         self, leaves: torch.Tensor | slice = slice(None), pairs: torch.Tensor | slice = slice(None)
@@ -119,6 +140,9 @@ class BalancedForm(Preconditioner):
         return not self.additive
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        if self._fused and not self.additive:
+            self._apply_fused(residual.view(-1), out.view(-1))
+            return
         solved = self.leaves.solve(self.leaves.gather(residual))  # (K, 1, L)
         if self.additive:
             self.leaves.scatter(solved.add_(self._coarse_part(residual)), out)
@@ -127,6 +151,16 @@ class BalancedForm(Preconditioner):
         self.operator.matvec(out, out=self._image)
         torch.sub(residual, self._image, out=self._image)
         self.leaves.scatter(solved.add_(self._coarse_part(self._image)), out)
+
+    def _apply_fused(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        """As `_apply`, flat (nx ny,)."""
+        operator, cells = self.operator, self.leaves.vectors.cells
+        image, rows, strips = self._image.view(-1), self._rows, self._strips
+        fused.solve_leaves(residual, cells, self.leaves.inverses, rows, image)
+        diagonal, weights = operator.diagonal().view(-1), operator.flat_face_weights()
+        fused.restrict_residual(residual, image, diagonal, *weights, cells, self.basis, strips)
+        self.coarse.times(strips.view(-1), self._coefficients.view(-1))
+        fused.prolong(rows, self._coefficients, cells, self.basis, out)
 
 
 class Polynomial(BalancedForm):
@@ -146,6 +180,7 @@ class Spectral(BalancedForm):
     """Far field of every leaf's lowest generalised eigenvectors: a reference, slow to set up."""
 
     name = "spectral"
+    capturable_setup = False  # eigenvectors ask the host
 
     def _basis(self) -> torch.Tensor:
         mask = self.mask.to(self.leaves.blocks.dtype)

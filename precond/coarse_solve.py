@@ -14,8 +14,7 @@ import scipy.sparse.csgraph
 import torch
 
 from precond.coupling import LeafPairs, assembled
-from precond.grounding import symmetric_factors
-from precond.operator import PoissonOperator
+from precond.grounding import inverse_of_factors, symmetric_factors
 
 REGULARISATION = 1e-9  # against kernel vectors that only small leaves can represent
 WIDEST_BAND = 400
@@ -24,12 +23,18 @@ _factorise_band, _solve_band = scipy.linalg.get_lapack_funcs(("pbtrf", "pbtrs"),
 
 
 class CoarseSolve:
-    """Z of ``count`` leaves with ``rank`` columns each; `factorise`, then `solve`."""
+    """Z of ``count`` leaves with ``rank`` columns each; `factorise`, then `solve`.
 
-    def __init__(self, operator: PoissonOperator, pairs: LeafPairs, count: int, rank: int):
+    ``dense`` is the form for a GPU, for which every application is one product: `times`.
+    """
+
+    def __init__(self, pairs: LeafPairs, count: int, rank: int, dense: bool):
         self._pairs, self._rank, self._size = pairs, rank, count * rank
-        self._dense = operator.device.type != "cpu"
-        if self._dense:
+        self._dense = dense
+        if dense:
+            device, size = pairs.first.device, (self._size, self._size)
+            self._inverse = torch.full(size, torch.nan, dtype=torch.float64, device=device)
+            self._single = torch.full(size, torch.nan, dtype=torch.float32, device=device)
             return
         first, second = pairs.first.numpy(), pairs.second.numpy()
         graph = scipy.sparse.coo_array((np.ones(len(first)), (first, second)), shape=(count, count)).tocsr()
@@ -60,9 +65,9 @@ class CoarseSolve:
         own[:, 0] += grounded * own[:, 0]
         own += (own == 0.0).to(own.dtype)  # columns without support: decoupled
         if self._dense:
-            dense = assembled(diagonal, off, self._pairs)
-            factor, info = torch.linalg.cholesky_ex(dense)
-            self._inverse = torch.cholesky_inverse(factor).masked_fill_(info != 0, torch.nan)
+            factor, info = torch.linalg.cholesky_ex(assembled(diagonal, off, self._pairs))
+            self._inverse.copy_(inverse_of_factors(factor)).masked_fill_(info != 0, torch.nan)
+            self._single.copy_(self._inverse)
             return
         values = torch.cat([diagonal.view(-1), off.reshape(-1)])
         self._failed = not bool(torch.isfinite(values).all())
@@ -99,3 +104,7 @@ class CoarseSolve:
         result = torch.empty_like(right)
         result[self._order] = torch.from_numpy(solved)
         return result
+
+    def times(self, right: torch.Tensor, out: torch.Tensor) -> None:
+        """``out`` = Z ``right``, both (K r,) float32; of the dense form alone."""
+        torch.mv(self._single, right, out=out)

@@ -16,13 +16,11 @@ class Direct(Preconditioner):
     name = "direct"
     cpu_only = True
 
-    def _setup(self) -> float:
+    def _setup(self) -> None:
         matrix = grounded_matrix(self.operator)
         self._factors = None
-        if matrix is None:
-            return 0.0
-        self._factors = symmetric_factors(matrix)
-        return 0.0
+        if matrix is not None:
+            self._factors = symmetric_factors(matrix)
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         if self._factors is None:

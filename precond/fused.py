@@ -1,4 +1,4 @@
-"""The device operations of the solve, few and fused: one kernel launch each where Triton is, and here in plain
+"""The device operations of the solve, few and fused: one kernel launch each with Triton, and here in plain
 torch, which is the reference they are tested against and what runs elsewhere.
 
 Every operation is registered with torch, so that a dispatch mode sees it as one and fake tensors pass through

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
+import torch
 
 from precond.operator import PoissonOperator
 
@@ -34,3 +35,12 @@ def symmetric_factors(matrix: scipy.sparse.sparray) -> scipy.sparse.linalg.Super
         diag_pivot_thresh=0.0,
         options={"SymmetricMode": True},
     )
+
+
+def inverse_of_factors(factors: torch.Tensor) -> torch.Tensor:
+    """(F F^T)^-1 of lower triangular ``factors`` (..., n, n), as torch.cholesky_inverse but with no look at
+    the result, for which a host would wait.
+    """
+    identity = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device)
+    inverse = torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)
+    return inverse.mT @ inverse

@@ -6,7 +6,6 @@ model per N, as published; where N has none of its own, that of the nearest N ru
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from precond.hmatrix_factors import HMatrixConfig, HMatrixFactors, HMatrixNetwor
 from precond.leaf_vectors import LeafVectors
 from precond.model_files import load_for
 from precond.operator import PoissonOperator
-from precond.preconditioner import Preconditioner
+from precond.preconditioner import Preconditioner, Stage
 
 
 def build_network(card: dict) -> HMatrixNetwork:
@@ -49,15 +48,19 @@ class HMatrixForm(Preconditioner):
             buffer(count, 1, leaf_size),
         )
 
-    def _setup(self) -> float:
+    def stages(self) -> list[Stage]:
+        """Features, factors."""
+        return [("setup", self._update_features), ("inference", self._predict)]
+
+    def _update_features(self) -> None:
         self.features.operator = self.operator
         self.features.update()
-        started = time.perf_counter()
+
+    def _predict(self) -> None:
         with torch.inference_mode():
             predicted = self.network(self.features)
         for name in ("leaf", "node", "core", "jacobi"):
             getattr(self.factors, name).copy_(getattr(predicted, name))
-        return time.perf_counter() - started
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         rows = self.factors.times(self.vectors.gather(residual), self.features.tiles)

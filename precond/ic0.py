@@ -17,10 +17,9 @@ class IncompleteCholesky(Preconditioner):
     name = "ic0"
     cpu_only = True
 
-    def _setup(self) -> float:
+    def _setup(self) -> None:
         matrix = grounded_matrix(self.operator)
         self._factors = None if matrix is None else ilupp.IChol0Preconditioner(matrix)
-        return 0.0
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         if self._factors is None:

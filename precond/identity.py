@@ -13,8 +13,8 @@ class Identity(Preconditioner):
     name = "none"
     capturable = True
 
-    def _setup(self) -> float:
-        return 0.0
+    def _setup(self) -> None:
+        pass
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         out.copy_(residual)

@@ -19,12 +19,11 @@ class Jacobi(Preconditioner):
         self._inverse = torch.zeros_like(operator.diagonal())
         self._empty = torch.zeros_like(self._inverse, dtype=torch.bool)
 
-    def _setup(self) -> float:
+    def _setup(self) -> None:
         diagonal = self.operator.diagonal()
         torch.reciprocal(diagonal, out=self._inverse)
         torch.eq(diagonal, 0.0, out=self._empty)
         self._inverse.masked_fill_(self._empty, 0.0)
-        return 0.0
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         torch.mul(self._inverse, residual, out=out)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from precond.grounding import inverse_of_factors
 from precond.leaf_vectors import LeafVectors
 from precond.operator import PoissonOperator
-from precond.preconditioner import Preconditioner
+from precond.preconditioner import Preconditioner, Stage
 from precond.shared_leaves import copies
 
 UNCHANGED = 1e-6  # relative change of coefficients below which `follow` keeps a leaf's float32 inverse
@@ -20,9 +21,10 @@ class LeafBlocks(Preconditioner):
     On the CPU aligned leaves that are multiples of one another, as all inside one phase are, share one
     factorisation, and `follow` renews only the leaves whose coefficients changed.
 
-    ``coupled`` (K, L) is False on padding, on solids and in components within one leaf, which M solves
-    exactly. Cells without couplings and the padding of the last leaf are decoupled rows of the identity. A
-    fluid component that lies within one leaf makes its block singular: the diagonal of its anchor is doubled.
+    ``inverses`` (K, L, L) float32 are D_k^-1. ``coupled`` (K, L) is False on padding, on solids and in
+    components within one leaf, which M solves exactly. Cells without couplings and the padding of the last
+    leaf are decoupled rows of the identity. A fluid component that lies within one leaf makes its block
+    singular: the diagonal of its anchor is doubled.
     """
 
     name = "leaf-blocks"
@@ -60,7 +62,7 @@ class LeafBlocks(Preconditioner):
         self._sources = [torch.from_numpy(s).to(device) for s in sources]
         self.position = self.vectors.position
         self.blocks = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float64, device=device)
-        self._inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)
+        self.inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)
         self._diagonals = self.blocks.diagonal(dim1=1, dim2=2)
         self._grounded = torch.zeros(operator.shape, dtype=torch.float64, device=device)
         self._topology = -1
@@ -88,16 +90,19 @@ class LeafBlocks(Preconditioner):
         self.coupled = torch.from_numpy(coupled).to(operator.device)  # (K, L)
         self._topology = operator.topology
 
-    def _setup(self) -> float:
+    def _setup(self) -> None:
         self._assemble()
         self.renewed.fill_(True)
         self._inverted.copy_(self._coefficients)
         self._invert(slice(None))
-        return 0.0
 
-    def _follow(self) -> float:
+    def _follow(self) -> list[Stage]:
         if self._topology != self.operator.topology or self.operator.device.type != "cpu":
-            return self._setup()
+            return self.stages()
+        return [("setup", self._renew)]
+
+    def _renew(self) -> None:
+        """Invert the leaves whose coefficients changed."""
         self._assemble()
         kept = (self._coefficients - self._inverted).abs_() <= UNCHANGED * self._inverted.abs()
         changed = self._leaf_of_cell[~kept.all(dim=0)]
@@ -106,7 +111,6 @@ class LeafBlocks(Preconditioner):
         which = self.renewed.nonzero()[:, 0]
         if len(which):
             self._invert(which)
-        return 0.0
 
     def _assemble(self) -> None:
         """The blocks of the operator's present coefficients."""
@@ -133,14 +137,14 @@ class LeafBlocks(Preconditioner):
         """The inverses of the leaves ``which``."""
         blocks = self.blocks[which]  # (k, L, L)
         if not self._shared:
-            self._inverses[which] = _inverses(blocks)
+            self.inverses[which] = _inverses(blocks)
             return
         diagonal = self._diagonals[which]  # (k, L)
         scale = diagonal.amax(dim=1)  # (k,)
         couplings = self._padded[1:, self.vectors.cells[which]]  # (2, k, L)
         unique, kind = copies(torch.cat([diagonal, *couplings], dim=1) / scale[:, None])
         inverses = _inverses(blocks[unique])
-        self._inverses[which] = inverses[kind] * (scale[unique][kind] / scale).float()[:, None, None]
+        self.inverses[which] = inverses[kind] * (scale[unique][kind] / scale).float()[:, None, None]
 
     def extra_diagonal(self) -> torch.Tensor:
         """What the blocks' diagonals hold beyond those of A: grounded anchors and decoupled rows, (K, L)
@@ -160,7 +164,7 @@ class LeafBlocks(Preconditioner):
         """D^-1 ``rows``, (K, 1, L) float32; overwritten by the next call. Row form: far faster than matrix
         times column.
         """
-        return torch.bmm(rows, self._inverses.mT, out=self._solved)
+        return torch.bmm(rows, self.inverses.mT, out=self._solved)
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         self.scatter(self.solve(self.gather(residual)), out)
@@ -168,5 +172,7 @@ class LeafBlocks(Preconditioner):
 
 def _inverses(blocks: torch.Tensor) -> torch.Tensor:
     """Float32 inverses of positive definite ``blocks`` (k, L, L) float64."""
-    factors, _ = torch.linalg.cholesky_ex(blocks)
-    return torch.cholesky_inverse(factors.float())
+    factors = torch.linalg.cholesky_ex(blocks).L.float()
+    if blocks.device.type == "cpu":
+        return torch.cholesky_inverse(factors)
+    return inverse_of_factors(factors)  # the other one asks the device whether it went well

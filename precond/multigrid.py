@@ -49,7 +49,7 @@ class Multigrid(Preconditioner):
         self._scale_out = torch.zeros_like(self._finest.scale_inside)
         self._scale_out_grid = self._finest.grid(self._scale_out)
 
-    def _setup(self) -> float:
+    def _setup(self) -> None:
         self._finest.load(self.operator)
         has_solid = self.operator.has_solid
         largest = self.operator.diagonal().max()
@@ -60,7 +60,6 @@ class Multigrid(Preconditioner):
             transfer.scale()
         self._coarsest.setup(SHIFT_WITH_SOLIDS if has_solid else SHIFT, 1 / FIRST)
         torch.mul(self._finest.scale_inside, FIRST, out=self._scale_out)
-        return 0.0
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         self._r.copy_(residual)

@@ -30,21 +30,33 @@ class Nested(BalancedForm):
     name = "nested"
     learned = True
 
-    def __init__(self, operator: PoissonOperator, model: str | Path | None = None, additive: bool = False):
+    def __init__(
+        self,
+        operator: PoissonOperator,
+        model: str | Path | None = None,
+        additive: bool = False,
+        on_device: bool | None = None,
+    ):
         network, _ = load_model(
             model or DEFAULT_MODEL, lambda card: FarField(FarFieldConfig.of(card["model"]))
         )
-        self._build(operator, network.eval(), additive)
+        self._build(operator, network.eval(), additive, on_device)
 
     @classmethod
     def of(cls, operator: PoissonOperator, network: FarField) -> Nested:
         """With a network in memory, in training for instance."""
         form = cls.__new__(cls)
-        form._build(operator, network, additive=False)
+        form._build(operator, network)
         return form
 
-    def _build(self, operator: PoissonOperator, network: FarField, additive: bool) -> None:
-        super().__init__(operator, network.config.leaf_size, network.config.rank, additive)
+    def _build(
+        self,
+        operator: PoissonOperator,
+        network: FarField,
+        additive: bool = False,
+        on_device: bool | None = None,
+    ) -> None:
+        super().__init__(operator, network.config.leaf_size, network.config.rank, additive, on_device)
         self.network = network.to(operator.device)
         self.features = LeafFeatures(operator, self.leaf_size, aligned=True)
 

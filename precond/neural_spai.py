@@ -10,7 +10,6 @@ shares w_ij / A_ii alone; they are all that the network sees, so it is blind to 
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 
 from precond.model_files import load_for
 from precond.operator import PoissonOperator
-from precond.preconditioner import Preconditioner
+from precond.preconditioner import Preconditioner, Stage
 
 EDGE_FEATURES = 3
 NODE_FEATURES = 3
@@ -203,18 +202,18 @@ class NeuralSpaiForm(Preconditioner):
             terms.append((out[here], entry[here], x[there]))
         return terms
 
-    def _setup(self) -> float:
+    def stages(self) -> list[Stage]:
+        """Features, factor."""
+        return [("setup", lambda: self.faces.update(self.operator)), ("inference", self._predict)]
+
+    def _predict(self) -> None:
         faces = self.faces
-        faces.update(self.operator)
-        started = time.perf_counter()
         with torch.inference_mode():
             diagonal, entries = self.network(faces)
-        seconds = time.perf_counter() - started
         torch.mul(diagonal, faces.scale, out=self._own)
         torch.mul(entries, faces.scale, out=self._rows)  # D^-1/2 G
         self._columns.copy_(faces.reversed(self._rows))  # its transpose
         torch.mul(faces.scale, faces.scale, out=self._shift).mul_(self.network.config.epsilon)
-        return seconds
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         self._residual.copy_(residual.view(-1))

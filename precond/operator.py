@@ -45,10 +45,10 @@ class PoissonOperator:
 
     Attributes:
         shape: (nx, ny), x first. device: where every tensor lives. density: (nx, ny), the last density given.
-        solid: (nx, ny) bool. face_weights_x: (nx + 1, ny), face_weights_y: (nx, ny + 1), zero at walls and
-        next to solids. anchors: (components,) int64, the flat index i * ny + j of one cell of every fluid
-        component. component_sizes: cells in each of them. labels: (nx, ny) int64, component of each cell, -1
-        in solids (numpy).
+        solid: (nx, ny) bool. fluid: (nx, ny), 1 on fluid cells, else 0. face_weights_x: (nx + 1, ny),
+        face_weights_y: (nx, ny + 1), zero at walls and next to solids. anchors: (components,) int64, the flat
+        index i * ny + j of one cell of every fluid component. component_sizes: cells in each of them. labels:
+        (nx, ny) int64, component of each cell, -1 in solids (numpy).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class PoissonOperator:
         self._diagonal = self._zeros(nx, ny)
         self._half = self._zeros(nx, ny)  # each cell's half of its faces' mean
         self._weights_next = self._zeros(nx, ny)  # face_weights_y[:, 1:], contiguous: zero where a row ends
-        self._fluid = self._zeros(nx, ny)
+        self.fluid = self._zeros(nx, ny)
         self._open_x = self._zeros(nx - 1, ny)
         self._open_y = self._zeros(nx, ny - 1)
         self._component = torch.zeros(nx * ny, dtype=torch.int64, device=self.device)
@@ -128,9 +128,9 @@ class PoissonOperator:
         weight[1 : count + 1] = 1.0 / self.component_sizes
         self._component.copy_(torch.from_numpy(labels.ravel()))
         self._component_weight.copy_(torch.from_numpy(weight))
-        self._fluid.copy_(torch.from_numpy(fluid))
-        self._open_x.copy_(self._fluid[1:] * self._fluid[:-1])
-        self._open_y.copy_(self._fluid[:, 1:] * self._fluid[:, :-1])
+        self.fluid.copy_(torch.from_numpy(fluid))
+        self._open_x.copy_(self.fluid[1:] * self.fluid[:-1])
+        self._open_y.copy_(self.fluid[:, 1:] * self.fluid[:, :-1])
         self.update(self.density)
 
     def update(self, density: torch.Tensor) -> None:
@@ -191,9 +191,9 @@ class PoissonOperator:
         """Remove ``v``'s mean over each fluid component and zero its solids, in place; returns it."""
         if not self.has_solid:
             return v.sub_(v.mean())
-        v.mul_(self._fluid)
+        v.mul_(self.fluid)
         if self.components == 1:
-            return v.addcmul_(self._fluid, v.sum(), value=-1.0 / float(self.component_sizes[0]))
+            return v.addcmul_(self.fluid, v.sum(), value=-1.0 / float(self.component_sizes[0]))
         self._component_sum.zero_().index_add_(0, self._component, v.reshape(-1))
         self._component_sum.mul_(self._component_weight)
         torch.index_select(self._component_sum, 0, self._component, out=self._cell_mean)

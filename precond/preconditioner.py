@@ -10,7 +10,10 @@ from typing import ClassVar
 
 import torch
 
+from precond.graph import CapturedStages
 from precond.operator import PoissonOperator
+
+Stage = tuple[str, Callable[[], None]]  # what its time counts as, "setup" or "inference", and the work
 
 
 class PreconditionerError(ValueError):
@@ -21,19 +24,21 @@ class Preconditioner:
     """M, an approximate inverse of the operator on its mean-zero vectors.
 
     Subclasses implement `_setup` (the coefficients changed) and `_apply`; all buffers are allocated when
-    constructed. Those that can keep parts of an earlier set-up also implement `_follow`.
+    constructed. Those with a network implement `stages` in place of `_setup`; those that can keep parts of an
+    earlier set-up also implement `_follow`.
 
     Attributes:
         note: what a reader of its numbers must know, shown wherever they are; mostly empty.
         symmetric_positive_definite: promised on mean-zero vectors; without the promise PCG runs its flexible
-        update. capturable: `apply` makes no host sync, no data-dependent shape and no new pointer. seconds:
-        what the last `setup` or `follow` took, "setup" without "inference" (the time in a network, zero for
-        classical ones).
+        update. capturable: on a device `apply` makes no host sync, no data-dependent shape and no new
+        pointer; capturable_setup: nor does a set-up, while the solids stay. seconds: what the last `setup` or
+        `follow` took, "setup" without "inference" (the time in a network, zero for classical ones).
     """
 
     name: ClassVar[str] = ""
     symmetric_positive_definite: ClassVar[bool] = True
     capturable: ClassVar[bool] = False
+    capturable_setup: ClassVar[bool] = True  # if the former
     cpu_only: ClassVar[bool] = False
     note: str = ""
 
@@ -46,6 +51,7 @@ class Preconditioner:
         self.operator = operator
         self.seconds = {"setup": 0.0, "inference": 0.0}
         self._is_set_up = False
+        self._captured = CapturedStages(operator.device)
 
     @property
     def is_set_up(self) -> bool:
@@ -56,15 +62,18 @@ class Preconditioner:
         """Follow the operator's present coefficients and solids. Raises ValueError for an operator of another
         shape.
         """
-        self._take(operator, self._setup)
+        self._take(operator, self.stages, "setup")
 
     def follow(self, operator: PoissonOperator | None = None) -> None:
         """As `setup`, at less cost where the coefficients moved a little since the last call: parts may be
         kept that slow the solve down but never spoil it. Most preconditioners have nothing to keep.
         """
-        self._take(operator, self._follow if self._is_set_up else self._setup)
+        if self._is_set_up:
+            self._take(operator, self._follow, "follow")
+        else:
+            self.setup(operator)
 
-    def _take(self, operator: PoissonOperator | None, work: Callable[[], float]) -> None:
+    def _take(self, operator: PoissonOperator | None, stages: Callable[[], list[Stage]], name: str) -> None:
         if operator is not None and operator is not self.operator:
             if operator.shape != self.operator.shape or operator.device != self.operator.device:
                 raise ValueError(
@@ -72,9 +81,17 @@ class Preconditioner:
                     f"not {operator.shape} on {operator.device}"
                 )
             self.operator = operator
-        started = time.perf_counter()
-        inference = work()
-        self.seconds = {"setup": time.perf_counter() - started - inference, "inference": inference}
+            self._captured = CapturedStages(operator.device)
+        seconds = {"setup": 0.0, "inference": 0.0}
+        programs = stages()
+        if self.capturable and self.capturable_setup:
+            programs = self._captured.programs(name, programs, self.operator.topology)
+        for part, work in programs:
+            started = time.perf_counter()
+            work()
+            self._captured.wait()
+            seconds[part] += time.perf_counter() - started
+        self.seconds = seconds
         self._is_set_up = True
 
     def apply(self, residual: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
@@ -96,13 +113,17 @@ class Preconditioner:
         """
         return False
 
-    def _setup(self) -> float:
-        """Follow the operator; returns the seconds spent in a network."""
+    def stages(self) -> list[Stage]:
+        """The parts of a set-up, in their order."""
+        return [("setup", self._setup)]
+
+    def _setup(self) -> None:
+        """Follow the operator."""
         raise NotImplementedError
 
-    def _follow(self) -> float:
-        """As `_setup`, from what the last call left."""
-        return self._setup()
+    def _follow(self) -> list[Stage]:
+        """As `stages`, from what the last call left."""
+        return self.stages()
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         """Write M ``residual`` to ``out``; the caller removes the means."""

@@ -29,9 +29,7 @@ def system():
 def test_solves_as_a_dense_matrix_does(system, way, widest, monkeypatch) -> None:
     form, diagonal, off, grounded = system
     monkeypatch.setattr(coarse_solve, "WIDEST_BAND", widest)
-    coarse = CoarseSolve(form.operator, form.pairs, len(diagonal), form.rank)
-    if way == "dense":
-        coarse._dense = True
+    coarse = CoarseSolve(form.pairs, len(diagonal), form.rank, dense=way == "dense")
     coarse.factorise(diagonal, off, grounded)
     matrix = assembled(diagonal, off, form.pairs).numpy()
     matrix[np.diag_indices_from(matrix)] *= 1.0 + coarse_solve.REGULARISATION
@@ -52,8 +50,7 @@ def test_the_band_is_one_row_of_leaves_wide() -> None:
 @pytest.mark.parametrize("dense", [False, True])
 def test_blocks_that_are_not_finite_or_not_definite_give_nan(system, dense) -> None:
     form, diagonal, off, grounded = system
-    coarse = CoarseSolve(form.operator, form.pairs, len(diagonal), form.rank)
-    coarse._dense = dense
+    coarse = CoarseSolve(form.pairs, len(diagonal), form.rank, dense)
     right = torch.ones(len(diagonal) * form.rank, dtype=torch.float64)
     for bad in (torch.nan, -1.0):
         broken = diagonal.clone()

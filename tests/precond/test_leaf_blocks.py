@@ -58,7 +58,7 @@ def test_follow_renews_the_leaves_that_changed_and_no_others(make_case, aligned)
     assert set(leaves.renewed.nonzero()[:, 0].tolist()) <= set(expected.tolist())
     fresh = LeafBlocks(operator, 16, aligned=aligned)
     fresh.setup()
-    torch.testing.assert_close(leaves._inverses, fresh._inverses, rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(leaves.inverses, fresh.inverses, rtol=1e-5, atol=0.0)
     leaves.follow()
     assert not leaves.renewed.any()
 
@@ -76,7 +76,7 @@ def test_follow_takes_up_new_solids_and_recovers_from_nan(make_case):
     leaves.follow()
     fresh = LeafBlocks(operator, 16, aligned=True)
     fresh.setup()
-    torch.testing.assert_close(leaves._inverses, fresh._inverses, rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(leaves.inverses, fresh.inverses, rtol=1e-5, atol=0.0)
 
 
 def test_leaves_of_one_phase_share_a_factorisation(monkeypatch):
@@ -94,7 +94,7 @@ def test_leaves_of_one_phase_share_a_factorisation(monkeypatch):
     # left wall, middle and right wall, by floor, interface, the rows beside it, bulk and ceiling
     assert sum(counted) <= 3 * 6
     assert len(leaves.blocks) == 96
-    product = leaves.blocks.float() @ leaves._inverses
+    product = leaves.blocks.float() @ leaves.inverses
     identity = torch.eye(64).expand_as(product)
     torch.testing.assert_close(product, identity, rtol=0.0, atol=2e-3)
     counted.clear()
@@ -111,5 +111,5 @@ def test_shared_inverses_do_not_depend_on_the_unit_of_the_density(make_case, uni
     leaves = LeafBlocks(operator, 64, aligned=True)
     leaves.setup()
     expected = torch.linalg.inv(leaves.blocks)
-    error = (leaves._inverses - expected).abs().amax(dim=(1, 2)) / expected.abs().amax(dim=(1, 2))
+    error = (leaves.inverses - expected).abs().amax(dim=(1, 2)) / expected.abs().amax(dim=(1, 2))
     assert error.max() < 1e-3

@@ -20,7 +20,7 @@ class Broken(Preconditioner):
         self.calls = 0
 
     def _setup(self):
-        return 0.0
+        pass
 
     def _apply(self, residual, out):
         self.calls += 1
@@ -210,15 +210,6 @@ def test_capturable_ones_apply_and_set_up_without_a_sync(make_case, name):
         case.operator.update(torch.from_numpy(case.density))
         case.operator.matvec(r, z)
     assert syncs.operations > 5
-    assert not any(syncs.counts.values())
-
-
-def test_an_iteration_makes_no_sync_of_its_own(case):
-    pcg = solver(case, lambda z, _: z)
-    pcg.solve(case.vectors(1)[0])
-    with Syncs() as syncs:
-        pcg._step(fresh=False, flexible=False)
-    assert 10 < syncs.operations < 30
     assert not any(syncs.counts.values())
 
 

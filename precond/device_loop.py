@@ -1,0 +1,201 @@
+"""The loop of PCG on a device: blocks of iterations that decide their own end, so that no host waits inside.
+
+One iteration is a preconditioner's application and the fused operations of precond.fused; a solve that ended
+freezes x, r, p and the counter, and what is left of its block does nothing. The host keeps one block ahead
+and looks at the state that the block before left: counts are exact, whatever a block holds. Every part is one
+program of static buffers, captured on CUDA (precond.graph). The decisions are those of precond.host_loop.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from precond import fused
+from precond.graph import Capture, Snapshots
+from precond.host_loop import REPLACEMENT
+from precond.operator import PoissonOperator
+from precond.outcome import Outcome
+from precond.preconditioner import Preconditioner
+
+ITERATIONS_PER_BLOCK = 5
+
+_OUTCOMES = {
+    fused.CONVERGED: Outcome.CONVERGED,
+    fused.ITERATION_LIMIT: Outcome.ITERATION_LIMIT,
+    fused.INDEFINITE_OPERATOR: Outcome.INDEFINITE_OPERATOR,
+    fused.INDEFINITE_PRECONDITIONER: Outcome.INDEFINITE_PRECONDITIONER,
+    fused.NOT_FINITE: Outcome.NOT_FINITE,
+}
+
+
+class DeviceLoop:
+    """Solves with one preconditioner on one grid.
+
+    All programs are captured when constructed, for the operator's present solids: `fits` tells whether those
+    and the history's length are still the ones. ``per_block`` iterations (a divisor of 50) run between two
+    looks of the host.
+    """
+
+    def __init__(
+        self,
+        operator: PoissonOperator,
+        preconditioner: Preconditioner,
+        limit: int,
+        per_block: int = ITERATIONS_PER_BLOCK,
+    ):
+        if REPLACEMENT % per_block:
+            raise ValueError(f"per_block must divide {REPLACEMENT}, not be {per_block}")
+        self.operator, self.preconditioner, self.per_block = operator, preconditioner, per_block
+        self._flexible = not preconditioner.symmetric_positive_definite
+        self._topology = operator.topology
+        count = operator.shape[0] * operator.shape[1]
+
+        def buffer(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=operator.device)
+
+        grids = buffer(9, *operator.shape)
+        self.b, self.x0, self._b, self.x, self._r, self._z, self._p, self._ap, self._r_before = grids
+        self._flat = [grid.view(-1) for grid in grids[3:]]
+        self._sums_z = buffer(3, fused.partials(count))
+        self._sums_p, self._sums_r = buffer(2, fused.partials(count))
+        self.state = buffer(fused.SLOTS)
+        self.history = buffer(limit + 2)
+        self._multiply_x = operator.bind(self.x, self._ap)
+        self._snapshots = Snapshots(self.state)
+        one_component = operator.components == 1
+        self._cells = float(operator.component_sizes[0]) if one_component else 0.0
+        capture = Capture(operator.device)
+        self._load = capture.program(self.load)
+        self._start = capture.program(self.start)
+        self._block = capture.program(self.block)
+        self._replace = capture.program(self.replace)
+        self._finish = capture.program(self.finish)
+
+    def fits(self, preconditioner: Preconditioner, operator: PoissonOperator, limit: int) -> bool:
+        """Whether what was captured still is what should run."""
+        same = (self.preconditioner, self.operator) == (preconditioner, operator)
+        return same and self._topology == operator.topology and limit + 2 <= self.history.numel()
+
+    # The programs.
+
+    def load(self) -> None:
+        """The problem in ``b`` and ``x0``, projected, in the scale in which b has norm one."""
+        operator, state = self.operator, self.state
+        self._b.copy_(self.b)
+        operator.project(self._b)
+        largest = self._b.abs().amax()  # first, so that squares cannot overflow
+        self._b.div_(torch.where(largest == 0.0, 1.0, largest))
+        norm = torch.linalg.vector_norm(self._b)
+        self._b.div_(torch.where(largest == 0.0, 1.0, norm))
+        state[fused.SCALE].copy_(norm * largest)
+        self.x.copy_(self.x0).mul_(torch.where(largest == 0.0, 0.0, 1.0 / (norm * largest)))
+        operator.project(self.x)
+        state[fused.ITERATIONS].zero_()
+        self._residual()
+
+    def start(self) -> None:
+        """Begin, or begin again, from the residual of x; the preconditioner may add its own part to x."""
+        state = self.state
+        far = torch.linalg.vector_norm(self._r) > state[fused.TOLERANCE]
+        far = far & (state[fused.ITERATIONS] < state[fused.LIMIT])
+        if self.preconditioner.start(self._r, self._z):
+            self.operator.project(self._z)
+            usable = far & torch.isfinite(torch.linalg.vector_norm(self._z))
+            torch.where(usable, self.x + self._z, self.x, out=self.x)
+            self._residual()
+        self._sums_r.zero_()
+        self._sums_r[0].copy_(torch.dot(self._flat[1], self._flat[1]))
+        self._p.zero_()
+        self._r_before.zero_()
+        state[fused.RZ_BEFORE].fill_(math.inf)
+        state[fused.ACTIVE].fill_(1.0)
+        state[fused.OUTCOME].fill_(float(fused.NONE))
+
+    def block(self) -> None:
+        """``per_block`` iterations, each frozen once the solve ended."""
+        for _ in range(self.per_block):
+            self.iterate()
+        fused.check(self._sums_r, self.state, self.history)
+
+    def iterate(self) -> None:
+        """One iteration."""
+        operator = self.operator
+        x, r, z, p, ap, r_before = self._flat
+        fluid = operator.fluid.view(-1)
+        self.preconditioner._apply(self._r, self._z)
+        if not self._cells:
+            operator.project(self._z)
+        fused.dots(r, z, r_before, fluid, self._sums_z, self._flexible)
+        fused.direction(z, fluid, p, self._sums_z, self._sums_r, self.state, self.history, self._cells)
+        fused.product(p, operator.diagonal().view(-1), *operator.flat_face_weights(), ap, self._sums_p)
+        fused.update(x, r, r_before, p, ap, self._sums_p, self._sums_r, self.state, self._flexible)
+
+    def replace(self) -> None:
+        """The recursive residual by the true one, unless the solve ended."""
+        self._residual(torch.gt(self.state[fused.ACTIVE], 0.0))
+
+    def finish(self) -> None:
+        """Project x; the true residual and its norm."""
+        self.operator.project(self.x)
+        self._residual()
+        self.state[fused.RESIDUAL].copy_(torch.linalg.vector_norm(self._r))
+
+    def _residual(self, where: torch.Tensor | None = None) -> None:
+        """r <- b - A x, projected; only if ``where`` () bool is."""
+        target = self._r if where is None else self._z
+        torch.sub(self._b, self._multiply_x(), out=target)
+        self.operator.project(target)
+        if where is not None:
+            torch.where(where, self._z, self._r, out=self._r)
+
+    # The host.
+
+    def run(
+        self, b: torch.Tensor, x0: torch.Tensor | None, rtol: float, limit: int
+    ) -> tuple[Outcome, list[float], float, float]:
+        """Solve for ``b`` from ``x0``; returns outcome, relative residuals, the true one at the end, and the
+        norm that was taken out of b. x, in b's scale, is left in ``x``.
+        """
+        self.b.copy_(b)
+        if x0 is None:
+            self.x0.zero_()
+        else:
+            self.x0.copy_(x0)
+        self.state[fused.TOLERANCE].fill_(rtol)
+        self.state[fused.LIMIT].fill_(float(limit))
+        self._load()
+        second_chance, begun_at = True, 0
+        while True:
+            self._start()
+            self._iterate_to_the_end()
+            self._finish()
+            state = self.state.tolist()
+            outcome = _OUTCOMES[int(state[fused.OUTCOME])]
+            count, residual = int(state[fused.ITERATIONS]), state[fused.RESIDUAL]
+            if outcome is Outcome.CONVERGED and residual <= rtol:
+                break
+            drifted = outcome is Outcome.CONVERGED and count < limit
+            broken = outcome in (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER)
+            if not drifted:
+                if not broken or not second_chance or count == begun_at:
+                    break
+                second_chance = False
+            begun_at = count
+        history = self.history[: count + 1].tolist()
+        while len(history) > 1 and not math.isfinite(history[-1]):
+            history.pop()  # an overflow is seen one iteration late
+        return outcome, history, residual, state[fused.SCALE]
+
+    def _iterate_to_the_end(self) -> None:
+        """Launch blocks until one is seen to have ended the solve; by then the next one is under way."""
+        blocks = 0
+        while True:
+            self._block()
+            self._snapshots.take()
+            blocks += 1
+            if blocks * self.per_block % REPLACEMENT == 0:
+                self._replace()
+            if blocks > 1 and self._snapshots.last_but_one()[fused.ACTIVE] == 0.0:
+                return
