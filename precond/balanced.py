@@ -49,11 +49,11 @@ class BalancedForm(Preconditioner):
         if not isinstance(rank, int) or not 1 <= rank <= min(16, leaf_size):
             raise ValueError(f"rank must be a whole number from 1 to {min(16, leaf_size)}, not {rank}")
         self.rank, self.leaf_size, self.additive = rank, leaf_size, additive
-        self.leaves = LeafBlocks(operator, leaf_size, aligned=True)
+        self._fused = operator.device.type != "cpu" if on_device is None else on_device
+        self.leaves = LeafBlocks(operator, leaf_size, aligned=True, shared=not self._fused)
         position = self.leaves.position.cpu().numpy()
         self.pairs = LeafPairs.of(operator, position, leaf_size)
         count = self.leaves.blocks.shape[0]
-        self._fused = operator.device.type != "cpu" if on_device is None else on_device
         self.coarse = CoarseSolve(self.pairs, count, rank, dense=self._fused)
         self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=operator.device)
         self._diagonal = torch.zeros((count, rank, rank), dtype=torch.float64, device=operator.device)
@@ -78,7 +78,7 @@ class BalancedForm(Preconditioner):
         return [("setup", self._invert_leaves), (basis, self._take_basis), ("setup", self._couple)]
 
     def _invert_leaves(self) -> None:
-        self.leaves.setup(self.operator)
+        self.leaves.take(self.operator)
         if self._topology != self.operator.topology:
             self._follow_topology()
             self._topology = self.operator.topology
@@ -90,13 +90,13 @@ class BalancedForm(Preconditioner):
         """Leaves and coupling of the present A, as after `setup`, on the basis that is there."""
         if self._topology != self.operator.topology:
             return self.stages()
-        if self.operator.device.type != "cpu":  # which leaves changed is not for the host to know
+        if self._fused:  # which leaves changed is not for the host to know
             return [("setup", self._invert_leaves), ("setup", self._couple)]
         return [("setup", self._renew)]
 
     def _renew(self) -> None:
         """Follow where leaves changed."""
-        self.leaves.follow(self.operator)
+        self.leaves.renew(self.operator)
         renewed, pairs = self.leaves.renewed, self.pairs
         if renewed.any():
             touched = renewed[pairs.first] | renewed[pairs.second]

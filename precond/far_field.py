@@ -50,13 +50,14 @@ class FarField(nn.Module):
         nn.init.zeros_(self.head.weight)  # training starts from the monomials
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, features: LeafFeatures, mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: LeafFeatures, mask: torch.Tensor, shared: bool = True) -> torch.Tensor:
         """Orthonormal columns, float32, zero where ``mask`` (K, L) is, the first one constant elsewhere.
 
-        At inference on a CPU leaves that look alike, as all inside one phase do, are computed once.
+        At inference leaves that look alike, as all inside one phase do, are computed once if ``shared``,
+        which asks the device which they are.
         """
         trunk, places = self.trunk, features.positions
-        if torch.is_grad_enabled() or mask.device.type != "cpu" or not trunk.leaves_apart:
+        if torch.is_grad_enabled() or not shared or not trunk.leaves_apart:
             return self._columns(trunk(features)[0], places, mask)
         lifted = trunk.lifted(features)  # (K, L, d)
         seen = torch.cat([lifted, features.node, mask[..., None]], dim=-1)  # all that the layers see

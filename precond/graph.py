@@ -16,13 +16,18 @@ import torch
 WARM_UPS = 2  # first calls compile kernels and allocate workspaces, which a capture must not
 
 
+def captures(device: torch.device) -> bool:
+    """Whether programs on ``device`` are captured."""
+    return device.type == "cuda"
+
+
 class Capture:
     """The stream and memory pool that programs of one owner share."""
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.captures = device.type == "cuda"
-        if self.captures:
+        self._captures = captures(device)
+        if self._captures:
             with torch.cuda.device(device):
                 self._stream = torch.cuda.Stream()
                 self._pool = torch.cuda.graph_pool_handle()
@@ -31,7 +36,7 @@ class Capture:
         """``function`` as a program; calls it twice first where it is captured. Raises RuntimeError when it
         cannot be captured.
         """
-        if not self.captures:
+        if not self._captures:
             return function
         with torch.cuda.device(self.device):
             return self._captured(function).replay
@@ -96,7 +101,7 @@ class CapturedStages:
         self, name: str, stages: list[tuple[str, Callable[[], None]]], topology: int
     ) -> list[tuple[str, Callable[[], None]]]:
         """The programs of ``stages``, whose set is called ``name``; capturing them runs them."""
-        if self._device.type != "cuda":
+        if not captures(self._device):
             return stages
         if self._topology != topology:
             self._programs.clear()

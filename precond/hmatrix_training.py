@@ -33,6 +33,7 @@ class HMatrixTraining:
     steps: int = 8000
     frames_per_step: int = 4
     probes: int = 32
+    raw_weight: float = 0.0  # above 0: half the probes go as drawn into a cosine of their own, of this weight
     learning_rate: float = 1e-3  # falls as a cosine to a hundredth of it
     weight_decay: float = 1e-4
     clip: float = 1.0
@@ -43,6 +44,8 @@ class HMatrixTraining:
     validation_frames: int = 8
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.raw_weight <= 1.0 or (self.raw_weight and self.objective != "cosine"):
+            raise ValueError(f"raw_weight must be from 0 to 1, and 0 but for cosine, not {self.raw_weight}")
         if self.objective not in ("cosine", "sai", "kaporin"):
             raise ValueError(f"objective must be cosine, sai or kaporin, not '{self.objective}'")
 
@@ -88,8 +91,14 @@ class Frame:
         probes = torch.randn(training.probes, self.mask.numel()) * self.mask
         if training.objective == "sai":
             return sai(apply_m, self.apply_a, probes, self.project)
-        probes = smoothed(probes, self.apply_a, self.diagonal, self.project)
-        return cosine_hutchinson(apply_m, self.apply_a, probes, self.project)
+        raw, weight = probes[: training.probes // 2 if training.raw_weight else 0], training.raw_weight
+        probes = smoothed(probes[len(raw) :], self.apply_a, self.diagonal, self.project)
+        loss = cosine_hutchinson(apply_m, self.apply_a, probes, self.project)
+        if weight:  # smoothing hides dipoles across the ends of leaves, on which M then turns indefinite
+            loss = (1.0 - weight) * loss + weight * cosine_hutchinson(
+                apply_m, self.apply_a, raw, self.project
+            )
+        return loss
 
 
 class Frames(Sequence):

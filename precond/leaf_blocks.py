@@ -19,7 +19,7 @@ class LeafBlocks(Preconditioner):
     inverted and kept in float32. ``aligned`` is explained at precond.ordering.leaves.
 
     On the CPU aligned leaves that are multiples of one another, as all inside one phase are, share one
-    factorisation, and `follow` renews only the leaves whose coefficients changed.
+    factorisation (unless not ``shared``), and `follow` renews only the leaves whose coefficients changed.
 
     ``inverses`` (K, L, L) float32 are D_k^-1. ``coupled`` (K, L) is False on padding, on solids and in
     components within one leaf, which M solves exactly. Cells without couplings and the padding of the last
@@ -30,7 +30,9 @@ class LeafBlocks(Preconditioner):
     name = "leaf-blocks"
     capturable = True
 
-    def __init__(self, operator: PoissonOperator, leaf_size: int = 128, aligned: bool = False):
+    def __init__(
+        self, operator: PoissonOperator, leaf_size: int = 128, aligned: bool = False, shared: bool = True
+    ):
         super().__init__(operator)
         if not isinstance(leaf_size, int) or not 2 <= leaf_size <= 1024:
             raise ValueError(f"leaf_size must be a whole number from 2 to 1024, not {leaf_size}")
@@ -42,7 +44,7 @@ class LeafBlocks(Preconditioner):
         position = self.vectors.position.cpu().numpy()  # of each cell in the flat (K, L)
         self._leaf = position // leaf_size
         self._leaf_of_cell = torch.from_numpy(self._leaf).to(device)
-        self._shared = aligned and torch.device(device).type == "cpu"
+        self._shared = shared and aligned and device.type == "cpu"
         targets, sources = [], []
         for step, faces in (
             (ny, n - ny),
@@ -89,6 +91,16 @@ class LeafBlocks(Preconditioner):
         coupled = np.append(fluid & ~closed[labels], False)[self.vectors.cells.cpu().numpy()]
         self.coupled = torch.from_numpy(coupled).to(operator.device)  # (K, L)
         self._topology = operator.topology
+
+    def take(self, operator: PoissonOperator) -> None:
+        """All of `setup` as part of another preconditioner's."""
+        self.operator = operator
+        self._setup()
+
+    def renew(self, operator: PoissonOperator) -> None:
+        """All of `follow` as part of another preconditioner's: `renewed` says which leaves changed."""
+        self.operator = operator
+        self._renew()
 
     def _setup(self) -> None:
         self._assemble()

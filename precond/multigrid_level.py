@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from precond.grounding import inverse_of_factors
 from precond.operator import PoissonOperator
 
 TINY = 1e-30  # below any coupling: decides only where there is none
@@ -142,7 +143,7 @@ class CoarsestInverse:
         diagonal.addcmul_((diagonal <= TINY).double(), mean).mul_(1 + shift)
         dense.addcmul_(self._constant, mean / level.size)
         factorised, _ = torch.linalg.cholesky_ex(dense)
-        torch.cholesky_inverse(factorised, out=self._inverse).mul_(factor)
+        torch.mul(inverse_of_factors(factorised), factor, out=self._inverse)
 
     def solve(self) -> None:
         """level.x <- factor times the inverse of level.r."""

@@ -64,4 +64,4 @@ class Nested(BalancedForm):
         self.features.operator = self.operator
         self.features.update()
         with torch.inference_mode():
-            return self.network(self.features, self.mask)
+            return self.network(self.features, self.mask, shared=not self._fused)

@@ -9,8 +9,10 @@ import pytest
 import scipy.sparse
 import scipy.sparse.csgraph
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from precond import PoissonOperator
+from precond import PoissonOperator, device_loop, graph
 
 
 def assembled(density: np.ndarray, solid: np.ndarray) -> np.ndarray:
@@ -99,3 +101,99 @@ def make_case() -> Callable[..., Case]:
 def case(request: pytest.FixtureRequest) -> Case:
     """Every kind of box that a preconditioner must take. Shared: not to be changed."""
     return Case(*CASES[request.param])
+
+
+READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
+
+
+class HostReadError(AssertionError):
+    """A program that is to be captured asked the device something."""
+
+
+class Tape(TorchDispatchMode):
+    """A CUDA graph on the CPU: records the operations of a program, and plays them again without its Python.
+
+    Each runs again on the very tensors it was recorded with, so what the program did outside torch, read from
+    the host, or wrote to tensors made later is not in it, as it would not be in a graph. Reads are refused.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        del types
+        kwargs = kwargs or {}
+        name = function.overloadpacket.__name__
+        indices = [
+            index for a in args if isinstance(a, list) for index in a if isinstance(index, torch.Tensor)
+        ]
+        if name in READS or (name.startswith("index") and any(i.dtype == torch.bool for i in indices)):
+            raise HostReadError(f"{name} makes the host wait")
+        result = function(*args, **kwargs)
+        flat = result if isinstance(result, tuple | list) else (result,)
+        outputs = [value for value in flat if isinstance(value, torch.Tensor)]
+        given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
+        storages = {value.untyped_storage()._cdata for value in given}
+        aliases = any(value.untyped_storage()._cdata in storages for value in outputs)
+        writes = function._schema.is_mutable
+        if writes or not aliases:
+            self.calls.append((name, function, args, kwargs, [] if writes else outputs))
+        return result
+
+    @property
+    def names(self):
+        """Of the operations that a graph would launch."""
+        return [name for name, *_ in self.calls if name not in ("empty", "empty_like", "new_empty")]
+
+    def replay(self):
+        """All of it again."""
+        with torch.inference_mode():
+            for _, function, args, kwargs, outputs in self.calls:
+                result = function(*args, **kwargs)
+                flat = result if isinstance(result, tuple | list) else (result,)
+                again = [value for value in flat if isinstance(value, torch.Tensor)]
+                for output, value in zip(outputs, again, strict=False):
+                    output.copy_(value)
+
+
+class TapeCapture:
+    """Stands in for precond.graph.Capture."""
+
+    def __init__(self, device=None):
+        del device
+        self.tapes = []
+
+    def program(self, function):
+        """Warmed up and recorded."""
+        for _ in range(2):
+            function()
+        tape = Tape()
+        with tape:
+            function()
+        self.tapes.append(tape)
+        return tape.replay
+
+
+@pytest.fixture(scope="session")
+def tape():
+    """The class: see there."""
+    return Tape
+
+
+@pytest.fixture
+def taped(monkeypatch):
+    """Loops and set-ups made from now on are recorded and replayed, as on a CUDA device. Returns the captures
+    made.
+    """
+    made = []
+
+    class Kept(TapeCapture):
+        def __init__(self, device=None):
+            super().__init__(device)
+            made.append(self)
+
+    monkeypatch.setattr(device_loop, "Capture", Kept)
+    monkeypatch.setattr(graph, "Capture", Kept)
+    monkeypatch.setattr(graph, "captures", lambda _device: True)
+    return made

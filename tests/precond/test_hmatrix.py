@@ -161,7 +161,13 @@ def test_the_root_of_a_frame_leaves_out_the_null_space(index):
 )
 def test_training_resumes(tmp_path, objective, mirrored):
     training = {"n": 200, "frames": 3, "steps": 6, "frames_per_step": 2, "probes": 4, "warm_up": 1}
-    training |= {"objective": objective, "mirrored": mirrored, "evaluate_every": 3, "validation_frames": 2}
+    training |= {
+        "raw_weight": 0.4 * mirrored,
+        "objective": objective,
+        "mirrored": mirrored,
+        "evaluate_every": 3,
+        "validation_frames": 2,
+    }
     config = {"model": MODEL, "training": training}
     whole = train_hmatrix(config, tmp_path / "whole.safetensors")
     path: Path = tmp_path / "cut.safetensors"

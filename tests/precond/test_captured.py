@@ -1,0 +1,148 @@
+"""Set-up and solve as captured programs, proven without a GPU: recorded on the CPU and replayed (`Tape`), and
+traced on tensors that claim to be on a CUDA device.
+"""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from precond import PCG, available_preconditioners, device_loop, make_preconditioner
+from precond.device_loop import DeviceLoop
+
+# Device operations that one iteration takes: those of its application and four fused ones.
+OPERATIONS = {
+    "none": 5,
+    "jacobi": 5,
+}
+BALANCED = ("polynomial", "spectral", "nested")
+CAPTURABLE = ("none", "jacobi", "multigrid", "leaf-blocks", *BALANCED, "hmatrix", "neural-spai")
+
+
+def device_form(name, operator):
+    """The preconditioner as it would be on a GPU."""
+    return make_preconditioner(name, operator, **({"on_device": True} if name in BALANCED else {}))
+
+
+def test_all_but_the_cpu_only_are_capturable(make_case):
+    operator = make_case((16, 16), 10.0, False).operator
+    made = {name: make_preconditioner(name, operator) for name in available_preconditioners()}
+    assert {name for name, one in made.items() if one.capturable} == set(CAPTURABLE)
+    assert all(one.cpu_only != one.capturable for one in made.values())
+
+
+@pytest.mark.parametrize("name", CAPTURABLE)
+@pytest.mark.parametrize("with_solids", [False, True])
+def test_replays_follow_a_and_b_changed_in_place(make_case, taped, name, with_solids):
+    case = make_case((40, 27), 100.0, with_solids)
+    operator = case.operator
+    preconditioner = device_form(name, operator)
+    if not preconditioner.capturable_setup:
+        pytest.skip("set-up asks the host")
+    preconditioner.setup()
+    loop = DeviceLoop(operator, preconditioner, 2000)
+    assert len(taped) == 2
+    for factor, b in zip((1.0, 30.0, 0.1), case.vectors(3), strict=True):
+        density = torch.from_numpy(case.density).clone()
+        density[: len(density) // 2] *= factor
+        operator.update(density)
+        preconditioner.setup()
+        outcome, history, residual, scale = loop.run(b, None, 1e-8, 2000)
+        report = PCG(operator, preconditioner, max_iterations=2000).solve(b)
+        assert outcome is report.outcome
+        assert abs(len(history) - 1 - report.iterations) <= report.iterations // 50
+        assert (loop.x * scale - report.x).norm() <= 1e-6 * report.x.norm()
+        assert report.converged == (residual <= 1.000001e-8)
+
+
+def moved(value, memo):
+    """``value`` with every tensor in it replaced by a fake one on "cuda"; attributes are set in place."""
+    if id(value) in memo:
+        return memo[id(value)][0]
+    if isinstance(value, torch.Tensor):
+        made = torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device="cuda")
+    elif isinstance(value, torch.device):
+        made = torch.device("cuda", 0)
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        made = type(value)(*(moved(item, memo) for item in value))
+    elif isinstance(value, list | tuple):
+        made = type(value)(moved(item, memo) for item in value)
+    elif isinstance(value, dict):
+        made = {key: moved(item, memo) for key, item in value.items()}
+    elif hasattr(value, "__dict__") and type(value).__module__.startswith(("precond", "torch.nn")):
+        memo[id(value)] = (value, value)
+        for key, item in list(vars(value).items()):
+            object.__setattr__(value, key, moved(item, memo))
+        return value
+    else:
+        made = value
+    memo[id(value)] = (made, value)  # keeps the old one, so that its id stays its own
+    return made
+
+
+GUARD = """
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+namespace c10::impl { C10_REGISTER_GUARD_IMPL(CUDA, NoOpDeviceGuardImpl<DeviceType::CUDA>) }
+"""
+
+
+@pytest.fixture(scope="module")
+def _device_guard(tmp_path_factory):
+    """Lets a torch without CUDA index tensors that claim to be on such a device."""
+    if torch.cuda.is_available() or shutil.which("g++") is None:
+        pytest.skip("needs g++, and a machine without CUDA")
+    folder = tmp_path_factory.mktemp("guard")
+    (folder / "guard.cpp").write_text(GUARD)
+    home = Path(torch.__file__).parent
+    command = ["g++", "-std=c++20", "-shared", "-fPIC", "guard.cpp", "-o", "guard.so"]
+    command += [f"-I{home / 'include'}", f"-L{home / 'lib'}", "-lc10"]
+    built = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    ctypes.CDLL(str(folder / "guard.so"))
+
+
+@pytest.fixture
+def on_fake_cuda(make_case, tape, monkeypatch, _device_guard):
+    """Set-up, loop and a way to trace them, on tensors that claim to be on a CUDA device."""
+    monkeypatch.setattr(device_loop, "Capture", lambda _device: SimpleNamespace(program=lambda work: work))
+    monkeypatch.setattr(device_loop, "Snapshots", lambda _state: None)
+
+    def build(name, with_solids=False, shape=(40, 27)):
+        case = make_case(shape, 100.0, with_solids)
+        preconditioner = device_form(name, case.operator)
+        preconditioner.setup()
+        mode = FakeTensorMode()
+        with mode:
+            moved(preconditioner, {})
+            loop = DeviceLoop(preconditioner.operator, preconditioner, 100)
+
+        def trace(work):
+            with mode, tape() as recorded:
+                work()
+            assert all(
+                value.device.type == "cuda"
+                for _, _, args, kwargs, outputs in recorded.calls
+                for value in tree_leaves((args, kwargs, outputs))
+                if isinstance(value, torch.Tensor)
+            )
+            return recorded.names
+
+        return preconditioner, loop, trace
+
+    return build
+
+
+@pytest.mark.parametrize("name", CAPTURABLE)
+@pytest.mark.parametrize("with_solids", [False, True])
+def test_every_program_traces_on_a_cuda_device(on_fake_cuda, name, with_solids):
+    preconditioner, loop, trace = on_fake_cuda(name, with_solids)
+    for work in (loop.load, loop.start, loop.block, loop.replace, loop.finish):
+        assert trace(work)
+    if preconditioner.capturable_setup:
+        assert name == "none" or all(trace(work) for _, work in preconditioner.stages())
