@@ -144,7 +144,7 @@ class Tape(TorchDispatchMode):
     @property
     def names(self):
         """Of the operations that a graph would launch."""
-        return [name for name, *_ in self.calls if name not in ("empty", "empty_like", "new_empty")]
+        return [name for name, *_ in self.calls if name not in ("device", "empty", "empty_like", "new_empty")]
 
     def replay(self):
         """All of it again."""

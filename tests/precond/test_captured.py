@@ -15,18 +15,29 @@ from torch.utils._pytree import tree_leaves
 
 from precond import PCG, available_preconditioners, device_loop, make_preconditioner
 from precond.device_loop import DeviceLoop
+from precond.jacobi import Jacobi
+from precond.preconditioner import Preconditioner
 
 # Device operations that one iteration takes: those of its application and four fused ones.
 OPERATIONS = {
     "none": 5,
     "jacobi": 5,
+    "multigrid": 58,
+    "leaf-blocks": 10,
+    "polynomial": 8,
+    "spectral": 8,
+    "nested": 8,
+    "hmatrix": 21,
+    "neural-spai": 17,
 }
 BALANCED = ("polynomial", "spectral", "nested")
 CAPTURABLE = ("none", "jacobi", "multigrid", "leaf-blocks", *BALANCED, "hmatrix", "neural-spai")
 
 
 def device_form(name, operator):
-    """The preconditioner as it would be on a GPU."""
+    """The preconditioner as it would be on a GPU; ``name`` may be its class."""
+    if not isinstance(name, str):
+        return name(operator)
     return make_preconditioner(name, operator, **({"on_device": True} if name in BALANCED else {}))
 
 
@@ -75,7 +86,7 @@ def moved(value, memo):
         made = type(value)(moved(item, memo) for item in value)
     elif isinstance(value, dict):
         made = {key: moved(item, memo) for key, item in value.items()}
-    elif hasattr(value, "__dict__") and type(value).__module__.startswith(("precond", "torch.nn")):
+    elif isinstance(value, Preconditioner) or type(value).__module__.startswith(("precond", "torch.nn")):
         memo[id(value)] = (value, value)
         for key, item in list(vars(value).items()):
             object.__setattr__(value, key, moved(item, memo))
@@ -146,3 +157,88 @@ def test_every_program_traces_on_a_cuda_device(on_fake_cuda, name, with_solids):
         assert trace(work)
     if preconditioner.capturable_setup:
         assert name == "none" or all(trace(work) for _, work in preconditioner.stages())
+
+
+@pytest.mark.parametrize("name", CAPTURABLE)
+def test_operations_of_an_iteration(on_fake_cuda, name):
+    _, loop, trace = on_fake_cuda(name)
+    assert len(trace(loop.iterate)) == OPERATIONS[name]
+
+
+def test_the_operations_promised():
+    assert OPERATIONS["jacobi"] <= 6
+    assert OPERATIONS["nested"] <= 10
+
+
+class Reading(Jacobi):
+    """Asks the device for a number."""
+
+    def _apply(self, residual, out):
+        super()._apply(residual, out)
+        out.mul_(float(residual.norm()) * 0.0 + 1.0)
+
+
+class Moving(Jacobi):
+    """Keeps its numbers somewhere else after every set-up, which runs uncaptured."""
+
+    capturable_setup = False
+
+    def _setup(self):
+        self._inverse = torch.zeros_like(self._inverse)
+        super()._setup()
+
+
+class Outside(Jacobi):
+    """Does its work where a capture does not see it."""
+
+    def _apply(self, residual, out):
+        out.numpy()[...] = self._inverse.numpy() * residual.numpy()
+
+
+class Elsewhere(Jacobi):
+    """Keeps a tensor on the host."""
+
+    def __init__(self, operator):
+        super().__init__(operator)
+        self._order = None
+
+    def _apply(self, residual, out):
+        super()._apply(residual, out)
+        out.view(-1).index_select(0, torch.zeros(3, dtype=torch.int64))
+
+
+def solved_again(kind, case):
+    """Whether replays of a set-up and a loop made for one A and b solve for another; the counts show."""
+    operator = case.operator
+    preconditioner = kind(operator)
+    preconditioner.setup()
+    loop = DeviceLoop(operator, preconditioner, 400)
+    for b in case.vectors(2):
+        operator.update(torch.from_numpy(case.density).flip(0) * torch.linspace(1.0, 9.0, case.shape[1]))
+        preconditioner.setup()
+        _, history, _, _ = loop.run(b, None, 1e-8, 400)
+        plain = Jacobi(operator)
+        plain.setup()
+        report = PCG(operator, plain, max_iterations=400).solve(b)
+        if abs(len(history) - 1 - report.iterations) > 2:
+            return False
+    return True
+
+
+@pytest.mark.parametrize(("kind", "solves"), [(Jacobi, True), (Moving, False), (Outside, False)])
+def test_replays_show_what_a_capture_would_miss(make_case, taped, kind, solves):
+    assert solved_again(kind, make_case((40, 27), 100.0, False)) is solves
+    assert taped
+
+
+def test_a_read_is_refused(make_case, taped):
+    with pytest.raises(AssertionError, match="makes the host wait"):
+        solved_again(Reading, make_case((40, 27), 100.0, False))
+    assert taped
+
+
+@pytest.mark.parametrize("kind", [Reading, Elsewhere])
+def test_a_trace_on_a_cuda_device_refuses_reads_and_tensors_of_the_host(on_fake_cuda, kind):
+    _, loop, trace = on_fake_cuda(kind)
+    with pytest.raises((AssertionError, RuntimeError)):
+        trace(loop.iterate)
