@@ -9,6 +9,7 @@ stream and is silently not recorded: it stays outside.
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 
 import torch
@@ -19,6 +20,27 @@ WARM_UPS = 2  # first calls compile kernels and allocate workspaces, which a cap
 def captures(device: torch.device) -> bool:
     """Whether programs on ``device`` are captured."""
     return device.type == "cuda"
+
+
+class Clock:
+    """Seconds since it was made: of the device's work on CUDA, by events, else of the host's."""
+
+    def __init__(self, device: torch.device):
+        self._events = []
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+                self._events[0].record()
+        self._started = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Until all work that was asked for so far is done; waits for it."""
+        if not self._events:
+            return time.perf_counter() - self._started
+        first, last = self._events
+        last.record()
+        last.synchronize()
+        return first.elapsed_time(last) / 1e3
 
 
 class Capture:
@@ -109,8 +131,3 @@ class CapturedStages:
         if name not in self._programs:
             self._programs[name] = [(part, self._capture.program(work)) for part, work in stages]
         return self._programs[name]
-
-    def wait(self) -> None:
-        """Until the device is done, so that a clock tells the truth."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)

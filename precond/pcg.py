@@ -14,13 +14,13 @@ The loop itself is precond.host_loop on a CPU and precond.device_loop, captured,
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from precond.device_loop import DeviceLoop
+from precond.graph import Clock
 from precond.host_loop import HostLoop
 from precond.operator import PoissonOperator
 from precond.outcome import Outcome
@@ -106,13 +106,13 @@ class PCG:
                     f"{name} must have the operator's shape {self.operator.shape}, not {tuple(value.shape)}"
                 )
         self.prepare()
-        started = time.perf_counter()
+        clock = Clock(self.operator.device)
         b, x0 = torch.as_tensor(b), None if x0 is None else torch.as_tensor(x0)
         run = self._solve_on_host if self._on_host else self._solve_on_device
         x, outcome, history, residual = run(b, x0)
         if outcome is Outcome.CONVERGED and not residual <= self.rtol * (1 + 1e-6):
             outcome = Outcome.ITERATION_LIMIT
-        seconds = {**self.preconditioner.seconds, "solve": time.perf_counter() - started}
+        seconds = {**self.preconditioner.seconds, "solve": clock.seconds()}
         flexible = not self.preconditioner.symmetric_positive_definite
         return SolveReport(x, outcome, len(history) - 1, residual, history, seconds, flexible)
 

@@ -4,13 +4,12 @@ promises.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 
-from precond.graph import CapturedStages
+from precond.graph import CapturedStages, Clock
 from precond.operator import PoissonOperator
 
 Stage = tuple[str, Callable[[], None]]  # what its time counts as, "setup" or "inference", and the work
@@ -87,10 +86,9 @@ class Preconditioner:
         if self.capturable and self.capturable_setup:
             programs = self._captured.programs(name, programs, self.operator.topology)
         for part, work in programs:
-            started = time.perf_counter()
+            clock = Clock(self.operator.device)
             work()
-            self._captured.wait()
-            seconds[part] += time.perf_counter() - started
+            seconds[part] += clock.seconds()
         self.seconds = seconds
         self._is_set_up = True
 

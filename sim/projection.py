@@ -40,16 +40,29 @@ class Projection:
         self._difference_y = torch.zeros_like(density[:, 1:]).contiguous()
         self.name = settings.preconditioner
         self._settings = settings
-        self._pcg = self._make_pcg(self.name)
+        self._solvers: dict[str, PCG] = {}
+        self._solvers_topology = self.operator.topology
+        self._pcg = self._solver(self.name)
         self._policy = SetupPolicy()
-        self._fallback: PCG | None = None
 
-    def _make_pcg(self, name: str) -> PCG:
-        return PCG(self.operator, make_preconditioner(name, self.operator), rtol=self._settings.rtol)
+    def _solver(self, name: str) -> PCG:
+        """The one for ``name``, kept: on a device its programs are captured here and not in a frame."""
+        if self._solvers_topology != self.operator.topology:
+            self._solvers.clear()
+            self._solvers_topology = self.operator.topology
+        if name not in self._solvers:
+            settings, preconditioner = self._settings, make_preconditioner(name, self.operator)
+            pcg = PCG(self.operator, preconditioner, settings.rtol, settings.max_iterations)
+            if self.operator.device.type != "cpu":
+                preconditioner.setup()
+                preconditioner.follow()
+                pcg.prepare()
+            self._solvers[name] = pcg
+        return self._solvers[name]
 
     def select_preconditioner(self, name: str) -> None:
         """Solve with ``name`` from now on. Raises PreconditionerError and keeps the old one."""
-        self._pcg = self._make_pcg(name)
+        self._pcg = self._solver(name)
         self._policy = SetupPolicy()
         self.name = name
 
@@ -74,8 +87,7 @@ class Projection:
         solve = self._solve(self._pcg, self._policy)
         fallback = solve.outcome in BREAKDOWNS and self.name != FALLBACK
         if fallback:
-            self._fallback = self._fallback or self._make_pcg(FALLBACK)
-            solve = self._solve(self._fallback, SetupPolicy())
+            solve = self._solve(self._solver(FALLBACK), SetupPolicy())
         if solve.outcome not in BREAKDOWNS:
             self.pressure.copy_(solve.x)
             self._subtract_gradient(velocity, ratio)
