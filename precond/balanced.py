@@ -62,7 +62,9 @@ class BalancedForm(Preconditioner):
         )
         self._grounded = torch.zeros(count, dtype=torch.float64, device=operator.device)
         self._topology = -1
-        self._image = torch.zeros(operator.shape, dtype=torch.float64, device=operator.device)
+        grids = torch.zeros((2, *operator.shape), dtype=torch.float64, device=operator.device)
+        self._solution, self._image = grids
+        self._lifting = torch.zeros((count, rank, leaf_size), dtype=torch.float32, device=operator.device)
         self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=operator.device)
         self._strips, self._coefficients = torch.zeros(
             (2, count, rank), dtype=torch.float32, device=operator.device
@@ -85,6 +87,7 @@ class BalancedForm(Preconditioner):
 
     def _take_basis(self) -> None:
         self.basis.copy_(self._basis())
+        self._lifting.copy_(self.basis.mT)  # contiguous: twice as fast a product
 
     def _follow(self) -> list[Stage]:
         """Leaves and coupling of the present A, as after `setup`, on the basis that is there."""
@@ -117,7 +120,8 @@ class BalancedForm(Preconditioner):
         self.coarse.factorise(self._diagonal, self._off, self._grounded)
 
     def _follow_topology(self) -> None:
-        """What depends on the solids alone. On the host."""
+        """What depends on the operator and its solids alone. On the host."""
+        self._multiply = self.operator.bind(self._solution, self._image)
         coupled, cells = self.leaves.coupled, self.leaves.vectors.cells
         self.mask = coupled.float()  # (K, L)
         self.positions = leaf_positions(self.operator.shape, cells, coupled)
@@ -131,7 +135,7 @@ class BalancedForm(Preconditioner):
         rows = self.leaves.gather(residual)
         strips = torch.bmm(rows, self.basis)  # (K, 1, r)
         coefficients = self.coarse.solve(strips.double().view(-1)).float().view_as(strips)
-        return torch.bmm(coefficients, self.basis.mT)
+        return torch.bmm(coefficients, self._lifting)
 
     def start(self, residual: torch.Tensor, out: torch.Tensor) -> bool:
         """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do for the additive form."""
@@ -147,8 +151,8 @@ class BalancedForm(Preconditioner):
         if self.additive:
             self.leaves.scatter(solved.add_(self._coarse_part(residual)), out)
             return
-        self.leaves.scatter(solved, out)
-        self.operator.matvec(out, out=self._image)
+        self.leaves.scatter(solved, self._solution)
+        self._multiply()
         torch.sub(residual, self._image, out=self._image)
         self.leaves.scatter(solved.add_(self._coarse_part(self._image)), out)
 

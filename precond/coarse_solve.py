@@ -12,6 +12,7 @@ import scipy.linalg
 import scipy.sparse
 import scipy.sparse.csgraph
 import torch
+from scipy.linalg.blas import dtbsv
 
 from precond.coupling import LeafPairs, assembled
 from precond.grounding import inverse_of_factors, symmetric_factors
@@ -49,7 +50,9 @@ class CoarseSolve:
         below = np.maximum(rows, columns) - np.minimum(rows, columns)
         self._width = int(below.max(initial=0)) + 1
         self._place = torch.from_numpy(np.minimum(rows, columns) * self._width + below)
-        self._order = torch.from_numpy(order.astype(np.int64)[:, None] * rank + entry).view(-1)
+        self._order = (order.astype(np.int64)[:, None] * rank + entry).ravel()
+        self._place_of = np.empty_like(self._order)
+        self._place_of[self._order] = np.arange(self._size)
         self._banded = self._width <= WIDEST_BAND
         self._entries = (rows, columns)
         self._failed = True
@@ -96,14 +99,15 @@ class CoarseSolve:
             return self._inverse @ right
         if self._failed:
             return torch.full_like(right, torch.nan)
-        numbered = right[self._order].numpy()
-        if self._banded:
-            solved, _ = _solve_band(self._factor, numbered, lower=1)
-        else:
+        numbered = right.numpy().take(self._order, axis=0)
+        if not self._banded:
             solved = self._factor.solve(numbered)
-        result = torch.empty_like(right)
-        result[self._order] = torch.from_numpy(solved)
-        return result
+        elif right.ndim == 1:  # as pbtrs, without what it costs to ask for one
+            solved = dtbsv(self._width - 1, self._factor, numbered, lower=1, overwrite_x=1)
+            solved = dtbsv(self._width - 1, self._factor, solved, lower=1, trans=1, overwrite_x=1)
+        else:
+            solved, _ = _solve_band(self._factor, numbered, lower=1)
+        return torch.from_numpy(solved.take(self._place_of, axis=0))
 
     def times(self, right: torch.Tensor, out: torch.Tensor) -> None:
         """``out`` = Z ``right``, both (K r,) float32; of the dense form alone."""

@@ -27,6 +27,7 @@ class LeafVectors:
         self.position = torch.from_numpy(positions(cells, count)).to(device)
         self._flat_cells = self.cells.view(-1)
         self._padded = torch.zeros(count + 1, dtype=torch.float64, device=device)
+        self._padded_single = torch.zeros(count + 1, dtype=torch.float32, device=device)
         self._gathered = torch.zeros(cells.size, dtype=torch.float64, device=device)
         self._rows = torch.zeros((len(cells), 1, leaf_size), dtype=torch.float32, device=device)
         self._result = torch.zeros(count, dtype=torch.float32, device=device)
@@ -39,7 +40,8 @@ class LeafVectors:
 
     def gather(self, field: torch.Tensor) -> torch.Tensor:
         """``field`` (nx, ny) as rows (K, 1, L), padding zero; overwritten by the next call."""
-        self._rows[:, 0].copy_(self.gather_double(field))
+        self._padded_single[:-1].copy_(field.reshape(-1))
+        torch.index_select(self._padded_single, 0, self._flat_cells, out=self._rows.view(-1))
         return self._rows
 
     def scatter(self, rows: torch.Tensor, out: torch.Tensor) -> None:

@@ -23,11 +23,11 @@ OPERATIONS = {
     "none": 5,
     "jacobi": 5,
     "multigrid": 58,
-    "leaf-blocks": 10,
+    "leaf-blocks": 9,
     "polynomial": 8,
     "spectral": 8,
     "nested": 8,
-    "hmatrix": 21,
+    "hmatrix": 20,
     "neural-spai": 17,
 }
 BALANCED = ("polynomial", "spectral", "nested")
