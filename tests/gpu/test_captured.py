@@ -1,0 +1,104 @@
+"""On a CUDA device: replays of captured set-ups and solves. `make test-gpu`; skipped where there is none.
+
+Memory errors: `compute-sanitizer --tool memcheck .venv/bin/python -m pytest tests/gpu -x`, and the same with
+`--tool racecheck` and `--tool initcheck`, must report none; set PYTORCH_NO_CUDA_MEMORY_CACHING=1 for the
+last.
+"""
+
+import pytest
+import torch
+
+from precond import PCG, available_preconditioners, fused, gallery, graph, make_preconditioner
+from precond.device_loop import DeviceLoop
+from sim.scenes import load_scene
+from sim.settings import SimulationSettings
+from sim.simulation import Simulation
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
+
+
+def capturable() -> list[str]:
+    """The names that run on a device."""
+    operator = gallery.benchmark_density(256, 0).operator()
+    names = available_preconditioners()
+    return [name for name in names if make_preconditioner(name, operator).capturable]
+
+
+@pytest.mark.parametrize("name", capturable())
+@pytest.mark.parametrize("family", ["barriers", "mazes"])
+def test_a_replay_equals_an_eager_solve_after_a_and_b_changed(monkeypatch, name, family):
+    problem = gallery.problem(family, 1024, 0, contrast=100.0)
+    operator = problem.operator("cuda")
+    captured, eager = make_preconditioner(name, operator), make_preconditioner(name, operator)
+    captured.setup()
+    replayed = DeviceLoop(operator, captured, 3000)
+    with monkeypatch.context() as patch:
+        patch.setattr(graph, "captures", lambda _device: False)
+        eager.setup()
+        plain = DeviceLoop(operator, eager, 3000)
+    density, b = problem.density.cuda(), problem.b.cuda()
+    for factor in (1.0, 7.0, 0.3):
+        changed = density.clone()
+        changed[: len(changed) // 2] *= factor
+        operator.update(changed)
+        b = operator.project(b.roll(3, 0).clone())
+        captured.setup()
+        with monkeypatch.context() as patch:
+            patch.setattr(graph, "captures", lambda _device: False)
+            eager.setup()
+        first = replayed.run(b, None, 1e-8, 3000)
+        second = plain.run(b, None, 1e-8, 3000)
+        assert first[0] is second[0]
+        assert len(first[1]) == len(second[1])
+        assert (replayed.x - plain.x).norm() <= 1e-10 * plain.x.norm()
+
+
+def test_a_thousand_switches_leak_nothing():
+    scene = load_scene("dam-break")
+    simulation = Simulation(
+        SimulationSettings(**{**scene.settings, "grid": (64, 32), "device": "cuda"}), scene
+    )
+    names = capturable()
+    held = []
+    for turn in range(1000):
+        simulation.projection.select_preconditioner(names[turn % len(names)])
+        if turn % 50 == 0:
+            simulation.step()
+        if turn >= 2 * len(names) and turn % len(names) == 0:
+            torch.cuda.synchronize()
+            held.append(torch.cuda.memory_allocated())
+    assert max(held) - min(held) < 1 << 20
+
+
+def test_a_solve_asks_the_host_only_between_blocks(monkeypatch):
+    problem = gallery.benchmark_density(1024, 0)
+    operator = problem.operator("cuda")
+    preconditioner = make_preconditioner("jacobi", operator)
+    preconditioner.setup()
+    pcg = PCG(operator, preconditioner)
+    pcg.solve(problem.b.cuda())
+    looks = []
+    real = graph.Snapshots.last_but_one
+    monkeypatch.setattr(graph.Snapshots, "last_but_one", lambda self: looks.append(1) or real(self))
+    report = pcg.solve(problem.b.cuda())
+    assert report.converged
+    assert len(looks) <= -(-report.iterations // pcg._device_loop.per_block) + 2
+
+
+@pytest.mark.parametrize("name", ["jacobi", "nested"])
+def test_kernels_agree_with_their_plain_form(name):
+    """The loop's state after ten iterations on the device and on the CPU, where the operations are plain."""
+    states = []
+    for device in ("cpu", "cuda"):
+        problem = gallery.benchmark_density(2048, 1)
+        operator = problem.operator(device)
+        options = {"on_device": True} if name == "nested" else {}
+        preconditioner = make_preconditioner(name, operator, **options)
+        preconditioner.setup()
+        loop = DeviceLoop(operator, preconditioner, 100)
+        outcome, history, _, _ = loop.run(problem.b.to(device), None, 1e-14, 10)
+        states.append((outcome, torch.tensor(history), loop.x.cpu(), loop.state[fused.ITERATIONS].cpu()))
+    assert states[0][0] is states[1][0]
+    assert states[0][3] == states[1][3] == 10
+    assert torch.allclose(states[0][1], states[1][1], rtol=1e-3)
+    assert torch.allclose(states[0][2], states[1][2], rtol=1e-3, atol=1e-4)
