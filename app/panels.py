@@ -1,0 +1,212 @@
+"""A file of `bench` as panels: one table each, a row per method and a column per value of what was varied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from app.results import METHOD, SETTING, WELL_POSED, Bench, Solves, exponent
+from precond import is_learned, registered_preconditioners
+
+SWEEPS = ("cells", "contrast", "rtol", "split", "family")  # what columns can be, the first of the most values
+NOT_ITERATIVE = ("direct",)  # one iteration always: out of the competition for the fewest
+Column = Callable[[Solves], tuple[float, float] | None]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Solves that differ in method and ``sweep``, one of SWEEPS, alone.
+
+    title: what distinguishes it from the file's other panels, may be empty. fixed: the setting that all
+    share. columns: values of the sweep. methods: labels, in the registry's order. solves: by label and column.
+    """
+
+    title: str
+    fixed: dict[str, Any]
+    sweep: str
+    columns: tuple[Any, ...]
+    methods: tuple[str, ...]
+    solves: dict[tuple[str, Any], Solves]
+
+    def of(self, method: str) -> list[tuple[Any, Solves]]:
+        """The columns that ``method`` has, with what was measured there."""
+        return [(column, self.solves[method, column]) for column in self.columns if self.has(method, column)]
+
+    def has(self, method: str, column: Any) -> bool:
+        """Whether ``method`` ran there."""
+        return (method, column) in self.solves
+
+    @property
+    def drawable(self) -> bool:
+        """Whether its sweep makes a curve: three positive numbers or more."""
+        numbers = [column for column in self.columns if isinstance(column, int | float) and column > 0]
+        return self.sweep in SWEEPS[:3] and len(numbers) == len(self.columns) > 2
+
+    def measured(self, name: str) -> bool:
+        """Whether any of its solves has the measure ``name``."""
+        return any(solves.measure(name) is not None for solves in self.solves.values())
+
+    def exponent(self, method: str, measure: Column) -> float | None:
+        """p of ``measure`` ~ cells^p over the sizes at which all frames converged, three at the least."""
+        if self.sweep != "cells":
+            return None
+        points = [(cells, measure(solves)) for cells, solves in self.of(method) if not solves.failed]
+        points = [(cells, value[0]) for cells, value in points if value is not None]
+        return exponent([cells for cells, _ in points], [value for _, value in points])
+
+
+def panels(bench: Bench) -> list[Panel]:
+    """The panels of a file, in its order."""
+    values = {name: {solves.setting[name] for solves in bench.solves} for name in SWEEPS}
+    sweep = max(SWEEPS, key=lambda name: len(values[name]))
+    others = [name for name in SETTING if name != sweep]
+    distinguishing = [name for name in others if len({solves.setting[name] for solves in bench.solves}) > 1]
+    varied = [name for name in METHOD[1:] if _varies(bench, name)]
+    groups: dict[tuple[Any, ...], list[Solves]] = {}
+    for solves in bench.solves:
+        groups.setdefault(tuple(solves.setting[name] for name in others), []).append(solves)
+    result = []
+    for key, members in groups.items():
+        fixed = dict(zip(others, key, strict=True))
+        labelled = {(_label(solves, varied), solves.setting[sweep]): solves for solves in members}
+        columns = dict.fromkeys(column for _, column in labelled)
+        if all(isinstance(column, int | float) for column in columns):
+            columns = sorted(columns, reverse=sweep == "rtol")
+        title = ", ".join(describe(name, fixed[name]) for name in distinguishing if fixed[name] is not None)
+        methods = tuple(sorted(dict.fromkeys(label for label, _ in labelled), key=_rank))
+        result.append(Panel(title, fixed, sweep, tuple(columns), methods, labelled))
+    return result
+
+
+def _varies(bench: Bench, name: str) -> bool:
+    """Whether one method of the file ran with several values of ``name``."""
+    found: dict[str, set[Any]] = {}
+    for solves in bench.solves:
+        found.setdefault(solves.name, set()).add(solves.method[name])
+    return any(len(values) > 1 for values in found.values())
+
+
+def _rank(label: str) -> tuple[int, str]:
+    """In the order of the registry, peers after it."""
+    names, name = list(registered_preconditioners()), label.split(",")[0]
+    return (names.index(name) if name in names else len(names), label)
+
+
+def _label(solves: Solves, varied: list[str]) -> str:
+    words = {"engine": "{}", "threads": "{} threads", "precision": "{}"}
+    extra = [words[name].format(solves.method[name]) for name in varied if solves.method[name] is not None]
+    return ", ".join([solves.name, *extra])
+
+
+def describe(name: str, value: Any) -> str:
+    """One part of a setting in words."""
+    if name == "cells":
+        return f"N = {value:,}"
+    if name == "rtol":
+        return f"rtol {power(value)}"
+    if name == "contrast":
+        return "the family's own contrast" if value is None else f"contrast {value:,g}"
+    if name == "rule":
+        return f"{value.upper()} rule"
+    if name == "split":
+        return f"{value} frames"
+    if name == "conditions" and value != WELL_POSED:
+        return f"{value} conditions"
+    return str(value)
+
+
+def power(value: float) -> str:
+    """1e-08 as 1e-8."""
+    mantissa, _, digits = f"{value:g}".partition("e")
+    return f"{mantissa}e{int(digits)}" if digits else mantissa
+
+
+def marked(method: str) -> str:
+    """``method`` for a table, learned ones with a dagger."""
+    return f"`{method}`" + (" †" if is_learned(method.split(",")[0]) else "")
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, all columns but the first to the right."""
+    lines = [header, [":---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def milliseconds(value: float) -> str:
+    """Three digits or so."""
+    if value >= 100.0:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10.0 else f"{value:.2f}"
+
+
+def median_and_p95(value: tuple[float, float] | None) -> str:
+    """median (95th percentile)."""
+    return "–" if value is None else f"{milliseconds(value[0])} ({milliseconds(value[1])})"
+
+
+def iterations_table(panel: Panel) -> str:
+    """Mean and deviation over the frames that converged, with how many did not; the fewest in bold, direct
+    solvers aside.
+    """
+
+    def cell(solves: Solves) -> str:
+        counts = solves.iterations()
+        text = "–" if counts is None else f"{counts[0]:.1f} ± {counts[1]:.1f}"
+        return text + (f" ({solves.failed} of {solves.frames} failed)" if solves.failed else "")
+
+    return _pivot(panel, cell, Solves.iterations, NOT_ITERATIVE)
+
+
+def measure_table(panel: Panel, name: str) -> str:
+    """Median and 95th percentile of one measure; the lowest median in bold."""
+    return _pivot(panel, lambda solves: median_and_p95(solves.measure(name)), lambda s: s.measure(name))
+
+
+def parts_table(panel: Panel) -> str:
+    """Set-up, inference and solve."""
+
+    def cell(solves: Solves) -> str:
+        parts = [solves.measure(name) for name in ("setup_ms", "inference_ms", "solve_ms")]
+        if parts[1] is not None and parts[1][1] == 0.0:
+            parts[1] = None
+        return " / ".join(map(median_and_p95, parts))
+
+    return _pivot(panel, cell, None)
+
+
+def _pivot(
+    panel: Panel, cell: Callable[[Solves], str], value: Column | None, aside: tuple[str, ...] = ()
+) -> str:
+    """One row per method; with ``value`` the lowest of each column in bold, but for methods ``aside``, and the
+    exponent where there is one.
+    """
+    best = {column: lowest(panel, column, value, aside) for column in panel.columns} if value else {}
+    fits = {method: panel.exponent(method, value) if value else None for method in panel.methods}
+    fitted = any(fit is not None for fit in fits.values())
+    rows = []
+    for method in panel.methods:
+        row = [marked(method)]
+        for column in panel.columns:
+            text = cell(panel.solves[method, column]) if panel.has(method, column) else ""
+            row.append(f"**{text}**" if method in best.get(column, ()) else text)
+        if fitted:
+            row.append("–" if fits[method] is None else f"{fits[method]:.2f}")
+        rows.append(row)
+    header = ["method", *(describe(panel.sweep, column) for column in panel.columns)]
+    return table([*header, "N^p, p ="] if fitted else header, rows)
+
+
+def lowest(panel: Panel, column: Any, value: Column, aside: tuple[str, ...] = ()) -> list[str]:
+    """The methods with the lowest ``value`` among those that converged on every frame of ``column`` and are
+    not ``aside``; several where it is the same, none where there was nobody to compete with.
+    """
+    found = {}
+    for method in panel.methods:
+        if panel.has(method, column) and method.split(",")[0] not in aside:
+            solves = panel.solves[method, column]
+            known = value(solves)
+            if known is not None and not solves.failed:
+                found[method] = known[0]
+    least = min(found.values(), default=0.0)
+    return [method for method, known in found.items() if known == least] if len(found) > 1 else []
