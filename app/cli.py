@@ -1,4 +1,4 @@
-"""The command line: demo, record, bench, spectra, report, train, ablate, list. Wrong use: one line on stderr, exit code 2."""
+"""The command line: one function per command. Wrong use: one line on stderr, exit code 2."""
 
 from __future__ import annotations
 

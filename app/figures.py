@@ -18,6 +18,7 @@ from app.panels import Panel, describe
 from app.results import CONVERGED, Solves
 
 WIDTH = 3.4  # inches: one column
+LABEL = 0.13  # of the axis that a label takes
 BINS = 10  # of a histogram, a decade
 STYLE = {
     "svg.hashsalt": "htp-fluid",
@@ -112,8 +113,7 @@ def sweep_figure(panel: Panel, measure: str, path: Path) -> None:
             if fit is not None:
                 label += rf"  $N^{{{abs(fit) if abs(fit) < 0.005 else fit:.2f}}}$"
             style = look(method, list(panel.methods))
-            x, y, lost = zip(*points, strict=True)
-            axes.loglog(x, y, label=label, **style)
+            axes.loglog(*list(zip(*points, strict=True))[:2], label=label, **style)
             rings = [(x, y) for x, y, lost in points if lost]
             if rings:
                 failed = True
@@ -122,7 +122,8 @@ def sweep_figure(panel: Panel, measure: str, path: Path) -> None:
             axes.plot([], [], "o", mfc="none", mec="black", mew=0.6, ms=8.0, label="some frames failed")
         axes.set_xlabel(AXES[panel.sweep])
         axes.set_ylabel(MEASURES[measure])
-        axes.set_xticks(panel.columns, [_tick(panel.sweep, x) for x in panel.columns])
+        ticks = _apart(panel.columns)
+        axes.set_xticks(ticks, [_tick(panel.sweep, x) for x in ticks])
         axes.minorticks_off()
         if panel.sweep == "rtol":
             axes.invert_xaxis()
@@ -163,7 +164,7 @@ def spectra_figure(case: dict[str, Any], path: Path) -> None:
     positive = [np.array([value for value in row["eigenvalues"] if value > 0.0]) for row in rows]
     low = np.floor(min(np.log10(values.min()) for values in positive))
     high = np.ceil(max(np.log10(values.max()) for values in positive) + 1e-9)
-    bins = int(round(high - low)) * BINS
+    bins = round(float(high - low)) * BINS
     edges = 10.0 ** (low + (np.arange(bins + 2) - 0.5) / BINS)  # 1, the exact inverse's, amid a bin
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.34 * len(rows) + 0.5), layout="constrained")
@@ -194,6 +195,17 @@ def _largest(case: dict[str, Any]) -> float:
     return max(value for row in case["rows"] for value in row["history"] or [1.0] if value)
 
 
+def _apart(values: tuple[float, ...]) -> list[float]:
+    """Those of the values that leave room for a label each on a logarithmic axis."""
+    places = np.log(values)
+    room = LABEL * np.ptp(places)
+    kept = [0]
+    for index in range(1, len(values)):
+        if abs(places[index] - places[kept[-1]]) >= room:
+            kept.append(index)
+    return [values[index] for index in kept]
+
+
 def _tick(sweep: str, value: float) -> str:
     return describe(sweep, value).removeprefix("rtol ").removeprefix("N = ").removeprefix("contrast ")
 
@@ -209,7 +221,15 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     lines = -(-len(labels) // 2)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.13 * lines)
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, handlelength=3.6, columnspacing=1.5, labelspacing=0.3)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=2,
+        handlelength=3.6,
+        columnspacing=1.5,
+        labelspacing=0.3,
+    )
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -19,7 +19,8 @@ class Panel:
     """Solves that differ in method and ``sweep``, one of SWEEPS, alone.
 
     title: what distinguishes it from the file's other panels, may be empty. fixed: the setting that all
-    share. columns: values of the sweep. methods: labels, in the registry's order. solves: by label and column.
+    share. columns: values of the sweep. methods: labels, in the registry's order. solves: by label and
+    column.
     """
 
     title: str
@@ -94,8 +95,10 @@ def _rank(label: str) -> tuple[int, str]:
 
 
 def _label(solves: Solves, varied: list[str]) -> str:
-    words = {"engine": "{}", "threads": "{} threads", "precision": "{}"}
-    extra = [words[name].format(solves.method[name]) for name in varied if solves.method[name] is not None]
+    extra = [str(solves.method[name]) for name in varied if solves.method[name] is not None]
+    if "threads" in varied and solves.method["threads"] is not None:
+        count = solves.method["threads"]
+        extra[extra.index(str(count))] = f"{count} thread{'s' * (count != 1)}"
     return ", ".join([solves.name, *extra])
 
 
@@ -117,9 +120,9 @@ def describe(name: str, value: Any) -> str:
 
 
 def power(value: float) -> str:
-    """1e-08 as 1e-8."""
-    mantissa, _, digits = f"{value:g}".partition("e")
-    return f"{mantissa}e{int(digits)}" if digits else mantissa
+    """0.01 as 1e-2."""
+    mantissa, digits = f"{value:e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(digits)}"
 
 
 def marked(method: str) -> str:
@@ -133,8 +136,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def milliseconds(value: float) -> str:
-    """Three digits or so."""
+def three_digits(value: float) -> str:
+    """``value`` > 0 to a precision that fits a table: 0.01, 12.3, 1,234."""
     if value >= 100.0:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10.0 else f"{value:.2f}"
@@ -142,7 +145,7 @@ def milliseconds(value: float) -> str:
 
 def median_and_p95(value: tuple[float, float] | None) -> str:
     """median (95th percentile)."""
-    return "–" if value is None else f"{milliseconds(value[0])} ({milliseconds(value[1])})"
+    return "-" if value is None else f"{three_digits(value[0])} ({three_digits(value[1])})"
 
 
 def iterations_table(panel: Panel) -> str:
@@ -152,7 +155,7 @@ def iterations_table(panel: Panel) -> str:
 
     def cell(solves: Solves) -> str:
         counts = solves.iterations()
-        text = "–" if counts is None else f"{counts[0]:.1f} ± {counts[1]:.1f}"
+        text = "-" if counts is None else f"{counts[0]:.1f} ± {counts[1]:.1f}"
         return text + (f" ({solves.failed} of {solves.frames} failed)" if solves.failed else "")
 
     return _pivot(panel, cell, Solves.iterations, NOT_ITERATIVE)
@@ -178,8 +181,8 @@ def parts_table(panel: Panel) -> str:
 def _pivot(
     panel: Panel, cell: Callable[[Solves], str], value: Column | None, aside: tuple[str, ...] = ()
 ) -> str:
-    """One row per method; with ``value`` the lowest of each column in bold, but for methods ``aside``, and the
-    exponent where there is one.
+    """One row per method; with ``value`` the lowest of each column in bold, but for methods ``aside``, and
+    the exponent where there is one.
     """
     best = {column: lowest(panel, column, value, aside) for column in panel.columns} if value else {}
     fits = {method: panel.exponent(method, value) if value else None for method in panel.methods}
@@ -191,7 +194,7 @@ def _pivot(
             text = cell(panel.solves[method, column]) if panel.has(method, column) else ""
             row.append(f"**{text}**" if method in best.get(column, ()) else text)
         if fitted:
-            row.append("–" if fits[method] is None else f"{fits[method]:.2f}")
+            row.append("-" if fits[method] is None else f"{fits[method]:.2f}")
         rows.append(row)
     header = ["method", *(describe(panel.sweep, column) for column in panel.columns)]
     return table([*header, "N^p, p ="] if fitted else header, rows)
@@ -199,14 +202,14 @@ def _pivot(
 
 def lowest(panel: Panel, column: Any, value: Column, aside: tuple[str, ...] = ()) -> list[str]:
     """The methods with the lowest ``value`` among those that converged on every frame of ``column`` and are
-    not ``aside``; several where it is the same, none where there was nobody to compete with.
+    not ``aside``; several where it is the same, none where one method alone ran.
     """
+    ran = [m for m in panel.methods if panel.has(m, column) and m.split(",")[0] not in aside]
     found = {}
-    for method in panel.methods:
-        if panel.has(method, column) and method.split(",")[0] not in aside:
-            solves = panel.solves[method, column]
-            known = value(solves)
-            if known is not None and not solves.failed:
-                found[method] = known[0]
+    for method in ran:
+        solves = panel.solves[method, column]
+        known = value(solves)
+        if known is not None and not solves.failed:
+            found[method] = known[0]
     least = min(found.values(), default=0.0)
-    return [method for method, known in found.items() if known == least] if len(found) > 1 else []
+    return [method for method, known in found.items() if known == least] if len(ran) > 1 else []

@@ -24,14 +24,14 @@ REFERENCE = ROOT / "assets" / "reference"
 FIGURES = Path("assets") / "figures"
 KINDS = ("bench-", "spectra-", "ablation-", "seeds-")
 READING = """\
-Written by `htp-fluid report` from the JSON files in `{data}`; change those, not this. Each section names its file, the
-command that measured it, machine, date and commit. Every solve starts from zero with a set-up and an inference of its
-own and ends at the true residual.
+Written by `htp-fluid report` from the JSON files in `{data}`; change those, not this. Each section names
+its file, the command that measured it, machine, date and commit. Every solve starts from zero with a set-up
+and an inference of its own.
 
-- Iterations are means ± standard deviations over the frames that converged; how many failed stands beside them.
+- Iterations are means ± standard deviations over the frames that converged; how many failed is beside them.
 - Milliseconds are medians (95th percentiles) over all frames. They compare within one file, not across files.
-- † marks learned methods. Bold is the lowest of a column among those that converged on every frame; `direct`, which
-  always takes one iteration, is left aside where iterations compete.
+- † marks learned methods. Bold is the lowest of a column among those that converged on every frame; `direct`,
+  which always takes one iteration, is left aside where iterations compete.
 - N^p is a least squares fit over the sizes at which every frame converged, where these are three or more."""
 
 
@@ -50,7 +50,9 @@ def report(data: str | None, out: str) -> int:
         paths = figures.draw(directory / FIGURES)
         (directory / "RESULTS.md").write_text(text, encoding="utf-8", newline="\n")
     except (FileExistsError, NotADirectoryError):
-        raise OutputError(f"{directory / FIGURES}: cannot be a directory, there is a file in the way") from None
+        raise OutputError(
+            f"{directory / FIGURES}: cannot be a directory, there is a file in the way"
+        ) from None
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None
     print(f"{directory / 'RESULTS.md'} and {len(paths)} figures in {directory / FIGURES}")
@@ -91,7 +93,9 @@ def _files(data: Path) -> dict[str, list[Path]]:
     for path in paths:
         kind = next((kind for kind in KINDS if path.name.startswith(kind)), None)
         if kind is None:
-            raise ResultsError(f"{path}: is of no known kind: names begin with {', '.join(KINDS)}; move it away")
+            raise ResultsError(
+                f"{path}: is of no known kind: names begin with {', '.join(KINDS)}; move it away"
+            )
         files[kind].append(path)
     if not paths:
         raise ResultsError(f"{data}: holds no JSON files; name the directory of the results with --data")

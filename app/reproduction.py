@@ -36,7 +36,9 @@ def read_reference(path: Path) -> Reference:
         for number, value in enumerate(content["values"]):
             wrong = [name for name, kind in _VALUE.items() if not isinstance(value[name], kind)]
             if wrong or value["frames"] < 1 or value["iterations"] < 1:
-                raise ValueError(f"value {number}: {', '.join(wrong) or 'frames or iterations'} cannot be that")
+                raise ValueError(
+                    f"value {number}: {', '.join(wrong) or 'frames or iterations'} cannot be that"
+                )
         rtol = float(content["rtol"])
         texts = [content[name] for name in ("source", "family", "what_was_wrong")]
         if not all(isinstance(text, str) for text in texts):

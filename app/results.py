@@ -147,7 +147,7 @@ class Spectra:
 
 
 def exponent(sizes: list[float], values: list[float]) -> float | None:
-    """p of the power law ``values`` ~ ``sizes``^p, least squares of the logarithms; None below three sizes."""
+    """p of the power law ``values`` ~ ``sizes``^p, by least squares of the logarithms; None below three."""
     if len(sizes) < 3 or min(values) <= 0.0:
         return None
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
@@ -210,7 +210,9 @@ def _bench(path: Path, content: Any) -> Bench:
     if not groups:
         raise ValueError("it has no rows")
     solves = (
-        Solves({name: rows[0][name] for name in SETTING}, {name: rows[0][name] for name in METHOD}, tuple(rows))
+        Solves(
+            {name: rows[0][name] for name in SETTING}, {name: rows[0][name] for name in METHOD}, tuple(rows)
+        )
         for rows in groups.values()
     )
     return Bench(**head, ended=str(content["ended"]), skipped=dict(content["skipped"]), solves=tuple(solves))

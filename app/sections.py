@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from app.panels import (
     parts_table,
     power,
     table,
+    three_digits,
 )
 from app.reproduction import Reference, reproduction_table
 from app.results import CONVERGED, SETTING, WELL_POSED, Bench, Session, Spectra
@@ -29,7 +31,11 @@ EXTRAS = {  # measures that not every file has
     "matrix_products": "Products with the matrix",
     "memory_mib": "Memory, MiB",
 }
-SWEPT = {"cells": "iterations", "contrast": "contrast", "rtol": "tolerance"}  # figures of iterations, by sweep
+SWEPT = {
+    "cells": "iterations",
+    "contrast": "contrast",
+    "rtol": "tolerance",
+}  # figures of iterations, by sweep
 
 
 class Figures:
@@ -143,9 +149,9 @@ def published_section(bench: Bench, reference: Reference, benches: list[Bench]) 
     return [
         "## Published counts, repeated",
         _bench_provenance(bench, found),
-        f"Published: {reference.source}. Unconverged counts our solves that the rule left before a relative "
-        "residual of the tolerance; their iterations count as the published ones do. Well-posed: the mean of the "
-        "same frames with exact row sums and a projected right-hand side.",
+        f"Published: {reference.source}. Unconverged: solves of ours that the rule left before the "
+        "tolerance; their iterations count, as the published ones do. Well-posed: our mean of the same "
+        "frames with exact row sums and a projected right-hand side.",
         reproduction_table(reference, bench, benches),
         reference.remark,
         "<details><summary>All iterations, mean ± standard deviation over converged frames</summary>\n\n"
@@ -159,9 +165,9 @@ def spectra_section(spectra: Spectra, figures: Figures) -> list[str]:
     parts = [
         f"## {title('spectra-' + spectra.name)}",
         provenance(spectra.file, spectra.command, spectra.sessions),
-        f"Eigenvalues of MA on mean-zero vectors, and iterations to a relative residual of {power(spectra.rtol)}. "
-        "log K / n is the logarithm of the Kaporin number (tr / n)^n / det per eigenvalue: 0 when all are equal. "
-        "An M with negative eigenvalues is indefinite and has neither number.",
+        "Eigenvalues of MA on mean-zero vectors, and iterations to a relative residual of "
+        f"{power(spectra.rtol)}. log K / n is the logarithm of the Kaporin number (tr / n)^n / det per "
+        "eigenvalue: 0 when all are equal. An M with negative eigenvalues is indefinite and has neither.",
     ]
     for case in spectra.cases:
         of = f"{case['family']}, {describe('contrast', case['contrast'])}, {describe('cells', case['cells'])}"
@@ -169,7 +175,9 @@ def spectra_section(spectra: Spectra, figures: Figures) -> list[str]:
         rows = [_spectrum_row(row) for row in case["rows"]]
         header = ["method", "iterations", "smallest", "largest", "condition number", "log K / n", "negative"]
         parts += [f"### {of[0].upper()}{of[1:]}, frame {case['frame']}", table(header, rows)]
-        images = [figures.add(f"convergence-{slug}", f"{of}: convergence", "convergence_figure", case, spectra.rtol)]
+        images = [
+            figures.add(f"convergence-{slug}", f"{of}: convergence", "convergence_figure", case, spectra.rtol)
+        ]
         if any(value > 0.0 for row in case["rows"] for value in row["eigenvalues"] or ()):
             images.append(figures.add(f"spectra-{slug}", f"{of}: spectra", "spectra_figure", case))
         parts.append("\n".join(images))
@@ -180,15 +188,15 @@ def _spectrum_row(row: dict[str, Any]) -> list[str]:
     values = row["eigenvalues"]
     count = str(row["iterations"]) if row["outcome"] == CONVERGED else row["outcome"]
     if not values:
-        return [marked(row["preconditioner"]), count, *[row.get("refused") or "–"], *["–"] * 4]
+        return [marked(row["preconditioner"]), count, *[row.get("refused") or "-"], *["-"] * 4]
     condition, kaporin = row["condition_number"], row["log_kaporin"]
     return [
         marked(row["preconditioner"]),
         count,
         f"{values[0]:.3g}",
         f"{values[-1]:.3g}",
-        "–" if condition is None else f"{condition:,.2f}" if condition < 1e5 else f"{condition:.2e}",
-        "–" if kaporin is None else f"{kaporin:.4f}",
+        "-" if condition is None else three_digits(condition) if condition < 1e5 else f"{condition:.2e}",
+        "-" if kaporin is None else f"{kaporin:.4f}",
         str(row["negative"]),
     ]
 
@@ -210,14 +218,16 @@ def ablation_section(name: str, study: dict[str, Any], heading: str = "##") -> l
 
 def seeds_section(name: str, study: dict[str, Any], heading: str = "##") -> list[str]:
     """A study of one training from several seeds: a row per variant and seed, then mean ± deviation."""
-    groups = groups_of(study) or {"iterations": max((len(row["iterations"]) for row in study["rows"]), default=0)}
+    groups = groups_of(study) or {
+        "iterations": max((len(row["iterations"]) for row in study["rows"]), default=0)
+    }
     ends = np.cumsum([0, *groups.values()])
     rows = []
     for key, variant in study["variants"].items():
         mine = sorted((row for row in study["rows"] if row["variant"] == key), key=lambda row: row["seed"])
         means = []
         for row in mine:
-            counts = [row["iterations"][start:end] for start, end in zip(ends, ends[1:], strict=False)]
+            counts = [row["iterations"][start:end] for start, end in itertools.pairwise(ends)]
             means.append([_mean(of) for of in counts])
             cells = [_stated(mean, None in of) for mean, of in zip(means[-1], counts, strict=True)]
             failed = sum(count is None for count in row["iterations"])
@@ -231,8 +241,8 @@ def seeds_section(name: str, study: dict[str, Any], heading: str = "##") -> list
         f"{heading} {study['title']}",
         _study_provenance(name, study),
         table(["training", "seed", *groups, "failed"], rows),
-        "Mean iterations of each test set, * without those that failed; last rows: mean ± standard deviation over "
-        "the seeds of these means.",
+        "Mean iterations of each test set, * without those that failed; in bold their mean ± standard "
+        "deviation over the seeds.",
     ]
 
 
@@ -247,7 +257,7 @@ def _mean(counts: list[int | None]) -> float | None:
 
 
 def _stated(mean: float | None, incomplete: bool) -> str:
-    return "–" if mean is None else f"{mean:.1f}" + "*" * incomplete
+    return "-" if mean is None else f"{mean:.1f}" + "*" * incomplete
 
 
 def _deviation(means: list[float]) -> str:

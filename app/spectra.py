@@ -99,8 +99,8 @@ def format_table(cases: list[dict[str, Any]]) -> str:
     for case in cases:
         contrast = "" if case["contrast"] is None else f", contrast {case['contrast']:g}"
         lines.append(
-            f"{case['family'] + contrast:<26}{'iterations':>11}{'smallest':>11}{'largest':>11}{'condition':>12}"
-            f"{'log Kaporin / n':>17}{'negative':>10}"
+            f"{case['family'] + contrast:<26}{'iterations':>11}{'smallest':>11}{'largest':>11}"
+            f"{'condition':>12}{'log Kaporin / n':>17}{'negative':>10}"
         )
         for row in case["rows"]:
             if "eigenvalues" not in row:
