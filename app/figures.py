@@ -14,8 +14,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.panels import Panel, describe
-from app.results import CONVERGED, Solves
+from app.panels import Panel, column_of, describe, two_decimals
+from app.results import CONVERGED
 
 WIDTH = 3.4  # inches: one column
 LABEL = 0.13  # of the axis that a label takes
@@ -73,9 +73,8 @@ MEASURES = {
 
 def look(method: str, others: list[str]) -> dict[str, Any]:
     """Line and marker of a method; one without its own look takes the next spare marker among ``others``."""
-    name = method.split(",")[0]
-    if name in LOOKS and method == name:
-        group, colour, marker = LOOKS[name]
+    if method in LOOKS:
+        group, colour, marker = LOOKS[method]
     else:
         unknown = [other for other in others if other not in LOOKS]
         number = unknown.index(method)
@@ -97,10 +96,7 @@ def sweep_figure(panel: Panel, measure: str, path: Path) -> None:
     """``measure``, one of MEASURES, against the panel's sweep, log-log; the power law's exponent of N in the
     legend. Values of a method that failed on some frames carry a ring, those that failed on all are missing.
     """
-
-    def value(solves: Solves) -> tuple[float, float] | None:
-        return solves.iterations() if measure == "iterations" else solves.measure(measure)
-
+    value = column_of(measure)
     with rc_context(STYLE):
         figure, axes = _column(2.5)
         failed = False
@@ -111,7 +107,7 @@ def sweep_figure(panel: Panel, measure: str, path: Path) -> None:
                 continue
             label, fit = method, panel.exponent(method, value)
             if fit is not None:
-                label += rf"  $N^{{{abs(fit) if abs(fit) < 0.005 else fit:.2f}}}$"
+                label += rf"  $N^{{{two_decimals(fit)}}}$"
             style = look(method, list(panel.methods))
             axes.loglog(*list(zip(*points, strict=True))[:2], label=label, **style)
             rings = [(x, y) for x, y, lost in points if lost]

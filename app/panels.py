@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from app.results import METHOD, SETTING, WELL_POSED, Bench, Solves, exponent
+from app.results import COMPUTING, SETTING, WELL_POSED, Bench, Solves, exponent
 from precond import is_learned, registered_preconditioners
 
-SWEEPS = ("cells", "contrast", "rtol", "split", "family")  # what columns can be, the first of the most values
-NOT_ITERATIVE = ("direct",)  # one iteration always: out of the competition for the fewest
+CURVES = ("cells", "contrast", "rtol")  # sweeps that make a curve from three values on
+SWEEPS = (*CURVES, "split", "family")  # what columns can be: that of the most values, curves first
+NOT_ITERATIVE = ("direct", "peer:superlu", "peer:cholmod")  # out of the competition for the fewest iterations
 Column = Callable[[Solves], tuple[float, float] | None]
 
 
@@ -19,7 +20,7 @@ class Panel:
     """Solves that differ in method and ``sweep``, one of SWEEPS, alone.
 
     title: what distinguishes it from the file's other panels, may be empty. fixed: the setting that all
-    share. columns: values of the sweep. methods: labels, in the registry's order. solves: by label and
+    share. columns: values of the sweep. methods: names, in the registry's order. solves: by method and
     column.
     """
 
@@ -42,7 +43,7 @@ class Panel:
     def drawable(self) -> bool:
         """Whether its sweep makes a curve: three positive numbers or more."""
         numbers = [column for column in self.columns if isinstance(column, int | float) and column > 0]
-        return self.sweep in SWEEPS[:3] and len(numbers) == len(self.columns) > 2
+        return self.sweep in CURVES and len(numbers) == len(self.columns) > 2
 
     def measured(self, name: str) -> bool:
         """Whether any of its solves has the measure ``name``."""
@@ -60,46 +61,29 @@ class Panel:
 def panels(bench: Bench) -> list[Panel]:
     """The panels of a file, in its order."""
     values = {name: {solves.setting[name] for solves in bench.solves} for name in SWEEPS}
-    sweep = max(SWEEPS, key=lambda name: len(values[name]))
+    sweep = max(SWEEPS, key=lambda name: (name in CURVES and len(values[name]) > 2, len(values[name])))
     others = [name for name in SETTING if name != sweep]
     distinguishing = [name for name in others if len({solves.setting[name] for solves in bench.solves}) > 1]
-    varied = [name for name in METHOD[1:] if _varies(bench, name)]
     groups: dict[tuple[Any, ...], list[Solves]] = {}
     for solves in bench.solves:
         groups.setdefault(tuple(solves.setting[name] for name in others), []).append(solves)
     result = []
     for key, members in groups.items():
         fixed = dict(zip(others, key, strict=True))
-        labelled = {(_label(solves, varied), solves.setting[sweep]): solves for solves in members}
-        columns = dict.fromkeys(column for _, column in labelled)
+        members_of = {(solves.name, solves.setting[sweep]): solves for solves in members}
+        columns = dict.fromkeys(column for _, column in members_of)
         if all(isinstance(column, int | float) for column in columns):
             columns = sorted(columns, reverse=sweep == "rtol")
         title = ", ".join(describe(name, fixed[name]) for name in distinguishing if fixed[name] is not None)
-        methods = tuple(sorted(dict.fromkeys(label for label, _ in labelled), key=_rank))
-        result.append(Panel(title, fixed, sweep, tuple(columns), methods, labelled))
+        methods = tuple(sorted({method for method, _ in members_of}, key=_rank))
+        result.append(Panel(title, fixed, sweep, tuple(columns), methods, members_of))
     return result
 
 
-def _varies(bench: Bench, name: str) -> bool:
-    """Whether one method of the file ran with several values of ``name``."""
-    found: dict[str, set[Any]] = {}
-    for solves in bench.solves:
-        found.setdefault(solves.name, set()).add(solves.method[name])
-    return any(len(values) > 1 for values in found.values())
-
-
-def _rank(label: str) -> tuple[int, str]:
+def _rank(method: str) -> tuple[int, str]:
     """In the order of the registry, peers after it."""
-    names, name = list(registered_preconditioners()), label.split(",")[0]
-    return (names.index(name) if name in names else len(names), label)
-
-
-def _label(solves: Solves, varied: list[str]) -> str:
-    extra = [str(solves.method[name]) for name in varied if solves.method[name] is not None]
-    if "threads" in varied and solves.method["threads"] is not None:
-        count = solves.method["threads"]
-        extra[extra.index(str(count))] = f"{count} thread{'s' * (count != 1)}"
-    return ", ".join([solves.name, *extra])
+    names = list(registered_preconditioners())
+    return (names.index(method) if method in names else len(names), method)
 
 
 def describe(name: str, value: Any) -> str:
@@ -127,7 +111,7 @@ def power(value: float) -> str:
 
 def marked(method: str) -> str:
     """``method`` for a table, learned ones with a dagger."""
-    return f"`{method}`" + (" †" if is_learned(method.split(",")[0]) else "")
+    return f"`{method}`" + (" †" if is_learned(method) else "")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -143,9 +127,30 @@ def three_digits(value: float) -> str:
     return f"{value:.1f}" if value >= 10.0 else f"{value:.2f}"
 
 
+def two_decimals(value: float) -> str:
+    """An exponent, without a sign where it is zero."""
+    return f"{value:.2f}".replace("-0.00", "0.00")
+
+
 def median_and_p95(value: tuple[float, float] | None) -> str:
     """median (95th percentile)."""
     return "-" if value is None else f"{three_digits(value[0])} ({three_digits(value[1])})"
+
+
+def computing_table(bench: Bench) -> str | None:
+    """What each method computes with; None for a file that does not tell."""
+    rows = []
+    for method in sorted({solves.name for solves in bench.solves}, key=_rank):
+        mine = [solves for solves in bench.solves if solves.name == method]
+        found = [sorted({value for solves in mine for value in solves.computing(name)}) for name in COMPUTING]
+        if any(found):
+            rows.append([marked(method), *(", ".join(map(str, values)) or "-" for values in found)])
+    return table(["method", *COMPUTING], rows) if rows else None
+
+
+def column_of(measure: str) -> Column:
+    """What a solve has of "iterations", mean and deviation, or of a measure, median and 95th percentile."""
+    return Solves.iterations if measure == "iterations" else lambda solves: solves.measure(measure)
 
 
 def iterations_table(panel: Panel) -> str:
@@ -163,7 +168,8 @@ def iterations_table(panel: Panel) -> str:
 
 def measure_table(panel: Panel, name: str) -> str:
     """Median and 95th percentile of one measure; the lowest median in bold."""
-    return _pivot(panel, lambda solves: median_and_p95(solves.measure(name)), lambda s: s.measure(name))
+    measure = column_of(name)
+    return _pivot(panel, lambda solves: median_and_p95(measure(solves)), measure)
 
 
 def parts_table(panel: Panel) -> str:
@@ -194,7 +200,7 @@ def _pivot(
             text = cell(panel.solves[method, column]) if panel.has(method, column) else ""
             row.append(f"**{text}**" if method in best.get(column, ()) else text)
         if fitted:
-            row.append("-" if fits[method] is None else f"{fits[method]:.2f}")
+            row.append("-" if fits[method] is None else two_decimals(fits[method]))
         rows.append(row)
     header = ["method", *(describe(panel.sweep, column) for column in panel.columns)]
     return table([*header, "N^p, p ="] if fitted else header, rows)
@@ -204,7 +210,7 @@ def lowest(panel: Panel, column: Any, value: Column, aside: tuple[str, ...] = ()
     """The methods with the lowest ``value`` among those that converged on every frame of ``column`` and are
     not ``aside``; several where it is the same, none where one method alone ran.
     """
-    ran = [m for m in panel.methods if panel.has(m, column) and m.split(",")[0] not in aside]
+    ran = [m for m in panel.methods if panel.has(m, column) and m not in aside]
     found = {}
     for method in ran:
         solves = panel.solves[method, column]

@@ -55,7 +55,7 @@ def report(data: str | None, out: str) -> int:
         ) from None
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None
-    print(f"{directory / 'RESULTS.md'} and {len(paths)} figures in {directory / FIGURES}")
+    print(f"{directory / 'RESULTS.md'}; figures in {directory / FIGURES}: {len(paths)}")
     return 0
 
 

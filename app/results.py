@@ -17,9 +17,9 @@ import numpy as np
 
 TIMES = ("setup_ms", "inference_ms", "solve_ms", "total_ms")
 SETTING = ("family", "split", "conditions", "rule", "contrast", "rtol", "cells")  # of the problems
-METHOD = ("preconditioner", "engine", "threads", "precision")  # of who solves them
+COMPUTING = ("engine", "threads", "precision")  # how a method computes, None where a row does not tell
 MEASURES = (*TIMES, "ms_per_iteration", "matrix_products", "memory_mib")
-CONVERGED = "converged"
+CONVERGED, LEFT_EARLY = "converged", "left early"  # the latter as a published rule has it
 WELL_POSED = "well-posed"
 _NUMBERS = (int, float, type(None))
 _KINDS = {
@@ -61,9 +61,11 @@ class Session:
     commit: str
 
     @classmethod
-    def of(cls, header: dict[str, Any]) -> Session:
-        """From a header or a session of one. Raises KeyError or TypeError for one that lacks something."""
-        hardware, versions = header["hardware"], header["versions"]
+    def of(cls, header: dict[str, Any], versions: dict[str, str] | None = None) -> Session:
+        """From a header or a session of one; ``versions`` where the session has none of its own. Raises
+        KeyError or TypeError for one that lacks something.
+        """
+        hardware, versions = header["hardware"], header.get("versions") or versions
         threads = hardware.get("torch_threads")
         parts = [
             hardware["gpu"] or "no GPU",
@@ -79,19 +81,14 @@ class Session:
 
 @dataclass(frozen=True)
 class Solves:
-    """All frames of one method under one setting.
+    """All frames of one method, a preconditioner or a peer, under one setting.
 
-    setting: by the names of SETTING. method: by those of METHOD. rows: as in the file, completed.
+    setting: by the names of SETTING. rows: as in the file, completed.
     """
 
+    name: str
     setting: dict[str, Any]
-    method: dict[str, Any]
     rows: tuple[dict[str, Any], ...]
-
-    @property
-    def name(self) -> str:
-        """The preconditioner's or the peer's name."""
-        return self.method["preconditioner"]
 
     @property
     def frames(self) -> int:
@@ -100,8 +97,15 @@ class Solves:
 
     @property
     def failed(self) -> int:
-        """How many of them did not converge."""
-        return sum(row["outcome"] != CONVERGED for row in self.rows)
+        """How many of them neither converged nor were left early."""
+        return sum(row["outcome"] not in (CONVERGED, LEFT_EARLY) for row in self.rows)
+
+    def failures(self) -> dict[str, int]:
+        """How many solves failed, by the reason."""
+        outcomes = [row["outcome"].removeprefix("failed: ") for row in self.rows]
+        return {
+            outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes) - {CONVERGED, LEFT_EARLY})
+        }
 
     @property
     def note(self) -> str:
@@ -109,11 +113,15 @@ class Solves:
         return next((row["note"] for row in self.rows if row.get("note")), "")
 
     def iterations(self) -> tuple[float, float] | None:
-        """Mean and standard deviation over the frames that converged; None without one."""
-        counts = [row["iterations"] for row in self.rows if row["outcome"] == CONVERGED]
+        """Mean and standard deviation over the frames that did not fail; None without one."""
+        counts = [row["iterations"] for row in self.rows if row["outcome"] in (CONVERGED, LEFT_EARLY)]
         if not counts:
             return None
         return float(np.mean(counts)), float(np.std(counts, ddof=1)) if len(counts) > 1 else 0.0
+
+    def computing(self, name: str) -> list[Any]:
+        """Every value that its rows have of ``name``, one of COMPUTING."""
+        return sorted({row[name] for row in self.rows if row[name] is not None})
 
     def measure(self, name: str) -> tuple[float, float] | None:
         """Median and 95th percentile of one of MEASURES over all frames that have it; None without one."""
@@ -180,12 +188,12 @@ def _head(path: Path, content: Any, prefix: str) -> dict[str, Any]:
         raise ValueError("it is no mapping")
     if not isinstance(content["command"], str):
         raise ValueError("command is no text")
-    sessions = content.get("sessions") or [content]
+    sessions, versions = content.get("sessions") or [content], content["versions"]
     return {
         "name": path.stem.removeprefix(prefix),
         "file": path.name,
         "command": content["command"],
-        "sessions": tuple(dict.fromkeys(Session.of(session) for session in sessions)),
+        "sessions": tuple(dict.fromkeys(Session.of(session, versions) for session in sessions)),
     }
 
 
@@ -198,22 +206,19 @@ def _bench(path: Path, content: Any) -> Bench:
         "conditions": WELL_POSED,
         "contrast": settings.get("contrast"),
         "rtol": settings.get("rtol"),
-        **dict.fromkeys(("rule", "engine", "threads", "precision")),
+        **dict.fromkeys(("rule", *COMPUTING)),
     }
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for number, row in enumerate(content["rows"]):
         row = {**common, **row}
         _check(row, _KINDS, number)
-        if row["outcome"] == CONVERGED and row["iterations"] is None:
-            raise ValueError(f"row {number}: converged without iterations")
-        groups.setdefault(tuple(row[name] for name in (*SETTING, *METHOD)), []).append(row)
+        if row["outcome"] in (CONVERGED, LEFT_EARLY) and row["iterations"] is None:
+            raise ValueError(f"row {number}: {row['outcome']} without iterations")
+        groups.setdefault(tuple(row[name] for name in ("preconditioner", *SETTING)), []).append(row)
     if not groups:
         raise ValueError("it has no rows")
     solves = (
-        Solves(
-            {name: rows[0][name] for name in SETTING}, {name: rows[0][name] for name in METHOD}, tuple(rows)
-        )
-        for rows in groups.values()
+        Solves(key[0], dict(zip(SETTING, key[1:], strict=True)), tuple(rows)) for key, rows in groups.items()
     )
     return Bench(**head, ended=str(content["ended"]), skipped=dict(content["skipped"]), solves=tuple(solves))
 

@@ -12,6 +12,8 @@ import numpy as np
 from app.ablate import groups_of
 from app.panels import (
     Panel,
+    column_of,
+    computing_table,
     describe,
     iterations_table,
     marked,
@@ -23,7 +25,7 @@ from app.panels import (
     three_digits,
 )
 from app.reproduction import Reference, reproduction_table
-from app.results import CONVERGED, SETTING, WELL_POSED, Bench, Session, Spectra
+from app.results import CONVERGED, SETTING, WELL_POSED, Bench, ResultsError, Session, Spectra
 from precond.ablation_table import legend, notes, table_cells, tabulate
 
 EXTRAS = {  # measures that not every file has
@@ -45,9 +47,12 @@ class Figures:
         self._drawings: dict[str, partial[None]] = {}
 
     def add(self, name: str, caption: str, drawing: str, *arguments: Any) -> str:
-        """The Markdown of figure ``name``, which ``drawing`` of app.figures draws from ``arguments``."""
+        """The Markdown of figure ``name``, which ``drawing`` of app.figures draws from ``arguments``.
+
+        Raises ResultsError when another has that name.
+        """
         if name in self._drawings:
-            raise ValueError(f"two figures of the name {name}")
+            raise ResultsError(f"two figures would be called {name}; rename one of the files they are from")
         self._drawings[name] = partial(_draw, drawing, *arguments)
         return f"![{caption}](assets/figures/{name}.svg)"
 
@@ -80,7 +85,12 @@ def bench_section(bench: Bench, figures: Figures) -> list[str]:
         if panel.title:
             parts.append(f"### {panel.title[0].upper()}{panel.title[1:]}")
         parts += _panel(bench, panel, len(found) > 1, figures)
-    return parts
+    computing = computing_table(bench)
+    return parts if computing is None else [*parts, _folded("What each method computes with", computing)]
+
+
+def _folded(heading: str, text: str) -> str:
+    return f"<details><summary>{heading}</summary>\n\n{text}\n\n</details>"
 
 
 def _bench_provenance(bench: Bench, found: list[Panel]) -> str:
@@ -108,34 +118,36 @@ def _panel(bench: Bench, panel: Panel, several: bool, figures: Figures) -> list[
     ]
     if panel.drawable and panel.fixed["conditions"] == WELL_POSED:
         parts.append(_panel_figures(bench, panel, several, figures))
-    parts += [f"<details><summary>{heading}</summary>\n\n{text}\n\n</details>" for heading, text in folded]
-    said: dict[str, list[str]] = {}
-    for (method, column), solves in panel.solves.items():
-        if solves.note:
-            said.setdefault(f"`{method}`, {{}}: {solves.note}", []).append(describe(panel.sweep, column))
-    if said:
-        parts.append("\n".join(f"- {note.format(', '.join(where))}" for note, where in said.items()))
-    return parts
+    parts += [_folded(heading, text) for heading, text in folded]
+    return [*parts, *_remarks(panel)]
+
+
+def _remarks(panel: Panel) -> list[str]:
+    """Why solves failed, and what is to be known of methods, in one list; nothing when there is nothing."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for method in panel.methods:
+        for column, solves in panel.of(method):
+            where = describe(panel.sweep, column)
+            for reason, count in solves.failures().items():
+                said.setdefault((method, reason), []).append(f"{count} at {where}")
+            if solves.note:
+                said.setdefault((method, solves.note), []).append(where)
+    lines = [f"- `{method}`: {text} ({', '.join(where)})" for (method, text), where in said.items()]
+    return ["\n".join(lines)] if lines else []
 
 
 def _panel_figures(bench: Bench, panel: Panel, several: bool, figures: Figures) -> str:
     name = bench.name + (f"-{_slug(panel.title)}" if several else "")
     of = f"{title(bench.name)}{', ' * bool(panel.title)}{panel.title}"
-    images = [
-        figures.add(
-            f"{SWEPT[panel.sweep]}-{name}",
-            f"{of}: iterations against {'N' if panel.sweep == 'cells' else panel.sweep}",
-            "sweep_figure",
-            panel,
-            "iterations",
-        )
-    ]
+    drawn = {"iterations": (SWEPT[panel.sweep], "iterations")}
     if panel.sweep == "cells":
-        for measure, short in (("total_ms", "time"), ("memory_mib", "memory")):
-            if panel.measured(measure):
-                images.append(
-                    figures.add(f"{short}-{name}", f"{of}: {short} against N", "sweep_figure", panel, measure)
-                )
+        drawn |= {"total_ms": ("time", "total time"), "memory_mib": ("memory", "memory")}
+    against = "N" if panel.sweep == "cells" else panel.sweep
+    images = []
+    for measure, (prefix, what) in drawn.items():
+        if any(value and value[0] > 0.0 for value in map(column_of(measure), panel.solves.values())):
+            caption = f"{of}: {what} against {against}"
+            images.append(figures.add(f"{prefix}-{name}", caption, "sweep_figure", panel, measure))
     return "\n".join(images)
 
 
@@ -151,12 +163,13 @@ def published_section(bench: Bench, reference: Reference, benches: list[Bench]) 
         _bench_provenance(bench, found),
         f"Published: {reference.source}. Unconverged: solves of ours that the rule left before the "
         "tolerance; their iterations count, as the published ones do. Well-posed: our mean of the same "
-        "frames with exact row sums and a projected right-hand side.",
+        "frames with exact row sums and a projected right-hand side. Noise: the published spread is as large "
+        "as its mean, so that no repetition can be held to it.",
         reproduction_table(reference, bench, benches),
         reference.remark,
-        "<details><summary>All iterations, mean ± standard deviation over converged frames</summary>\n\n"
-        + "\n\n".join(folded)
-        + "\n\n</details>",
+        _folded(
+            "All iterations, mean ± standard deviation, solves left early with them", "\n\n".join(folded)
+        ),
     ]
 
 
@@ -171,7 +184,9 @@ def spectra_section(spectra: Spectra, figures: Figures) -> list[str]:
     ]
     for case in spectra.cases:
         of = f"{case['family']}, {describe('contrast', case['contrast'])}, {describe('cells', case['cells'])}"
-        slug = _slug(f"{case['family']}-{case['contrast'] or ''}-{case['cells']}".replace(".0-", "-"))
+        slug = _slug(
+            f"{spectra.name}-{case['family']}-" + (f"{case['contrast']:g}" if case["contrast"] else "")
+        )
         rows = [_spectrum_row(row) for row in case["rows"]]
         header = ["method", "iterations", "smallest", "largest", "condition number", "log K / n", "negative"]
         parts += [f"### {of[0].upper()}{of[1:]}, frame {case['frame']}", table(header, rows)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.panels import NOT_ITERATIVE, Panel, describe, lowest, marked, panels, table, three_digits
+from app.panels import NOT_ITERATIVE, Panel, column_of, describe, lowest, marked, panels, table, three_digits
 from app.results import WELL_POSED, Bench, Solves
 from precond import is_learned
 
@@ -56,7 +56,7 @@ def places(benches: list[Bench]) -> list[Place]:
 
 def _place(file: str, panel: Panel, column: Any) -> Place | None:
     solves = {method: panel.solves[method, column] for method in panel.methods if panel.has(method, column)}
-    fastest = lowest(panel, column, lambda found: found.measure("total_ms"))
+    fastest = lowest(panel, column, column_of("total_ms"))
     fewest = lowest(panel, column, Solves.iterations, NOT_ITERATIVE)
     if not fastest or not fewest:
         return None
@@ -84,7 +84,7 @@ def winners_table(found: list[Place]) -> str:
             learned = (
                 f"{marked(place.learned)} {three_digits(place.time(place.learned))} ms, {ratio:.1f} times"
             )
-        if not any(is_learned(method.split(",")[0]) for method in place.solves):
+        if not any(is_learned(method) for method in place.solves):
             learned = "none ran"
         rows.append(
             [
@@ -119,8 +119,8 @@ def _sentence(family: str, found: list[Place]) -> str:
     mine = [place for place in mine if any(is_learned(solves.name) for solves in place.solves.values())]
     if not mine:
         return f"**{family}**: no learned method ran."
-    time = _lost(mine, [any(is_learned(method.split(",")[0]) for method in place.fastest) for place in mine])
-    count = _lost(mine, [any(is_learned(method.split(",")[0]) for method in place.fewest) for place in mine])
+    time = _lost(mine, [any(is_learned(method) for method in place.fastest) for place in mine])
+    count = _lost(mine, [any(is_learned(method) for method in place.fewest) for place in mine])
     return f"**{family}**: by total time {time}; by iterations {count}."
 
 
