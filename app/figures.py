@@ -156,7 +156,7 @@ def convergence_figure(case: dict[str, Any], rtol: float, path: Path) -> None:
 
 def spectra_figure(case: dict[str, Any], path: Path) -> None:
     """Histogram of the positive eigenvalues of M A, one strip per preconditioner, on one logarithmic axis."""
-    rows = [row for row in case["rows"] if row["eigenvalues"]]
+    rows = [row for row in case["rows"] if max(row["eigenvalues"] or [0.0]) > 0.0]
     positive = [np.array([value for value in row["eigenvalues"] if value > 0.0]) for row in rows]
     low = np.floor(min(np.log10(values.min()) for values in positive))
     high = np.ceil(max(np.log10(values.max()) for values in positive) + 1e-9)

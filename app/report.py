@@ -30,8 +30,8 @@ and an inference of its own.
 
 - Iterations are means ± standard deviations over the frames that converged; how many failed is beside them.
 - Milliseconds are medians (95th percentiles) over all frames. They compare within one file, not across files.
-- † marks learned methods. Bold is the lowest of a column among those that converged on every frame; `direct`,
-  which always takes one iteration, is left aside where iterations compete.
+- † marks learned methods. Bold is the lowest of a column among those that converged on every frame; direct
+  solvers, which take one iteration or none, are left aside where iterations compete.
 - N^p is a least squares fit over the sizes at which every frame converged, where these are three or more."""
 
 

@@ -31,7 +31,8 @@ _KINDS = {
     "split": (str,),
     "conditions": (str,),
     "iterations": (int, type(None)),
-    **dict.fromkeys(("contrast", "rtol", *MEASURES), _NUMBERS),
+    "rtol": (int, float),
+    **dict.fromkeys(("contrast", *MEASURES), _NUMBERS),
     **dict.fromkeys(("rule", "engine", "precision"), (str, type(None))),
     "threads": (int, type(None)),
 }
@@ -212,8 +213,10 @@ def _bench(path: Path, content: Any) -> Bench:
     for number, row in enumerate(content["rows"]):
         row = {**common, **row}
         _check(row, _KINDS, number)
-        if row["outcome"] in (CONVERGED, LEFT_EARLY) and row["iterations"] is None:
-            raise ValueError(f"row {number}: {row['outcome']} without iterations")
+        if row["outcome"] in (CONVERGED, LEFT_EARLY) and (row["iterations"] is None or not row["total_ms"]):
+            raise ValueError(f"row {number}: {row['outcome']} without iterations or time")
+        if row["cells"] < 1:
+            raise ValueError(f"row {number}: has {row['cells']} cells")
         groups.setdefault(tuple(row[name] for name in ("preconditioner", *SETTING)), []).append(row)
     if not groups:
         raise ValueError("it has no rows")
@@ -229,15 +232,19 @@ def _spectra(path: Path, content: Any) -> Spectra:
         rows = [dict.fromkeys(_SPECTRUM) | row for row in case["rows"]]
         for number, row in enumerate(rows):
             _check(row, _SPECTRUM, number)
-            for name in ("eigenvalues", "history"):
-                if not all(value is None or _finite(value) for value in row[name] or ()):
-                    raise ValueError(f"row {number}: {name} are no numbers")
+            if not all(map(_finite, row["eigenvalues"] or ())):
+                raise ValueError(f"row {number}: eigenvalues are not all numbers")
+            if not all(value is None or _finite(value) for value in row["history"] or ()):
+                raise ValueError(f"row {number}: the history holds more than numbers")
         if not rows or not isinstance(case["family"], str) or not isinstance(case["frame"], int):
             raise ValueError("a case lacks its rows, family or frame")
         _check(case, {"contrast": _NUMBERS, "cells": (int,)}, len(cases))
         cases.append({**case, "rows": rows})
     head = _head(path, content, "spectra-")
-    return Spectra(**head, rtol=float(content["settings"]["rtol"]), cases=tuple(cases))
+    rtol = content["settings"]["rtol"]
+    if not _finite(rtol) or not 0.0 < rtol < 1.0:
+        raise ValueError(f"rtol is {rtol!r}")
+    return Spectra(**head, rtol=rtol, cases=tuple(cases))
 
 
 def _finite(value: Any) -> bool:

@@ -262,7 +262,10 @@ def seeds_section(name: str, study: dict[str, Any], heading: str = "##") -> list
 
 
 def _study_provenance(name: str, study: dict[str, Any]) -> str:
-    sessions = tuple(dict.fromkeys(map(Session.of, study["sessions"])))
+    try:
+        sessions = tuple(dict.fromkeys(map(Session.of, study["sessions"])))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"{name}: is damaged: a session lacks {error}; move it away") from error
     return provenance(name, str(study.get("command", "")), sessions, study["budget"], study["conditions"])
 
 

@@ -12,7 +12,7 @@ from precond import is_learned
 
 @dataclass(frozen=True)
 class Place:
-    """One column of a panel of ``file`` and its winners: labels of methods.
+    """One column of a panel of ``file`` and its winners.
 
     fastest: lowest median total time. fewest: lowest mean iterations. learned: the learned method with the
     lowest median total time that converged on every frame, None where none did.
@@ -26,7 +26,7 @@ class Place:
     solves: dict[str, Solves]
 
     def time(self, method: str) -> float:
-        """Median total time, three_digits."""
+        """Median total time, milliseconds."""
         return self.solves[method].measure("total_ms")[0]
 
 
