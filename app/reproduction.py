@@ -71,7 +71,7 @@ def reproduction_table(reference: Reference, published: Bench, benches: list[Ben
                 "test frame 0" if value["frames"] == 1 else f"{value['frames']} {value['split']} frames",
                 _spread(value["iterations"], value.get("std")) + (" (noise)" if value.get("noise") else ""),
                 _spread(mean, float(np.std(ours[0], ddof=1)) if len(ours[0]) > 1 else None),
-                f"{100.0 * difference:+.1f} %",
+                f"{round(100.0 * difference, 1) or 0.0:+.1f} %",
                 f"{ours[1]}/{len(ours[0])}",
                 "not measured" if exact is None else f"{np.mean(exact[0]):.1f}",
             ]
