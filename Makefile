@@ -1,13 +1,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv demo test test-gpu lint bench clean
+.PHONY: help venv demo test test-gpu lint bench report clean
 
 help:
 	@echo "make demo    open the simulator"
 	@echo "make test    run all tests (window tests are skipped, with a reason, where they cannot run)"
 	@echo "make lint    check style and formatting"
 	@echo "make bench   the benchmark frames through every preconditioner, into runs/bench"
+	@echo "make report  RESULTS.md and its figures, from the results in assets/reference"
 	@echo "make venv    only create .venv"
 	@echo "make clean   remove .venv and build leftovers"
 
@@ -37,6 +38,9 @@ lint: venv
 
 bench: venv
 	$(BIN)/python -m app bench --out runs/bench $(ARGS)
+
+report: venv
+	$(BIN)/python -m app report $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

@@ -38,7 +38,7 @@ def ablate(file: str, out: str | None) -> int:
     """
     path = Path(file)
     if path.suffix == ".json":
-        _print(_read_results(path), path)
+        _print(read_results(path), path)
         return 0
     use_one_thread()
     try:
@@ -87,7 +87,7 @@ def _open(study: Study, directory: Path, path: Path) -> dict[str, Any]:
         raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None
     results: dict[str, Any] = {"sessions": [], "rows": []}
     if (directory / RESULTS).exists():
-        results = _read_results(directory / RESULTS)
+        results = read_results(directory / RESULTS)
         if (results.get("form", "hmatrix"), results.get("shared", {})) != (study.form, study.shared):
             raise SettingsError(
                 f"{directory / RESULTS}: its form, data or test is not that of {path}: name another directory"
@@ -122,8 +122,8 @@ def _session(sessions: list[dict[str, Any]], here: dict[str, Any]) -> int:
     return len(sessions) - 1
 
 
-def _read_results(path: Path) -> dict[str, Any]:
-    """The results in the JSON file ``path``. Raises SettingsError, and leaves the file alone."""
+def read_results(path: Path) -> dict[str, Any]:
+    """The results of a study in the JSON file ``path``. Raises SettingsError, and leaves the file alone."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
         _check(results)
@@ -146,7 +146,7 @@ def _check(results: Any) -> None:
         raise ValueError("it has no variants, or sessions that are no mappings")
     if results.get("form", "hmatrix") not in FORMS:
         raise ValueError(f"form {results['form']!r} is unknown")
-    problems = sum(_groups(results).values())
+    problems = sum(groups_of(results).values())
     for name, variant in results["variants"].items():
         if not isinstance(variant["label"], str) or not isinstance(variant["config"], dict):
             raise ValueError(f"variant {name} has a label or a configuration of a wrong type")
@@ -178,14 +178,14 @@ def _dump(results: dict[str, Any]) -> str:
     return head.removesuffix("[]\n}") + f"[\n{rows}\n ]\n}}\n"
 
 
-def _groups(results: dict[str, Any]) -> dict[str, int]:
+def groups_of(results: dict[str, Any]) -> dict[str, int]:
     """The number of test problems in each group, by name; empty when the test has no groups."""
     return {name: group["frames"] for name, group in results.get("shared", {}).get("test", {}).items()}
 
 
 def _print(results: dict[str, Any], path: Path) -> None:
     labels = {name: variant["label"] for name, variant in results["variants"].items()}
-    groups = _groups(results)
+    groups = groups_of(results)
     print(f"{results['title']}: {results['budget']}")
     print(format_table(tabulate(labels, results["rows"], groups)))
     print(legend(groups))

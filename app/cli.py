@@ -1,4 +1,4 @@
-"""The command line: demo, record, bench, train, ablate, list. Wrong use: one line on stderr, exit code 2."""
+"""The command line: one function per command. Wrong use: one line on stderr, exit code 2."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ COMMANDS = {
     "demo": "open a window and stir two fluids",
     "record": "run without a window and write timings, settings and a picture to a directory",
     "bench": "compare the preconditioners on the benchmark problems",
+    "spectra": "compute the eigenvalues that each preconditioner leaves, and its convergence, on two frames",
+    "report": "write RESULTS.md and its figures from the results of bench, spectra and ablate",
     "train": "train a learned preconditioner as a YAML file says",
     "ablate": "train the variants of a learned preconditioner that a YAML file names and tabulate them",
     "list": "show the scenes, preconditioners and devices that can be named",
@@ -25,6 +27,7 @@ _USAGE_ERRORS = (
     ("sim.scenes", "SceneError"),
     ("precond", "PreconditionerError"),
     ("app.output", "OutputError"),
+    ("app.results", "ResultsError"),
 )
 
 
@@ -42,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
         "for `--contrast 50`. Flags win over the file, the file over the scene.",
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="demo | record | bench | train | ablate | list"
+        dest="command",
+        required=True,
+        metavar=" | ".join(COMMANDS),
     )
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
@@ -55,6 +60,24 @@ def build_parser() -> argparse.ArgumentParser:
             )
         for option in OPTIONS.get(name, []):
             _add(command, name, option)
+    spectra = commands.choices["spectra"]
+    spectra.add_argument("--out", metavar="FILE", required=True, help="the JSON file to write")
+    spectra.add_argument(
+        "--cells", metavar="N", type=int, default=1024, help="cells of the frames (default: 1024)"
+    )
+    report = commands.choices["report"]
+    report.add_argument(
+        "--data",
+        metavar="DIR",
+        default=None,
+        help="where the JSON files are (default: assets/reference of the project)",
+    )
+    report.add_argument(
+        "--out",
+        metavar="DIR",
+        default=".",
+        help="where RESULTS.md and assets/figures go (default: the current folder)",
+    )
     training = commands.choices["train"]
     training.add_argument(
         "config", metavar="FILE", help="YAML file with model, training, data; a model card is one"
@@ -172,6 +195,18 @@ def _bench(flags: dict[str, Any]) -> int:
     return bench(settings)
 
 
+def _spectra(flags: dict[str, Any]) -> int:
+    from app.spectra import spectra
+
+    return spectra(flags["out"], flags["cells"])
+
+
+def _report(flags: dict[str, Any]) -> int:
+    from app.report import report
+
+    return report(flags["data"], flags["out"])
+
+
 def _train(flags: dict[str, Any]) -> int:
     from app.train import train
 
@@ -206,6 +241,8 @@ _RUN = {
     "demo": _demo,
     "record": _record,
     "bench": _bench,
+    "spectra": _spectra,
+    "report": _report,
     "train": _train,
     "ablate": _ablate,
     "list": _list,

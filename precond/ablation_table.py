@@ -49,19 +49,19 @@ def tabulate(
     return table
 
 
-def format_table(table: list[dict[str, Any]]) -> str:
-    """The table as text: with groups a column for each, without them mean +- deviation of all iterations."""
-    width = max(len(entry["label"]) for entry in table)
+def table_cells(table: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Names of the columns and one row of texts per variant: with groups a column for each, without them mean
+    +- deviation of all iterations.
+    """
     groups = list(table[0]["groups"])
     if groups:
-        columns = ["parameters", "seeds", *groups, "failed", "inference ms", "minutes"]
-        widths = [12, 7, *(max(9, len(group) + 2) for group in groups), 9, 14, 9]
+        columns = ["variant", "parameters", "seeds", *groups, "failed", "inference ms", "minutes"]
     else:
-        columns = ["parameters", "seeds", "iterations", "failed", "minutes", "CPU minutes"]
-        widths = [12, 7, 17, 9, 9, 13]
-    lines = [f"{'variant':<{width}}" + _row(columns, widths)]
+        columns = ["variant", "parameters", "seeds", "iterations", "failed", "minutes", "CPU minutes"]
+    rows = []
     for entry in table:
         cells = {
+            "variant": entry["label"],
             "parameters": "-" if entry["parameters"] is None else f"{entry['parameters']:,}",
             "seeds": str(entry["seeds"]),
             "iterations": _number(entry["iterations_mean"]),
@@ -74,13 +74,33 @@ def format_table(table: list[dict[str, Any]]) -> str:
             cells["iterations"] += f" +- {entry['iterations_std']:.1f}"
         for group, mean in entry["groups"].items():
             cells[group] = _number(mean) + "*" * (group in entry["incomplete"])
-        lines.append(f"{entry['label']:<{width}}" + _row([cells[column] for column in columns], widths))
-    notes = [
+        rows.append([cells[column] for column in columns])
+    return columns, rows
+
+
+def notes(table: list[dict[str, Any]]) -> list[str]:
+    """What a reader of the table must know of single variants."""
+    return [
         f"{entry['label']}: {entry['silent']} of {entry['seeds']} seeds converged on no frame"
         for entry in table
         if entry["silent"]
     ]
-    return "\n".join(lines + notes)
+
+
+def format_table(table: list[dict[str, Any]]) -> str:
+    """The table as text, with its notes."""
+    columns, rows = table_cells(table)
+    widths = [max(9, len(name) + 2) for name in columns]
+    widths[0] = max(len(row[0]) for row in rows)
+    for name, width in (("seeds", 7), ("inference ms", 14), ("iterations", 17), ("CPU minutes", 13)):
+        if name in columns:
+            widths[columns.index(name)] = width
+    lines = [
+        f"{first:<{widths[0]}}"
+        + "".join(f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
+        for first, *rest in [columns, *rows]
+    ]
+    return "\n".join([*lines, *notes(table)])
 
 
 def legend(groups: dict[str, int] | None) -> str:
@@ -111,7 +131,3 @@ def _mean(values: list[float | None], unit: float = 1.0) -> float | None:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _row(cells: list[str], widths: list[int]) -> str:
-    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))

@@ -48,6 +48,7 @@ def test_the_top_level_holds_what_the_readme_says() -> None:
         "tests",
         "pyproject.toml",
         "README.md",
+        "RESULTS.md",
         "Makefile",
         "CHANGELOG.md",
         "LICENSE",

@@ -49,7 +49,7 @@ def assert_refused(capsys, argv, *fragments):
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        ("", ["required", "demo | record | bench | train | ablate | list"]),
+        ("", ["required", "demo | record | bench | spectra | report | train | ablate | list"]),
         ("fly", ["fly", "demo"]),
         ("record --colour red", ["--colour"]),
         ("record --grid 12", ["--grid", "'12'", "like 128x64"]),
