@@ -26,7 +26,8 @@ class Preconditioner:
     Attributes:
         note: what a reader of its numbers must know, shown wherever they are; mostly empty.
         symmetric_positive_definite: promised on mean-zero vectors; without the promise PCG runs its flexible
-        update. capturable: `apply` makes no host sync, no data-dependent shape and no new pointer. seconds:
+        update. capturable: `apply` makes no host sync, no data-dependent shape and no new pointer.
+        own_products: with copies of A in one application, besides those asked of the operator. seconds:
         what the last `setup` or `follow` took, "setup" without "inference" (the time in a network, zero for
         classical ones).
     """
@@ -35,6 +36,7 @@ class Preconditioner:
     symmetric_positive_definite: ClassVar[bool] = True
     capturable: ClassVar[bool] = False
     cpu_only: ClassVar[bool] = False
+    own_products: ClassVar[int] = 0
     note: str = ""
 
     def __init__(self, operator: PoissonOperator):
