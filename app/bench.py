@@ -62,16 +62,21 @@ def bench(settings: BenchSettings) -> int:
     return run(settings, directory / RESULTS)
 
 
-def run(settings: BenchSettings, path: Path) -> int:
+def run(settings: BenchSettings, path: Path, keep_finished: bool = False) -> int:
     """Run what ``path`` lacks of the benchmark, print its table; returns the exit code (0, or 128 + signal).
 
-    Raises PreconditionerError for a named method that cannot run, OutputError when ``path`` holds finished or
-    other results or cannot be written.
+    Raises PreconditionerError for a named method that cannot run, OutputError when ``path`` cannot be written
+    or holds other results, or finished ones, unless ``keep_finished``.
     """
     use_one_thread()
     methods, skipped = usable_methods(settings)
-    header, rows = _begin(settings, path, skipped)
-    session = len(header["sessions"]) - 1
+    header, rows, ended = _begin(settings, path, skipped)
+    if ended == COMPLETED:
+        if not keep_finished:
+            raise OutputError(f"{path.parent}: already holds results, all of them; name another directory")
+        return _print(settings, path, header, tabulate(rows, methods), ended)
+    session = len(header["sessions"])
+    header["sessions"].append(_session(header))
     done = {_key(row) for row in rows}
     turns, shuffle = entrants(settings, methods), random.Random(settings.seed)
     cases = settings.cases()
@@ -93,45 +98,46 @@ def run(settings: BenchSettings, path: Path) -> int:
     ended = f"interrupted by {received[0].name}" if received else COMPLETED
     table = tabulate(rows, methods)
     write_results(path, {**header, "ended": ended, "table": table, "rows": rows})
+    _print(settings, path, header, table, ended)
+    return 128 + received[0] if received else 0
+
+
+def _print(
+    settings: BenchSettings, path: Path, header: dict[str, Any], table: list[dict[str, Any]], ended: str
+) -> int:
     if table:
         print(format_table(table))
-    for name, reason in skipped.items():
+    for name, reason in header["skipped"].items():
         print(f"left out: {name}: {reason}")
     hardware = header["hardware"]
     print(f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, 1 torch thread")
     print(f"median (p95) of {settings.frames} frames; {ended}; every solve: {path}")
-    return 128 + received[0] if received else 0
+    return 0
 
 
 def _begin(
     settings: BenchSettings, path: Path, skipped: dict[str, str]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The header, this session in it, and the rows that are there."""
-    machine = describe()
-    command = shlex.join(["htp-fluid", *sys.argv[1:]])
-    session = {
-        "date": now(),
-        "commit": machine["commit"],
-        "hardware": machine["hardware"],
-        "command": command,
-    }
+) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    """The header, the rows that are there and how the run that left them ended."""
     header = {
-        "command": command,
-        "date": session["date"],
+        "command": shlex.join(["htp-fluid", *sys.argv[1:]]),
+        "date": now(),
         "settings": settings.as_dict(),
-        **machine,
+        **describe(),
         "skipped": skipped,
-        "sessions": [session],
+        "sessions": [],
     }
     if not path.is_file():
         usable_directory(path.parent)
-        return header, []
+        return header, [], UNFINISHED
     found = read_results(path)
-    if found["ended"] == COMPLETED:
-        raise OutputError(f"{path.parent}: already holds results, all of them; name another directory")
     check_same(path, found, header)
-    kept = {name: found[name] for name in header}
-    return {**kept, "sessions": [*found["sessions"], session]}, found["rows"]
+    return {**header, "sessions": found["sessions"]}, found["rows"], found["ended"]
+
+
+def _session(header: dict[str, Any]) -> dict[str, Any]:
+    """Who adds rows: machine, commit and date."""
+    return {name: header[name] for name in ("date", "commit", "hardware", "command")}
 
 
 def _key(row: dict[str, Any]) -> tuple:
