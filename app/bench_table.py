@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from app.contest import CONVERGED, TIMES
-from precond.published import LEFT_EARLY
+from precond.published import LEFT_EARLY, RULES
 
 GROUP = ("family", "split", "conditions", "rule", "contrast", "rtol", "cells")  # and the preconditioner
 SUMMARISED = (*TIMES, "ms_per_iteration", "matrix_products", "memory_mib")
 
 
 def tabulate(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, Any]]:
-    """One entry per group of GROUP and preconditioner, groups as the rows have them with sizes ascending.
+    """One entry per group of GROUP and preconditioner: groups as rows have them, rules and sizes in order.
 
     Times, products and memory are medians and 95th percentiles over all rows that have them. An unconverged
     solve counts as failed, and its iterations, few where a solve broke down, stay out of the mean. Under the
@@ -25,9 +25,16 @@ def tabulate(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, A
     for row in rows:
         key = tuple(row.get(name) for name in GROUP)
         groups.setdefault(key, {}).setdefault(row["preconditioner"], []).append(row)
-    places = {key: number for number, key in enumerate(dict.fromkeys(key[:-1] for key in groups))}
+    heads = [tuple(row.get(name) for name in GROUP if name not in ("rule", "cells")) for row in rows]
+    places = {head: number for number, head in enumerate(dict.fromkeys(heads))}
+
+    def place(key: tuple) -> tuple:
+        named = dict(zip(GROUP, key, strict=True))
+        rule, cells = named.pop("rule"), named.pop("cells")
+        return places[tuple(named.values())], RULES.index(rule) if rule else 0, cells
+
     table = []
-    for key in sorted(groups, key=lambda key: (places[key[:-1]], key[-1])):
+    for key in sorted(groups, key=place):
         head = dict(zip(GROUP, key, strict=True))
         if head["rule"] is None:
             del head["rule"]

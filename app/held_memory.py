@@ -13,6 +13,7 @@ import torch
 
 INDEX_BYTES = 4  # of the row number that a factor keeps beside each float64 entry
 ENTRY_BYTES = 8
+TRACE = 0.05
 _LEAVES = (
     str,
     bytes,
@@ -46,11 +47,12 @@ def held_bytes(thing: Any, without: Any = None) -> Counter[str]:
 
 
 def precision(held: Counter[str]) -> str:
-    """The floating-point type of most of the bytes in ``held``; "float64", the vectors', when there is
-    none.
+    """The floating-point types in ``held``, like "float32" or "float32+float64", those with less than a share
+    of TRACE of the bytes left out; "float64", the vectors', when there is none.
     """
     kinds = {kind: size for kind, size in held.items() if kind.startswith(("float", "bfloat"))}
-    return max(kinds, key=kinds.get) if kinds else "float64"
+    least = TRACE * sum(kinds.values())
+    return "+".join(sorted(kind for kind, size in kinds.items() if size >= least)) or "float64"
 
 
 def _storages(root: Any) -> dict[Any, tuple[str, int]]:
