@@ -35,8 +35,9 @@ def held_bytes(thing: Any, without: Any = None) -> Counter[str]:
 
     Tensors and arrays that share a storage count it once and whole. Objects that keep their numbers outside
     Python are counted by their entries, one float64 and one 32-bit row number each: SuperLU's L and U with
-    the zeros that its supernodes store, ilupp's L and CHOLMOD's L. Permutations are left out. Indices come under their
-    own type. pyamg's hierarchies are sparse matrices, arrays and the pseudo-inverse of the coarsest level.
+    the zeros that its supernodes store, ilupp's L and CHOLMOD's L. Permutations are left out. Indices come
+    under their own type. pyamg's hierarchies are sparse matrices, arrays and the pseudo-inverse of the
+    coarsest level.
     """
     skipped = _storages(without)
     total: Counter[str] = Counter()
