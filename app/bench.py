@@ -18,9 +18,10 @@ import torch
 from tqdm import tqdm
 
 from app.bench_file import COMPLETED, UNFINISHED, check_same, read_results, write_results
+from app.bench_row import row_head
 from app.bench_settings import PEERS, PUBLISHED, PUBLISHED_PRECONDITIONERS, BenchSettings
 from app.bench_table import format_table, tabulate
-from app.contest import entrants, make_contest, row_head
+from app.contest import entrants, make_contest
 from app.environment import describe, use_one_thread
 from app.output import OutputError, free_directory, now, stop_signals, usable_directory
 from app.peers import missing
@@ -132,7 +133,8 @@ def _begin(
         return header, [], UNFINISHED
     found = read_results(path)
     check_same(path, found, header)
-    return {**header, "sessions": found["sessions"]}, found["rows"], found["ended"]
+    head = found if found["ended"] == COMPLETED else header
+    return {**head, "sessions": found["sessions"]}, found["rows"], found["ended"]
 
 
 def _session(header: dict[str, Any]) -> dict[str, Any]:

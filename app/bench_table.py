@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.contest import CONVERGED, TIMES
+from app.bench_row import CONVERGED, TIMES
 from precond.published import LEFT_EARLY, RULES
 
 GROUP = ("family", "split", "conditions", "rule", "contrast", "rtol", "cells")  # and the preconditioner

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from app import contest as contest_module
+from app.bench_row import TIMES
 from app.bench_settings import FAMILIES
 from app.bench_table import format_table, tabulate
 from app.cli import main
-from app.contest import TIMES
 from precond import PCG, available_preconditioners, gallery, make_preconditioner
 from precond.gallery import benchmark_density
 
