@@ -50,8 +50,8 @@ def measures(
     held: Counter[str],
     engine: str,
 ) -> dict[str, Any]:
-    """What a row says of a solve that ended. ms_per_iteration is of the solve alone; memory_mib is None for
-    a library that keeps its numbers where `held_bytes` cannot see them.
+    """What a row says of a solve that ended. ms_per_iteration is of the solve alone. ``products`` and
+    ``held`` are None where a library does not tell them.
     """
     times = [1e3 * seconds[part] for part in ("setup", "inference", "solve")]
     return {
@@ -60,10 +60,10 @@ def measures(
         **dict(zip(TIMES, [*times, sum(times)], strict=True)),
         "ms_per_iteration": times[2] / iterations if iterations else None,
         "matrix_products": products,
-        "memory_mib": sum(held.values()) / 2**20,
+        "memory_mib": None if held is None else sum(held.values()) / 2**20,
         "engine": engine,
         "threads": torch.get_num_threads(),
-        "precision": precision(held),
+        "precision": precision(held or Counter()),
     }
 
 

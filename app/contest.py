@@ -7,6 +7,7 @@ matrix assembled anew from the frame, and the seconds must fit into those of ano
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -146,8 +147,8 @@ class _Entrant:
         """Set up and solve; returns x (nx, ny)."""
         raise NotImplementedError
 
-    def held(self) -> Any:
-        """Bytes that the set-up holds, by type."""
+    def held(self) -> Counter[str] | None:
+        """Bytes that the set-up holds, by type; None where they cannot be counted."""
         raise NotImplementedError
 
 
@@ -177,7 +178,7 @@ class _OwnEntrant(_Entrant):
         self.products = self._operator.products + self._applications * self._preconditioner.own_products
         return report.x
 
-    def held(self) -> Any:
+    def held(self) -> Counter[str]:
         parts = {name: part for name, part in vars(self._preconditioner).items() if name != "apply"}
         return held_bytes(parts, without=self._operator)
 
@@ -203,7 +204,9 @@ class _PeerEntrant(_Entrant):
         self.products = self._peer.products
         return self._system.grid(x, frame.system.shape)
 
-    def held(self) -> Any:
+    def held(self) -> Counter[str] | None:
+        if not self._peer.memory_is_seen:
+            return None
         return held_bytes(self._peer, without=(self._system, self._b))
 
 

@@ -57,13 +57,15 @@ class Peer:
     for every system.
 
     name, needs (the module to import), remedy: in what is said of one that cannot run. engine: what computes.
-    products: with A in the last solve, None where the library does not tell.
+    products: with A in the last solve, None where the library does not tell. memory_is_seen: what it holds
+    lies where app.held_memory can count it.
     """
 
     name: ClassVar[str]
     needs: ClassVar[str]
     remedy: ClassVar[str]
     engine: ClassVar[str]
+    memory_is_seen: ClassVar[bool] = True
     products: int | None = None
 
     def __init__(self, rtol: float, max_iterations: int):
@@ -241,6 +243,7 @@ class _Amgx(Peer):
 
     needs, engine = "pyamgx", "amgx"
     remedy = "build AMGX and pyamgx (wants a CUDA device)"
+    memory_is_seen = False
     preconditioner: ClassVar[str]
 
     def __init__(self, rtol: float, max_iterations: int):

@@ -1,5 +1,6 @@
 """Other libraries' solvers: the right solution of the same system, honest skips, one inner AMGX iteration."""
 
+import importlib.machinery
 import json
 import sys
 import types
@@ -121,7 +122,7 @@ def test_amgx_runs_one_inner_iteration_with_our_tolerance(kind):
     assert solver["convergence"] == "RELATIVE_INI_CORE"
 
 
-def test_amgx_is_called_as_its_wrapper_documents(monkeypatch):
+def test_amgx_is_called_as_its_wrapper_documents(monkeypatch, tmp_path):
     """A stand-in with pyamgx's names that solves densely: order of calls and direction of copies."""
     calls = []
 
@@ -157,6 +158,7 @@ def test_amgx_is_called_as_its_wrapper_documents(monkeypatch):
     library.initialize = lambda: calls.append("initialize")
     library.Config = library.Resources = Handle
     library.Vector, library.Matrix, library.Solver = Vector, Matrix, Solver
+    library.__spec__ = importlib.machinery.ModuleSpec("pyamgx", None)
     monkeypatch.setitem(sys.modules, "pyamgx", library)
     system = bubbles((12, 11), 10.0, 1)
     frame = Frame(system)
@@ -167,6 +169,10 @@ def test_amgx_is_called_as_its_wrapper_documents(monkeypatch):
     assert calls == ["initialize", "setup", ("solve", True)]
     assert iterations == 7
     assert frame.residual(prepared.grid(x, system.shape)) < 1e-10
+    _, content = run(tmp_path, "--peers", "amgx-amg", "amgx-dilu")
+    rows = [row for row in content["rows"] if row["preconditioner"].startswith("peer:")]
+    assert {(row["outcome"], row["engine"], row["iterations"]) for row in rows} == {("converged", "amgx", 7)}
+    assert {(row["memory_mib"], row["matrix_products"]) for row in rows} == {(None, None)}
 
 
 def test_a_matrix_that_is_not_finite_is_refused():
