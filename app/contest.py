@@ -18,7 +18,8 @@ import torch
 from app.bench_row import CONVERGED, clock_fault, failed, measures, row_head
 from app.bench_settings import PEERS, PUBLISHED, STIRRED, BenchSettings, Case
 from app.held_memory import held_bytes
-from app.peers import Peer, PeerSystem, make_peer
+from app.peer_system import PeerSystem
+from app.peers import Peer, make_peer
 from precond import PCG, PoissonOperator, Preconditioner, make_preconditioner
 from precond.gallery import Problem, problem
 from precond.published import RULES, PublishedSystem, inverse_diagonal, published_system, solve_published

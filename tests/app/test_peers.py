@@ -13,7 +13,9 @@ from app import peers as peers_module
 from app.bench_settings import PEERS
 from app.cli import main
 from app.contest import Frame
-from app.peers import CLASSES, PeerSystem, amgx_configuration, make_peer, missing
+from app.peer_system import PeerSystem
+from app.peers import CLASSES, amgx_configuration, make_peer, missing
+from precond import PoissonOperator
 from precond.gallery import bubbles, mazes
 
 HERE = [name for name in PEERS if not missing(name)]
@@ -180,3 +182,19 @@ def test_a_matrix_that_is_not_finite_is_refused():
     operator.update(torch.full(operator.shape, torch.nan, dtype=torch.float64))
     with pytest.raises(ValueError, match="not finite"):
         PeerSystem.of(operator)
+
+
+def test_projected_results_have_no_mean_over_any_component():
+    density = torch.ones(14, 11, dtype=torch.float64)
+    solid = torch.zeros(14, 11, dtype=torch.bool)
+    solid[6] = True  # two rooms
+    system = PeerSystem.of(PoissonOperator.from_density(density, solid))
+    assert system.matrix.shape == (13 * 11, 13 * 11)
+    random = np.random.default_rng(0)
+    result = system.projected(np.diag(random.uniform(1.0, 2.0, 143))) @ random.standard_normal(143)
+    sums = np.bincount(system.component, result)
+    assert len(sums) == 2
+    assert np.abs(sums).max() < 1e-12
+    assert np.abs(result).max() > 0.1
+    assert np.abs(system.matrix @ np.ones(143)).max() < 1e-12
+    assert np.linalg.eigvalsh(system.grounded.toarray())[0] > 1e-4
