@@ -78,6 +78,21 @@ def build_parser() -> argparse.ArgumentParser:
         default=".",
         help="where RESULTS.md and assets/figures go (default: the current folder)",
     )
+    suites = commands.choices["bench"].add_mutually_exclusive_group()
+    suites.add_argument(
+        "--suite",
+        metavar="NAME|FILE",
+        default=argparse.SUPPRESS,
+        help="quick, full or your own YAML file of runs, all into the directory of --out",
+    )
+    suites.add_argument(
+        "--quick",
+        dest="suite",
+        action="store_const",
+        const="quick",
+        default=argparse.SUPPRESS,
+        help="short for --suite quick: two minutes at the most",
+    )
     training = commands.choices["train"]
     training.add_argument(
         "config", metavar="FILE", help="YAML file with model, training, data; a model card is one"
@@ -188,6 +203,13 @@ def _record(flags: dict[str, Any]) -> int:
 
 
 def _bench(flags: dict[str, Any]) -> int:
+    if "suite" in flags:
+        others = [name for name in flags if name not in ("suite", "out")]
+        if others:
+            raise SettingsError(f"--suite takes only --out beside it; {others[0]} is for its file")
+        from app.bench_suite import run_suite
+
+        return run_suite(flags["suite"], flags.get("out"))
     settings = bench_settings(flags)
     check_device(settings.device)
     from app.bench import bench

@@ -15,7 +15,7 @@ from sim.settings import SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "htp-fluid"
-PACKAGES = (PROJECT, "torch", "taichi", "numpy", "scipy", "imgui-bundle", "pyamg")
+PACKAGES = (PROJECT, "torch", "taichi", "numpy", "scipy", "imgui-bundle", "pyamg", "ilupp", "scikit-sparse")
 _QUIET = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 

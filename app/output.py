@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FILES = ("timings.csv", "run.yaml", "final.png", "run.mp4", "bench.json")
@@ -16,17 +16,17 @@ class OutputError(ValueError):
     """A directory that results cannot go to; the message says why and what to do."""
 
 
-def holds_results(directory: str | Path) -> bool:
-    """Whether ``directory`` holds any file of a recording or a benchmark."""
-    return any((Path(directory) / name).exists() for name in FILES)
+def holds_results(directory: str | Path, files: Sequence[str] = FILES) -> bool:
+    """Whether ``directory`` holds any of ``files``, by default those of a recording or a benchmark."""
+    return any((Path(directory) / name).exists() for name in files)
 
 
-def free_directory(directory: str | Path) -> Path:
-    """``directory``, or the first of ``directory``-2, -3, ... that holds no results."""
+def free_directory(directory: str | Path, files: Sequence[str] = FILES) -> Path:
+    """``directory``, or the first of ``directory``-2, -3, ... that holds none of ``files``."""
     directory = Path(directory)
     number = 1
     candidate = directory
-    while holds_results(candidate):
+    while holds_results(candidate, files):
         number += 1
         candidate = directory.with_name(f"{directory.name}-{number}")
     return candidate

@@ -6,11 +6,12 @@ here, so that `--help` and a mistyped option answer at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from app.bench_settings import BENCH_OPTIONS, BenchSettings
+from app.options import Option, frames, number, switch, text, whole
 from sim.settings import MAX_CELLS, MAX_CONTRAST, MIN_CELLS, SettingsError, SimulationSettings
 
 
@@ -36,166 +37,55 @@ class AppSettings:
         return {**values, **{name: value for name, value in run.items() if value is not None}}
 
 
-@dataclass
-class BenchSettings:
-    """What `bench` needs. ``contrast`` None: each benchmark frame draws its own, 5 to 100."""
-
-    sizes: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)  # cells
-    family: str = "barriers"
-    preconds: tuple[str, ...] = ()  # empty: all available
-    frames: int = 20
-    rtol: float = 1e-8
-    contrast: float | None = None
-    max_iterations: int = 10_000
-    device: str = "cpu"
-    seed: int = 0
-    out: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values under the option names."""
-        return {**asdict(self), "sizes": list(self.sizes), "preconds": list(self.preconds)}
-
-
 DEFAULT_FRAMES = 300
-MAX_BENCH_CELLS = 1 << 22
-FAMILIES = ("barriers", "bubbles", "stripes", "mazes", "voronoi")  # of precond.gallery: a parser cannot wait
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise SettingsError(f"{value!r} is not a text")
-    return value
-
-
-def _switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise SettingsError(f"{value!r} is not true or false")
-    return value
-
-
-def _number(value: Any) -> float:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return float(value)  # YAML 1.1 reads 1e-8 as a text
-    except (TypeError, ValueError, OverflowError):
-        raise SettingsError(f"{value!r} is not a number") from None
-
-
-def _whole(value: Any, low: int = -(2**62), high: int = 2**62) -> int:
-    try:
-        if isinstance(value, bool | float):
-            raise TypeError
-        number = int(value)
-    except (TypeError, ValueError):
-        raise SettingsError(f"{value!r} is not a whole number") from None
-    if not low <= number <= high:
-        raise SettingsError(f"{number} is not a whole number from {low} to {high}")
-    return number
-
-
-def _frames(value: Any) -> int:
-    return _whole(value, 1, 10**9)
 
 
 def _video_fps(value: Any) -> float:
-    if not 1.0 <= _number(value) <= 240.0:
+    if not 1.0 <= number(value) <= 240.0:
         raise SettingsError(f"{value!r} is not a number from 1 to 240")
-    return _number(value)
-
-
-def _size(value: Any) -> int:
-    return _whole(value, MIN_CELLS * MIN_CELLS, MAX_BENCH_CELLS)
-
-
-def _family(value: Any) -> str:
-    if value not in FAMILIES:
-        raise SettingsError(f"{value!r} is not one of {', '.join(FAMILIES)}")
-    return value
+    return number(value)
 
 
 def _grid(value: Any) -> tuple[int, int]:
     parts = value.lower().split("x") if isinstance(value, str) else value
     try:
         nx, ny = parts
-        return _whole(nx, MIN_CELLS, MAX_CELLS), _whole(ny, MIN_CELLS, MAX_CELLS)
+        return whole(nx, MIN_CELLS, MAX_CELLS), whole(ny, MIN_CELLS, MAX_CELLS)
     except (TypeError, ValueError):
         raise SettingsError(
             f"{value!r} is not two whole numbers of cells from {MIN_CELLS} to {MAX_CELLS}, like 128x64"
         ) from None
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option: its name in a settings file, how its value is read, and what `--help` says of it."""
-
-    name: str
-    read: Callable[[Any], Any]
-    metavar: str
-    help: str
-    several: bool = False  # a list of values
-
-    @property
-    def flag(self) -> str:
-        """The flag on the command line."""
-        return "--" + ("precond" if self.name == "preconditioner" else self.name.replace("_", "-"))
-
-    def convert(self, value: Any) -> Any:
-        """``value`` from YAML or the command line as the setting's type; SettingsError when it is not one."""
-        if not self.several:
-            return self.read(value)
-        values = value if isinstance(value, list | tuple) else [value]
-        if not values:
-            raise SettingsError("the list is empty")
-        return tuple(dict.fromkeys(self.read(item) for item in values))
-
-
 SIMULATION_OPTIONS = [
-    Option("scene", _text, "NAME|FILE", "what flows: a scene's name (see `list`) or your own scene file"),
+    Option("scene", text, "NAME|FILE", "what flows: a scene's name (see `list`) or your own scene file"),
     Option("grid", _grid, "NXxNY", "cells along x and y, like 128x64"),
-    Option("contrast", _number, "RATIO", f"density of the heavy fluid over the light, 1 to {MAX_CONTRAST:g}"),
-    Option("preconditioner", _text, "NAME", "what speeds up the pressure solve (see `list`)"),
-    Option("rtol", _number, "NUMBER", "relative residual at which the pressure solve stops, like 1e-4"),
-    Option("max_iterations", _whole, "COUNT", "iterations after which a pressure solve gives up"),
-    Option("warm_start", _switch, "", "start each pressure solve from the last pressure"),
-    Option("reuse_setup", _switch, "", "keep what still serves of a preconditioner's set-up between frames"),
-    Option("gravity", _number, "M/S2", "acceleration downwards, m/s^2"),
-    Option("heavy_viscosity", _number, "M2/S", "kinematic viscosity of the heavy fluid, m^2/s"),
-    Option("light_viscosity", _number, "M2/S", "kinematic viscosity of the light fluid, m^2/s"),
-    Option("courant", _number, "NUMBER", "share of a cell that may flow out of it in one time step"),
-    Option("max_time_step", _number, "SECONDS", "longest time step"),
-    Option("device", _text, "cpu|cuda", "where to compute"),
-    Option("seed", _whole, "NUMBER", "start of every random choice; the same seed gives the same run"),
+    Option("contrast", number, "RATIO", f"density of the heavy fluid over the light, 1 to {MAX_CONTRAST:g}"),
+    Option("preconditioner", text, "NAME", "what speeds up the pressure solve (see `list`)"),
+    Option("rtol", number, "NUMBER", "relative residual at which the pressure solve stops, like 1e-4"),
+    Option("max_iterations", whole, "COUNT", "iterations after which a pressure solve gives up"),
+    Option("warm_start", switch, "", "start each pressure solve from the last pressure"),
+    Option("reuse_setup", switch, "", "keep what still serves of a preconditioner's set-up between frames"),
+    Option("gravity", number, "M/S2", "acceleration downwards, m/s^2"),
+    Option("heavy_viscosity", number, "M2/S", "kinematic viscosity of the heavy fluid, m^2/s"),
+    Option("light_viscosity", number, "M2/S", "kinematic viscosity of the light fluid, m^2/s"),
+    Option("courant", number, "NUMBER", "share of a cell that may flow out of it in one time step"),
+    Option("max_time_step", number, "SECONDS", "longest time step"),
+    Option("device", text, "cpu|cuda", "where to compute"),
+    Option("seed", whole, "NUMBER", "start of every random choice; the same seed gives the same run"),
 ]
 RUN_OPTIONS = [
     Option(
         "frames",
-        _frames,
+        frames,
         "COUNT",
         f"frames to run (record: {DEFAULT_FRAMES}; demo: until you close it)",
     ),
-    Option("out", _text, "DIR", "directory of the recording (default: a numbered one under runs/)"),
-    Option("video", _switch, "", "also write run.mp4 (needs the extra `video`)"),
+    Option("out", text, "DIR", "directory of the recording (default: a numbered one under runs/)"),
+    Option("video", switch, "", "also write run.mp4 (needs the extra `video`)"),
     Option("video_fps", _video_fps, "NUMBER", "pictures per second of simulated time in the video, 1 to 240"),
-    Option("view", _text, "NAME", "field to show: density, pressure, speed, vorticity or divergence"),
-    Option("colormap", _text, "NAME", "colours to show it in (default: the view's own)"),
-]
-BENCH_OPTIONS = [
-    Option("sizes", _size, "CELLS", "numbers of cells, like 1024 4096", several=True),
-    Option("family", _family, "NAME", "problems to solve: barriers (the published benchmark) or bubbles"),
-    Option("preconds", _text, "NAME", "preconditioners to compare (default: all available)", several=True),
-    Option("frames", _frames, "COUNT", "benchmark problems at each size"),
-    Option("rtol", _number, "NUMBER", "relative residual at which a solve stops, like 1e-8"),
-    Option(
-        "contrast",
-        _number,
-        "RATIO",
-        "one density contrast for every problem (default: barriers random, 5 to 100; bubbles 100)",
-    ),
-    Option("max_iterations", _whole, "COUNT", "iterations after which a solve counts as failed"),
-    Option("device", _text, "cpu|cuda", "where to compute"),
-    Option("seed", _whole, "NUMBER", "start of the random order in which the preconditioners take turns"),
-    Option("out", _text, "DIR", "directory of bench.json (default: a numbered one under runs/)"),
+    Option("view", text, "NAME", "field to show: density, pressure, speed, vorticity or divergence"),
+    Option("colormap", text, "NAME", "colours to show it in (default: the view's own)"),
 ]
 OPTIONS = {
     "demo": SIMULATION_OPTIONS + RUN_OPTIONS,
@@ -227,26 +117,36 @@ def read_settings_file(path: str | Path, command: str) -> dict[str, Any]:
         data = data["settings"]
     if not isinstance(data, dict):
         raise SettingsError(f"settings file {path}: expected lines like `contrast: 100`")
+    return _converted(command, data, f"settings file {path}")
+
+
+def _converted(command: str, data: dict[Any, Any], source: str) -> dict[str, Any]:
+    """The options of ``command`` in ``data`` by name, checked. Raises SettingsError that names ``source``."""
     options = {option.name: option for option in OPTIONS[command]}
     values = {}
     for key, value in data.items():
         name = str(key).replace("-", "_")
         name = "preconditioner" if name == "precond" else name
         if name not in options:
-            raise SettingsError(f"settings file {path}: {key}: unknown; allowed: {', '.join(options)}")
+            raise SettingsError(f"{source}: {key}: unknown; allowed: {', '.join(options)}")
         try:
             values[name] = options[name].convert(value)
         except SettingsError as error:
-            raise SettingsError(f"settings file {path}: {key}: {error}") from None
-        _check(name, values[name], f"settings file {path}: {key}")
+            raise SettingsError(f"{source}: {key}: {error}") from None
+        _check(name, values[name], f"{source}: {key}")
     return values
 
 
 def _check(name: str, value: Any, source: str) -> None:
-    """Raise SettingsError that names ``source`` when ``value`` is out of the range of setting ``name``."""
-    if name in SimulationSettings.names():
+    """Raise SettingsError that names ``source`` when ``value``, or one of several, is out of the range of
+    setting ``name``.
+    """
+    if name not in SimulationSettings.names():
+        return
+    several = isinstance(value, tuple | list) and name != "grid"
+    for one in value if several else [value]:
         try:
-            replace(SimulationSettings(), **{name: value})
+            replace(SimulationSettings(), **{name: one})
         except SettingsError as error:
             raise SettingsError(f"{source}: {str(error).removeprefix(name + ': ')}") from None
 
@@ -264,7 +164,16 @@ def _given(command: str, flags: dict[str, Any]) -> dict[str, Any]:
 
 def bench_settings(flags: dict[str, Any]) -> BenchSettings:
     """Settings of `bench` from the given flags (and the file that ``flags["settings"]`` names)."""
-    return BenchSettings(**_given("bench", flags))
+    return BenchSettings.of(_given("bench", flags))
+
+
+def bench_settings_of(values: dict[str, Any], source: str) -> BenchSettings:
+    """Settings of `bench` from ``values`` of a YAML file. Raises SettingsError that names ``source``."""
+    given = _converted("bench", values, source)
+    try:
+        return BenchSettings.of(given)
+    except SettingsError as error:
+        raise SettingsError(f"{source}: {error}") from None
 
 
 def app_settings(command: str, flags: dict[str, Any]) -> AppSettings:

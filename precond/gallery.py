@@ -14,18 +14,46 @@ from precond.ordering import morton_order
 
 TEST_SEED = 10_000  # test frame i draws from default_rng(10000 + i), training frame i from default_rng(i)
 RIGHT_HAND_SIDE_SEED = 123
-FAMILIES = ("barriers", "bubbles", "stripes", "mazes", "voronoi")
+FAMILIES = ("barriers", "bubbles", "stripes", "mazes", "voronoi", "solids")
 GAPS = ("top", "bottom", "middle_hole", "closed")
 
 
 @dataclass(frozen=True)
+class Split:
+    """A set of the benchmark's frames: frame i draws from default_rng(seed + i), barriers' gaps from ``gaps``
+    and the heavy density log-uniformly from ``contrast``.
+    """
+
+    seed: int
+    gaps: tuple[str, ...] = GAPS
+    contrast: tuple[float, float] = (5.0, 100.0)
+
+
+SPLITS = {  # "train" and "test", and the generalisation study's four sets to train on and four to judge by
+    "test": Split(TEST_SEED),
+    "train": Split(0),
+    "train-all": Split(1000),
+    "train-open": Split(1100, GAPS[:3]),
+    "train-low": Split(1200, contrast=(5.0, 50.0)),
+    "train-open-low": Split(1300, GAPS[:3], (5.0, 50.0)),
+    "eval-same": Split(12_000),
+    "eval-closed": Split(12_100, GAPS[3:]),
+    "eval-contrast": Split(12_200, contrast=(50.0, 200.0)),
+    "eval-both": Split(12_300, GAPS[3:], (50.0, 200.0)),
+}
+
+
+@dataclass(frozen=True)
 class Problem:
-    """A x = b: density and b (nx, ny) float64, b of mean zero, solid (nx, ny) bool, n fluid cells."""
+    """A x = b: density and b (nx, ny) float64, b of mean zero, solid (nx, ny) bool, n fluid cells; the faces'
+    mean density is one of precond.operator.FACE_DENSITIES.
+    """
 
     density: torch.Tensor
     solid: torch.Tensor
     b: torch.Tensor
     n: int
+    face_density: str = "harmonic"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -34,7 +62,7 @@ class Problem:
 
     def operator(self, device: torch.device | str = "cpu") -> PoissonOperator:
         """The operator of this problem."""
-        return PoissonOperator.from_density(self.density, self.solid, device)
+        return PoissonOperator.from_density(self.density, self.solid, device, self.face_density)
 
 
 def _problem(density: np.ndarray, solid: np.ndarray, kept: np.ndarray) -> Problem:
@@ -47,12 +75,14 @@ def _problem(density: np.ndarray, solid: np.ndarray, kept: np.ndarray) -> Proble
     return Problem(density, solid, operator.project(torch.from_numpy(b).view(operator.shape)), len(kept))
 
 
-def _barrier(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, width: int, height: int) -> np.ndarray:
+def _barrier(
+    rng: np.random.Generator, x: np.ndarray, y: np.ndarray, width: int, height: int, gaps: tuple[str, ...]
+) -> np.ndarray:
     """Cells of one random barrier; x and y are cell indices, (height, width)."""
     vertical = rng.choice(["vertical", "horizontal"]) == "vertical"
     centre = rng.uniform(0.2, 0.8)
     thickness = rng.uniform(0.05, 0.20)
-    gap = rng.choice(GAPS)
+    gap = rng.choice(gaps)
     across, along, size, length = (x, y, width, height) if vertical else (y, x, height, width)
     inside = (across > size * (centre - thickness / 2)) & (across < size * (centre + thickness / 2))
     if gap == "top":
@@ -70,18 +100,19 @@ def barrier_density(
     """Densities of the benchmark's frame ``frame`` on a full (nx, ny) grid, float64: one to three heavy
     barriers in a light fluid of density 1, five per cent of noise per cell.
 
-    ``contrast`` replaces the drawn density of the barriers (5 to 100) and leaves all else. Raises ValueError
-    for another split than "test" and "train".
+    ``split`` is one of SPLITS. ``contrast`` replaces the drawn density of the barriers (5 to 100 in most
+    splits) and leaves all else. Raises ValueError for another split.
     """
-    if split not in ("test", "train"):
-        raise ValueError(f"split must be 'test' or 'train', not '{split}'")
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not '{split}'")
+    drawn = SPLITS[split]
     width, height = shape
-    rng = np.random.default_rng(frame + (TEST_SEED if split == "test" else 0))
-    heavy = math.exp(rng.uniform(math.log(5.0), math.log(100.0)))
+    rng = np.random.default_rng(frame + drawn.seed)
+    heavy = math.exp(rng.uniform(*map(math.log, drawn.contrast)))
     y, x = np.mgrid[:height, :width]
     density = np.ones((height, width))
     for _ in range(rng.integers(1, 4)):
-        density[_barrier(rng, x, y, width, height)] = heavy if contrast is None else contrast
+        density[_barrier(rng, x, y, width, height, drawn.gaps)] = heavy if contrast is None else contrast
     density *= 1.0 + 0.05 * rng.standard_normal((height, width))
     return density.T.copy()
 
@@ -95,8 +126,8 @@ def orientations(n: int) -> int:
 def benchmark_density(
     n: int, frame: int, split: str = "test", contrast: float | None = None, orientation: int = 0
 ) -> Problem:
-    """Frame ``frame`` of the 2D multiphase benchmark of arXiv 2605.13343 with ``n`` cells, split "test" or
-    "train": `barrier_density` on a ceil(sqrt n) wide grid of which the first n cells along the Morton curve
+    """Frame ``frame`` of the 2D multiphase benchmark of arXiv 2605.13343 with ``n`` cells, ``split`` one of
+    SPLITS: `barrier_density` on a ceil(sqrt n) wide grid of which the first n cells along the Morton curve
     are kept; the dropped ones are solid.
 
     ``orientation`` below `orientations` mirrors the density along x (bit 1) and y (bit 2) and swaps x and y
@@ -105,8 +136,7 @@ def benchmark_density(
     """
     if n < 64:
         raise ValueError(f"the benchmark needs at least 64 cells, not {n}")
-    width = math.ceil(math.sqrt(n))
-    shape = (width, math.ceil(n / width))
+    shape = square_shape(n)
     kept = morton_order(shape)[:n]
     solid = np.ones(shape, dtype=bool)
     solid.reshape(-1)[kept] = False
@@ -211,15 +241,45 @@ def voronoi(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> P
     return _problem(values[nearest], np.zeros(shape, dtype=bool), morton_order(shape))
 
 
+def solids(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> Problem:
+    """`bubbles` of the same seed on an (nx, ny) grid, among one to three solid discs and bars."""
+    density = bubbles(shape, contrast, seed).density.numpy()
+    solid = random_solids(shape, np.random.default_rng((seed, 1)))
+    order = morton_order(shape)
+    return _problem(density, solid, order[~solid.ravel()[order]])
+
+
+def random_solids(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """One to three discs and bars of solid, (nx, ny) bool, that leave one fluid component."""
+    x, y = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5
+    while True:
+        solid = np.zeros(shape, dtype=bool)
+        for _ in range(rng.integers(1, 4)):
+            cx, cy = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+            a, b = rng.uniform(0.03, 0.25, 2) * min(shape)
+            bar = (np.abs(x - cx) < a) & (np.abs(y - cy) < b)
+            solid |= bar if rng.random() < 0.5 else (x - cx) ** 2 + (y - cy) ** 2 < a**2
+        if PoissonOperator.from_density(np.ones(shape), solid).components == 1:
+            return solid
+
+
 def problem(family: str, n: int, frame: int, split: str = "test", contrast: float | None = None) -> Problem:
     """Frame ``frame`` of one of FAMILIES with ``n`` cells: the benchmark's barriers, or another family on a
-    square grid, which has contrast 100 unless told. Raises ValueError for another family.
+    square grid, which has contrast 100 unless told and the splits "test" and "train" alone. Raises ValueError
+    for another family or split.
     """
     if family == "barriers":
         return benchmark_density(n, frame, split, contrast)
-    makers = {"bubbles": bubbles, "stripes": stripes, "mazes": mazes, "voronoi": voronoi}
+    makers = {"bubbles": bubbles, "stripes": stripes, "mazes": mazes, "voronoi": voronoi, "solids": solids}
     if family not in makers:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not '{family}'")
+    if split not in ("test", "train"):
+        raise ValueError(f"split must be 'test' or 'train' for {family}, not '{split}'")
+    contrast = 100.0 if contrast is None else contrast
+    return makers[family](square_shape(n), contrast, frame + SPLITS[split].seed)
+
+
+def square_shape(n: int) -> tuple[int, int]:
+    """The (nx, ny) of a grid as good as square with ``n`` cells, or up to one row more."""
     width = math.ceil(math.sqrt(n))
-    seed = frame + (TEST_SEED if split == "test" else 0)
-    return makers[family]((width, math.ceil(n / width)), 100.0 if contrast is None else contrast, seed)
+    return width, math.ceil(n / width)

@@ -35,6 +35,7 @@ class Multigrid(Preconditioner):
 
     name = "multigrid"
     capturable = True
+    own_products = 4  # of S on the finest level: two smoothings and two residuals
 
     def __init__(self, operator: PoissonOperator):
         super().__init__(operator)

@@ -30,8 +30,9 @@ class Preconditioner:
         note: what a reader of its numbers must know, shown wherever they are; mostly empty.
         symmetric_positive_definite: promised on mean-zero vectors; without the promise PCG runs its flexible
         update. capturable: on a device `apply` makes no host sync, no data-dependent shape and no new
-        pointer; capturable_setup: nor does a set-up, while the solids stay. seconds: what the last `setup` or
-        `follow` took, "setup" without "inference" (the time in a network, zero for classical ones).
+        pointer; capturable_setup: nor does a set-up, while the solids stay. own_products: with copies of A in
+        one application, besides those asked of the operator. seconds: what the last `setup` or `follow` took,
+        "setup" without "inference" (the time in a network, zero for classical ones).
     """
 
     name: ClassVar[str] = ""
@@ -39,6 +40,7 @@ class Preconditioner:
     capturable: ClassVar[bool] = False
     capturable_setup: ClassVar[bool] = True  # if the former
     cpu_only: ClassVar[bool] = False
+    own_products: ClassVar[int] = 0
     note: str = ""
 
     def __init__(self, operator: PoissonOperator):

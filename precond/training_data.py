@@ -30,7 +30,7 @@ def random_system(seed: int, index: int) -> PoissonOperator:
     if family == "mazes":
         solid = gallery.maze_walls(shape, int(rng.integers(1, 5)), rng)
     else:
-        solid = random_solids(shape, rng) if rng.random() < 0.25 else np.zeros(shape, dtype=bool)
+        solid = gallery.random_solids(shape, rng) if rng.random() < 0.25 else np.zeros(shape, dtype=bool)
     face_density = FACE_DENSITIES[rng.integers(len(FACE_DENSITIES))]
     return PoissonOperator.from_density(density, solid, face_density=face_density)
 
@@ -73,20 +73,6 @@ def _stirred(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         else (x - rng.uniform(0.2, 0.8) * shape[0])
     )
     return np.clip(distance + 0.5, 0.0, 1.0)
-
-
-def random_solids(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """One to three discs and bars of solid, (nx, ny) bool, that leave one fluid component."""
-    x, y = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5
-    while True:
-        solid = np.zeros(shape, dtype=bool)
-        for _ in range(rng.integers(1, 4)):
-            cx, cy = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
-            a, b = rng.uniform(0.03, 0.25, 2) * min(shape)
-            bar = (np.abs(x - cx) < a) & (np.abs(y - cy) < b)
-            solid |= bar if rng.random() < 0.5 else (x - cx) ** 2 + (y - cy) ** 2 < a**2
-        if PoissonOperator.from_density(np.ones(shape), solid).components == 1:
-            return solid
 
 
 def held_out() -> list[tuple[PoissonOperator, torch.Tensor]]:

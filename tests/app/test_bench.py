@@ -6,10 +6,11 @@ import signal
 import numpy as np
 import pytest
 
-from app import bench as bench_module
-from app.bench import TIMES, format_table, tabulate
+from app import contest as contest_module
+from app.bench_row import TIMES
+from app.bench_settings import FAMILIES
+from app.bench_table import format_table, tabulate
 from app.cli import main
-from app.settings import FAMILIES
 from precond import PCG, available_preconditioners, gallery, make_preconditioner
 from precond.gallery import benchmark_density
 
@@ -124,7 +125,7 @@ def test_unconverged_solves_count_as_failed_and_stay_in(tmp_path, capsys):
 
 
 def test_a_breaking_method_counts_as_failed_and_the_others_go_on(tmp_path, monkeypatch, capsys):
-    make = bench_module.make_preconditioner
+    make = contest_module.make_preconditioner
 
     def make_one_that_breaks(name, operator, **options):
         made = make(name, operator, **options)
@@ -136,7 +137,7 @@ def test_a_breaking_method_counts_as_failed_and_the_others_go_on(tmp_path, monke
             monkeypatch.setattr(made, "setup", setup)
         return made
 
-    monkeypatch.setattr(bench_module, "make_preconditioner", make_one_that_breaks)
+    monkeypatch.setattr(contest_module, "make_preconditioner", make_one_that_breaks)
     code, content = run(tmp_path / "broken", "--preconds", "jacobi", "none", "--frames", "2")
     assert code == 0
     failed = {(entry["cells"], entry["preconditioner"]): entry["failed"] for entry in content["table"]}
@@ -148,14 +149,14 @@ def test_a_breaking_method_counts_as_failed_and_the_others_go_on(tmp_path, monke
 
 
 def test_a_method_that_cannot_be_made_at_a_size_counts_as_failed_there(tmp_path, monkeypatch):
-    make = bench_module.make_preconditioner
+    make = contest_module.make_preconditioner
 
     def too_large(name, operator, **options):
         if name == "jacobi" and operator.shape == (12, 12):
             raise MemoryError
         return make(name, operator, **options)
 
-    monkeypatch.setattr(bench_module, "make_preconditioner", too_large)
+    monkeypatch.setattr(contest_module, "make_preconditioner", too_large)
     code, content = run(tmp_path / "large", "--preconds", "jacobi", "none", "--frames", "2")
     assert code == 0
     failed = {(entry["cells"], entry["preconditioner"]): entry["failed"] for entry in content["table"]}
@@ -173,14 +174,14 @@ def test_all_available_methods_by_default(tmp_path):
 
 
 def test_interrupting_keeps_the_finished_frames(tmp_path, monkeypatch, capsys):
-    frame = bench_module.Contest.frame
+    frame = contest_module.Contest.frame
 
     def interrupted(self, number, order):
         if number == 1:
             signal.raise_signal(signal.SIGINT)
         return frame(self, number, order)
 
-    monkeypatch.setattr(bench_module.Contest, "frame", interrupted)
+    monkeypatch.setattr(contest_module.Contest, "frame", interrupted)
     code, content = run(tmp_path / "cut", "--preconds", "jacobi", "--frames", "5")
     assert code == 130
     assert [(row["cells"], row["frame"]) for row in content["rows"]] == [(64, 0), (64, 1)]
@@ -218,7 +219,7 @@ def test_bubbles_are_another_family_of_problems(tmp_path):
     )
     assert code == 0
     assert content["settings"]["family"] == "bubbles"
-    assert tuple(gallery.FAMILIES) == FAMILIES
+    assert (*gallery.FAMILIES, "stirred") == FAMILIES
     system = gallery.bubbles((12, 12), 100.0, 10_001)
     operator = system.operator()
     preconditioner = make_preconditioner("jacobi", operator)

@@ -171,7 +171,7 @@ def test_every_flag_can_come_from_a_file_in_both_spellings(file):
     bench = bench_settings(
         {"settings": file("sizes: [64, 100]\npreconds: jacobi\ncontrast: 50"), "frames": 2}
     )
-    assert (bench.sizes, bench.preconds, bench.contrast, bench.frames) == ((64, 100), ("jacobi",), 50.0, 2)
+    assert (bench.sizes, bench.preconds, bench.contrast, bench.frames) == ((64, 100), ("jacobi",), (50.0,), 2)
 
 
 def test_written_settings_can_be_read_again(file):

@@ -155,3 +155,61 @@ def test_bad_requests_are_refused():
         benchmark_density(1024, 0, "validation")
     with pytest.raises(ValueError, match="64 cells"):
         benchmark_density(10, 0)
+    with pytest.raises(ValueError, match="'test' or 'train' for bubbles"):
+        gallery.problem("bubbles", 64, 0, "eval-same")
+    with pytest.raises(ValueError, match="family must be one of"):
+        gallery.problem("stirred", 64, 0)
+
+
+def heavy_share(split, frames=80):
+    """Smallest and largest heavy density of a split's first frames, noise averaged out, and of its frames
+    with a single barrier the share in which that closes the box from wall to wall.
+    """
+    heavy, closing = [], []
+    for frame in range(frames):
+        density = gallery.barrier_density((48, 48), frame, split)
+        barrier = density > 2.5
+        heavy.append(np.median(density[barrier]))
+        rng = np.random.default_rng(gallery.SPLITS[split].seed + frame)
+        rng.uniform()
+        if rng.integers(1, 4) == 1:
+            closing.append(barrier.all(axis=1).any() or barrier.all(axis=0).any())
+    return min(heavy), max(heavy), np.mean(closing)
+
+
+@pytest.mark.parametrize(
+    ("splits", "low", "high", "closed"),
+    [
+        (("test", "train", "train-all", "eval-same"), 5, 100, "some"),
+        (("train-open",), 5, 100, "none"),
+        (("train-low",), 5, 50, "some"),
+        (("train-open-low",), 5, 50, "none"),
+        (("eval-closed",), 5, 100, "all"),
+        (("eval-contrast",), 50, 200, "some"),
+        (("eval-both",), 50, 200, "all"),
+    ],
+)
+def test_splits_differ_in_gaps_and_contrast(splits, low, high, closed):
+    for split in splits:
+        smallest, largest, share = heavy_share(split)
+        assert low * 0.97 < smallest < low * 1.5
+        assert high / 1.5 < largest < high * 1.03
+        assert {"none": share == 0.0, "some": 0.0 < share < 0.6, "all": share == 1.0}[closed]
+
+
+def test_splits_draw_from_their_published_seeds():
+    for split, seed in (("eval-same", 12_005), ("train-all", 1005), ("test", 10_005)):
+        heavy = np.exp(np.random.default_rng(seed).uniform(np.log(5), np.log(100)))
+        density = gallery.barrier_density((32, 32), 5, split)
+        assert np.median(density[density > 2.5]) == pytest.approx(heavy, rel=0.03)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_solids_stand_in_bubbles_and_leave_one_component(seed):
+    problem = gallery.solids((40, 33), 50.0, seed)
+    assert problem.operator().components == 1
+    assert 0 < int(problem.solid.sum()) < 0.6 * problem.solid.numel()
+    assert problem.n == int((~problem.solid).sum())
+    assert set(problem.density.unique().tolist()) == {1.0, 50.0}
+    assert float(problem.b[problem.solid].abs().max()) == 0.0
+    assert abs(float(problem.b.sum())) < 1e-12

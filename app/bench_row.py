@@ -1,0 +1,91 @@
+"""One row of the benchmark's results: which solve it is of, what was measured, and whether to believe the
+seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from typing import Any
+
+import torch
+
+from app.bench_settings import Case
+from app.held_memory import precision
+
+TIMES = ("setup_ms", "inference_ms", "solve_ms", "total_ms")
+MEASURES = (
+    "iterations",
+    "relative_residual",
+    *TIMES,
+    "ms_per_iteration",
+    "matrix_products",
+    "memory_mib",
+)
+CONVERGED = "converged"
+LOST_SECONDS = 0.02  # that may pass between the two clocks' readings on a busy machine
+
+
+def row_head(case: Case, frame: int, name: str, turn: int) -> dict[str, Any]:
+    """Which solve a row is of."""
+    return {
+        "family": case.family,
+        "split": case.split,
+        "conditions": case.conditions,
+        "contrast": case.contrast,
+        "rtol": case.rtol,
+        "cells": case.cells,
+        "frame": frame,
+        "preconditioner": name,
+        "turn": turn,
+    }
+
+
+def measures(
+    iterations: int,
+    residual: float,
+    seconds: dict[str, float],
+    products: int | None,
+    held: Counter[str],
+    engine: str,
+) -> dict[str, Any]:
+    """What a row says of a solve that ended. ms_per_iteration is of the solve alone. ``products`` and
+    ``held`` are None where a library does not tell them.
+    """
+    times = [1e3 * seconds[part] for part in ("setup", "inference", "solve")]
+    return {
+        "iterations": iterations,
+        "relative_residual": residual if math.isfinite(residual) else None,
+        **dict(zip(TIMES, [*times, sum(times)], strict=True)),
+        "ms_per_iteration": times[2] / iterations if iterations else None,
+        "matrix_products": products,
+        "memory_mib": None if held is None else sum(held.values()) / 2**20,
+        "engine": engine,
+        "threads": torch.get_num_threads(),
+        "precision": precision(held or Counter()),
+    }
+
+
+def failed(reason: str) -> dict[str, Any]:
+    """What a row says of a solve that gave no report."""
+    absent = dict.fromkeys((*MEASURES, "engine", "threads", "precision"))
+    return {"outcome": f"failed: {reason}", "note": "", **absent}
+
+
+def clock_fault(seconds: dict[str, float], elapsed: float) -> str:
+    """What is wrong with ``seconds`` ("setup", "inference", "solve") measured within ``elapsed`` seconds of
+    another clock; empty when they can be believed.
+    """
+    parts = [seconds[part] for part in ("setup", "inference", "solve")]
+    if not all(math.isfinite(part) for part in parts):
+        return f"the clock gave {parts} s for set-up, inference and solve"
+    if min(parts) < 0.0:
+        return f"the clock ran backwards: {parts} s for set-up, inference and solve"
+    if parts[2] == 0.0:
+        return "the clock stood still during the solve"
+    total = sum(parts)
+    coarse = 2.0 * time.get_clock_info("monotonic").resolution + 1e-5
+    if total > 1.001 * elapsed + coarse or total < 0.5 * elapsed - LOST_SECONDS:
+        return f"the seconds do not add up: {total:.3g} s within {elapsed:.3g} s of another clock"
+    return ""

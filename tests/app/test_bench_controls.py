@@ -1,0 +1,179 @@
+"""Negative controls: what is wrong does not get past the benchmark."""
+
+import dataclasses
+import itertools
+import json
+import time
+
+import pytest
+import torch
+
+from app import contest as contest_module
+from app.bench_row import clock_fault
+from app.cli import main
+from precond import PCG, Outcome
+
+
+def rows(tmp_path, *arguments, preconds=("jacobi", "multigrid")):
+    command = ["bench", "--sizes", "256", "--frames", "2", "--out", str(tmp_path / "out"), *arguments]
+    assert main([*command, "--preconds", *preconds] if preconds else command) == 0
+    return json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
+
+
+def by_method(content, name):
+    return [row for row in content["rows"] if row["preconditioner"] == name]
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """``spoil(apply)`` replaces Jacobi's application; ``apply(right, residual, out)`` may call ``right``."""
+
+    def replace(apply):
+        make = contest_module.make_preconditioner
+
+        def made(name, operator, **options):
+            preconditioner = make(name, operator, **options)
+            if name == "jacobi":
+                right = preconditioner._apply
+                monkeypatch.setattr(
+                    preconditioner, "_apply", lambda residual, out: apply(right, residual, out)
+                )
+            return preconditioner
+
+        monkeypatch.setattr(contest_module, "make_preconditioner", made)
+
+    return replace
+
+
+def half_negative(right, residual, out):
+    right(residual, out)
+    out[: len(out) // 2].neg_()
+
+
+def half_times_its_neighbour(right, residual, out):
+    """Not symmetric: on half of the cells M reads the residual of other cells."""
+    right(residual.roll(5, 0), out)
+    out[len(out) // 2 :] *= 50.0
+
+
+def constant_zero(_right, _residual, out):
+    out.zero_()
+
+
+def negative(right, residual, out):
+    right(residual, out)
+    out.neg_()
+
+
+def not_a_number(_right, _residual, out):
+    out.fill_(torch.nan)
+
+
+@pytest.mark.parametrize(
+    "wrong", [half_negative, half_times_its_neighbour, constant_zero, negative, not_a_number]
+)
+def test_a_wrong_preconditioner_fails_and_the_right_one_beside_it_does_not(wrong, spoil, tmp_path):
+    spoil(wrong)
+    content = rows(tmp_path, "--max-iterations", "400")
+    failed = {entry["preconditioner"]: entry["failed"] for entry in content["table"]}
+    assert failed == {"jacobi": 2, "multigrid": 0}
+    for row in by_method(content, "jacobi"):
+        assert row["outcome"] in {outcome.value for outcome in Outcome} - {"converged"}
+        assert row["relative_residual"] is None or row["relative_residual"] > 1e-8
+
+
+def test_a_solver_that_lies_about_its_residual_fails(monkeypatch, tmp_path):
+    class Liar(PCG):
+        def solve(self, b, x0=None):
+            report = super().solve(b, x0)
+            report.x[3, 3] += 1e-6 * float(report.x.abs().max())
+            return report
+
+    monkeypatch.setattr(contest_module, "PCG", Liar)
+    content = rows(tmp_path, preconds=("jacobi",))
+    assert all(row["outcome"].startswith("failed: the true residual is") for row in content["rows"])
+    assert content["table"][0]["failed"] == 2
+    assert content["table"][0]["iterations_mean"] is None
+
+
+def test_solving_another_matrix_than_the_frames_fails(monkeypatch, tmp_path):
+    """A set-up that changes the operator makes the solver's own residual small, and the frame's large."""
+    monkeypatch.setattr(
+        "precond.jacobi.Jacobi._setup", lambda self: self.operator.update(self.operator.density + 1.0) or 0.0
+    )
+    content = rows(tmp_path)
+    assert {row["outcome"][:27] for row in by_method(content, "jacobi")} <= {
+        "failed: the true residual i",
+        "indefinite preconditioner",
+    }
+    assert {row["outcome"] for row in by_method(content, "multigrid")} == {"converged"}
+
+
+@pytest.mark.parametrize("where", ["constant", "solid"])
+def test_a_right_hand_side_that_is_not_projected_is_caught(where, monkeypatch, tmp_path):
+    make = contest_module.problem
+
+    def unprojected(*arguments):
+        system = make(*arguments)
+        b = system.b.clone()
+        if where == "constant":
+            b += 1e-6 * float(b.abs().max()) * ~system.solid
+        else:
+            b[system.solid] = 1.0
+        return dataclasses.replace(system, b=b)
+
+    monkeypatch.setattr(contest_module, "problem", unprojected)
+    out = tmp_path / "out"
+    code = main(["bench", "--sizes", "250", "--frames", "2", "--out", str(out), "--preconds", "jacobi"])
+    content = json.loads((out / "bench.json").read_text(encoding="utf-8"))
+    assert code == 0
+    assert {row["outcome"] for row in content["rows"]} == {
+        "failed: b is not of mean zero over each component, as well-posed conditions have it"
+    }
+    assert content["table"][0]["failed"] == 2
+
+
+def still():
+    return lambda: 12.0
+
+
+def backwards():
+    numbers = itertools.count(1e6, -1.0)
+    return lambda: next(numbers)
+
+
+def racing():
+    clock = time.perf_counter
+    return lambda: 3.0 * clock()
+
+
+@pytest.mark.parametrize(
+    ("clock", "said"), [(still, "stood still"), (backwards, "ran backwards"), (racing, "do not add up")]
+)
+@pytest.mark.parametrize("conditions", ["well-posed", "published"])
+def test_a_broken_clock_is_caught(clock, said, conditions, monkeypatch, tmp_path):
+    broken = clock()
+    monkeypatch.setattr(time, "perf_counter", broken)
+    content = rows(tmp_path, "--conditions", conditions, preconds=("none", "jacobi"))
+    monkeypatch.undo()
+    assert len(content["rows"]) == (4 if conditions == "well-posed" else 8)
+    assert all(row["outcome"].startswith("failed: the") and said in row["outcome"] for row in content["rows"])
+    assert {row["total_ms"] for row in content["rows"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("setup", "inference", "solve", "elapsed", "said"),
+    [
+        (0.1, 0.2, 0.3, 0.601, ""),
+        (0.0, 0.0, 0.3, 0.301, ""),
+        (0.1, 0.2, 0.3, 0.5, "do not add up"),
+        (0.1, 0.0, 0.1, 0.6, "do not add up"),
+        (0.1, -0.2, 0.3, 0.2, "backwards"),
+        (0.1, 0.0, 0.0, 0.1, "stood still"),
+        (0.1, float("nan"), 0.1, 0.2, "nan"),
+        (0.1, 0.0, float("inf"), 0.2, "inf"),
+    ],
+)
+def test_seconds_must_fit_into_those_of_another_clock(setup, inference, solve, elapsed, said):
+    fault = clock_fault({"setup": setup, "inference": inference, "solve": solve}, elapsed)
+    assert said in fault if said else fault == ""

@@ -1,0 +1,75 @@
+"""Stirred problems are the very systems that the simulator's projection met."""
+
+import json
+
+import pytest
+import torch
+
+from app.cli import main
+from app.settings import scene_settings
+from app.stirred import SCENES, STEPS, StirredFrames
+from precond import PCG, make_preconditioner
+from sim.scenes import load_scene
+from sim.settings import SettingsError
+from sim.simulation import Simulation, SimulationError
+
+
+def test_a_frame_is_what_the_projection_solved():
+    """Another run of the scene to the same step meets the same density and divergence, and its pressure
+    solves the frame's system.
+    """
+    frames = StirredFrames(400, 50.0)
+    frames.frame(0)
+    problem = frames.frame(1)
+    settings = scene_settings(
+        SCENES[1],
+        {"grid": (20, 20), "contrast": 50.0, "preconditioner": "multigrid", "rtol": 1e-6, "seed": 0},
+    )
+    simulation = Simulation(settings, load_scene(SCENES[1]))
+    for _ in range(STEPS):
+        report = simulation.step()
+    operator = simulation.projection.operator
+    assert torch.equal(problem.density, operator.density)
+    assert problem.face_density == operator.face_density == "arithmetic"
+    assert float(torch.linalg.vector_norm(problem.b)) == pytest.approx(1.0)
+    scale = simulation.projection.right_hand_side.norm()
+    residual = problem.b - problem.operator().matvec(report.solve.x) / scale
+    assert float(residual.norm()) < 1e-5
+    assert 1.0 <= float(problem.density.min()) < float(problem.density.max()) <= 50.0
+
+
+def test_frames_move_on_alternate_and_repeat():
+    frames = StirredFrames(256, 100.0)
+    taken = [frames.frame(number) for number in range(4)]
+    assert not torch.equal(taken[0].density, taken[2].density)
+    assert not torch.equal(taken[0].density, taken[1].density)
+    again = StirredFrames(256, 100.0)
+    assert torch.equal(again.frame(3).b, taken[3].b)
+    assert torch.equal(again.frame(1).b, taken[1].b)  # back in time: the scene starts anew
+    for problem in taken:
+        assert problem.n == 256
+        assert abs(float(problem.b.sum())) < 1e-10
+
+
+def test_a_scene_that_breaks_down_is_an_error_in_words(monkeypatch):
+    def broken(_self):
+        raise SimulationError("step 3: the velocity is not finite")
+
+    monkeypatch.setattr(Simulation, "step", broken)
+    with pytest.raises(SettingsError, match="frame 0, dam-break: step 3: the velocity"):
+        StirredFrames(256, 100.0).frame(0)
+
+
+def test_the_benchmark_takes_them(tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--family", "stirred", "--sizes", "256", "--frames", "2", "--preconds", "jacobi"]
+    assert main(["bench", *arguments, "--out", str(out)]) == 0
+    content = json.loads((out / "bench.json").read_text(encoding="utf-8"))
+    frames = StirredFrames(256, 100.0)
+    for row in content["rows"]:
+        problem = frames.frame(row["frame"])
+        operator = problem.operator()
+        jacobi = make_preconditioner("jacobi", operator)
+        jacobi.setup()
+        assert row["iterations"] == PCG(operator, jacobi, rtol=1e-8).solve(problem.b).iterations
+        assert (row["family"], row["contrast"], row["outcome"]) == ("stirred", 100.0, "converged")
