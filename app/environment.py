@@ -87,8 +87,19 @@ def _hardware() -> dict[str, Any]:
         "taichi_threads": _taichi_threads(),
         "memory_gib": _memory_gib(),
         "gpu": gpu,
+        "gpu_clocks": _gpu_clocks() if gpu else None,
         "os": platform.platform(),
     }
+
+
+def _gpu_clocks() -> str | None:
+    """What nvidia-smi says of the clocks, present and highest; None where it is not to be had."""
+    query = ["nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,clocks.mem", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.splitlines()[0].strip() if answer.stdout else None
 
 
 def _cpu_model() -> str:
