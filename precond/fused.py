@@ -238,4 +238,4 @@ for _operation in OPERATIONS:
     _operation.register_fake(lambda *_arguments, **_named: None)
 
 if importlib.util.find_spec("triton") is not None and torch.cuda.is_available():
-    importlib.import_module("precond.triton_kernels")  # registers the twins
+    importlib.import_module("precond.triton_kernels").register()

@@ -20,8 +20,6 @@ programs read again comes from a cache, and partial sums are below 0.1):
 | solve_leaves | 272 | cells, r, inverses 4 L | 12 | rows, out |
 | restrict_residual | 80 | cells, r, y, diagonal, two weights, basis 4 r | 0.5 | strips 4 r / L |
 | prolong | 44.5 | rows, cells, basis 4 r, coefficients 4 r / L | 8 | out |
-
-Importing this module registers the twins for CUDA tensors.
 """
 
 from __future__ import annotations
@@ -143,7 +141,7 @@ def _direction(
     if MEAN:
         mean = _total(sums_z + 2 * partials, partials, PADDED) / count
         turned -= mean * tl.load(fluid + cell, mask=inside, other=0.0)
-    tl.store(p + cell, turned, mask=inside & acting)
+    tl.store(p + cell, turned, mask=cell < tl.where(acting, n, 0))
     if program == 0:
         _enter(rr, active, state, history, slots)
         tl.store(state + OUTCOME, outcome.to(tl.float64), mask=active & (outcome > NONE))
@@ -174,7 +172,7 @@ def _update(
     alpha = rz / p_ap
     cell = program * BLOCK + tl.arange(0, BLOCK)
     inside = cell < n
-    moving = inside & active
+    moving = cell < tl.where(active, n, 0)
     x_here = tl.load(x + cell, mask=moving, other=0.0)
     tl.store(x + cell, x_here + alpha * tl.load(p + cell, mask=moving, other=0.0), mask=moving)
     r_here = tl.load(r + cell, mask=inside, other=0.0)
@@ -339,6 +337,3 @@ def register() -> None:
     """Let every operation of precond.fused run its twin on CUDA tensors."""
     for operation, launcher in zip(fused.OPERATIONS, LAUNCHERS, strict=True):
         operation.register_kernel("cuda")(launcher)
-
-
-register()
