@@ -57,10 +57,21 @@ def test_twins_are_registered_where_cuda_is_and_nowhere_else(available, module, 
     assert run("-c", IMPORTED.format(available=available, module=module)).strip() == printed
 
 
-@pytest.mark.parametrize("name", ["interpreted", "compiled"])
-def test_kernels(name: str) -> None:
-    """The tests of a file that needs a process of its own."""
-    file = Path(__file__).with_name(f"{name}_triton_kernels.py")
-    interpreted = "1" if name == "interpreted" else "0"
-    printed = run("-m", "pytest", "-p", "no:cacheprovider", str(file), TRITON_INTERPRET=interpreted)
-    assert re.search(r"^\d+ passed in", printed, re.MULTILINE), printed  # and none was skipped
+def passes(file: str, *options: str, interpret: bool) -> None:
+    """Assert that the tests of a file that needs a process of its own pass, and that none is skipped."""
+    arguments = ("-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__).with_name(file)), *options)
+    printed = run(*arguments, TRITON_INTERPRET="1" if interpret else "0")
+    assert re.search(r"^\d+ passed(, \d+ deselected)? in", printed, re.MULTILINE), printed
+
+
+def test_interpreted_kernels_do_what_the_plain_form_does() -> None:
+    passes("compared_triton_kernels.py", interpret=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_kernels_on_a_gpu_do_what_the_plain_form_does() -> None:
+    passes("compared_triton_kernels.py", "-k", "not pcg", interpret=False)  # tests/gpu solves there
+
+
+def test_kernels_compile() -> None:
+    passes("compiled_triton_kernels.py", interpret=False)
