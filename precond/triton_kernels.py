@@ -41,7 +41,7 @@ ITERATION_LIMIT, INDEFINITE_OPERATOR, INDEFINITE_PRECONDITIONER = map(
     constexpr, (fused.ITERATION_LIMIT, fused.INDEFINITE_OPERATOR, fused.INDEFINITE_PRECONDITIONER)
 )
 
-ENTRIES = 8192  # of a leaf's inverse in registers at a time: 64 KiB of a block's 256
+ENTRIES = 8192  # of a leaf's inverse in registers at a time: 32 KiB of a multiprocessor's 256
 
 
 @triton.jit
