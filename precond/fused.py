@@ -10,6 +10,8 @@ single-program `check`.
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 
 BLOCK = 1024  # cells to a partial sum
@@ -234,3 +236,6 @@ def prolong(
 OPERATIONS = (check, dots, direction, product, update, solve_leaves, restrict_residual, prolong)
 for _operation in OPERATIONS:
     _operation.register_fake(lambda *_arguments, **_named: None)
+
+if importlib.util.find_spec("triton") is not None and torch.cuda.is_available():
+    importlib.import_module("precond.triton_kernels").register()

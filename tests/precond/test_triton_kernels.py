@@ -1,0 +1,77 @@
+"""The Triton twins of precond.fused: one for each operation, registered where CUDA is; interpreted they do
+the same, and all of them compile.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from precond import fused
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+IMPORTED = """
+import importlib, sys, torch
+torch.cuda.is_available = lambda: {available}
+importlib.import_module("precond.{module}")
+names = [operation._qualname for operation in importlib.import_module("precond.fused").OPERATIONS]
+print("triton" in sys.modules, {{torch._C._dispatch_has_kernel_for_dispatch_key(n, "CUDA") for n in names}})
+"""
+
+
+def run(*arguments: str, **environment: str) -> str:
+    """What Python prints, run with ``arguments`` in the project's folder; it must succeed."""
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_every_operation_has_a_twin_with_its_arguments() -> None:
+    from precond.triton_kernels import LAUNCHERS
+
+    for operation, launcher in zip(fused.OPERATIONS, LAUNCHERS, strict=True):
+        assert operation._qualname == f"htp_fluid::{launcher.__name__}"
+        schema = getattr(torch.ops.htp_fluid, launcher.__name__).default._schema
+        wanted = ", ".join(f"{argument.type} {argument.name}" for argument in schema.arguments)
+        assert torch.library.infer_schema(launcher, mutates_args=()) == f"({wanted}) -> ()"
+
+
+@pytest.mark.parametrize(
+    ("available", "module", "printed"),
+    [(False, "fused", "False {False}"), (True, "triton_kernels", "True {True}")],
+)
+def test_twins_are_registered_where_cuda_is_and_nowhere_else(available, module, printed) -> None:
+    assert run("-c", IMPORTED.format(available=available, module=module)).strip() == printed
+
+
+def passes(file: str, *options: str, interpret: bool) -> None:
+    """Assert that the tests of a file that needs a process of its own pass, and that none is skipped."""
+    arguments = ("-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__).with_name(file)), *options)
+    printed = run(*arguments, TRITON_INTERPRET="1" if interpret else "0")
+    assert re.search(r"^\d+ passed(, \d+ deselected)? in", printed, re.MULTILINE), printed
+
+
+def test_interpreted_kernels_do_what_the_plain_form_does() -> None:
+    passes("compared_triton_kernels.py", interpret=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_kernels_on_a_gpu_do_what_the_plain_form_does() -> None:
+    passes("compared_triton_kernels.py", "-k", "not pcg", interpret=False)  # tests/gpu solves there
+
+
+def test_kernels_compile() -> None:
+    passes("compiled_triton_kernels.py", interpret=False)
