@@ -62,13 +62,15 @@ class BalancedForm(Preconditioner):
         )
         self._grounded = torch.zeros(count, dtype=torch.float64, device=operator.device)
         self._topology = -1
-        grids = torch.zeros((2, *operator.shape), dtype=torch.float64, device=operator.device)
-        self._solution, self._image = grids
-        self._lifting = torch.zeros((count, rank, leaf_size), dtype=torch.float32, device=operator.device)
+
+        def buffer(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=operator.device)
+
+        self._solution, self._image = buffer(2, *operator.shape)
+        self._restriction = buffer(count, leaf_size, rank)  # the basis, and transposed: a faster product
+        self._prolongation = buffer(count, rank, leaf_size)
         self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=operator.device)
-        self._strips, self._coefficients = torch.zeros(
-            (2, count, rank), dtype=torch.float32, device=operator.device
-        )
+        self._strips, self._coefficients = buffer(2, count, rank)
 
     def _basis(self) -> torch.Tensor:
         """Orthonormal far-field basis (K, L, r) float32 for the operator's present coefficients."""
@@ -87,7 +89,8 @@ class BalancedForm(Preconditioner):
 
     def _take_basis(self) -> None:
         self.basis.copy_(self._basis())
-        self._lifting.copy_(self.basis.mT)  # contiguous: twice as fast a product
+        self._restriction.copy_(self.basis)
+        self._prolongation.copy_(self.basis.mT)
 
     def _follow(self) -> list[Stage]:
         """Leaves and coupling of the present A, as after `setup`, on the basis that is there."""
@@ -109,14 +112,14 @@ class BalancedForm(Preconditioner):
         self, leaves: torch.Tensor | slice = slice(None), pairs: torch.Tensor | slice = slice(None)
     ) -> None:
         """Z, from new Galerkin blocks of these leaves and pairs and the old ones of all others."""
-        basis = self.basis[leaves].double()
+        basis = self._restriction[leaves]
         blocks = basis.mT @ (self.leaves.blocks[leaves] @ basis)
         if self.operator.has_solid:  # the leaves' blocks are grounded where A is not
             extra = self.leaves.extra_diagonal()[leaves][..., None]  # (k, L, 1)
             blocks -= (basis * extra).mT @ basis
         self._diagonal[leaves] = blocks
         weights = face_weights(self.operator)
-        self._off[pairs] = pair_blocks(self.basis.double(), self.pairs, weights, pairs)
+        self._off[pairs] = pair_blocks(self._restriction, self.pairs, weights, pairs)
         self.coarse.factorise(self._diagonal, self._off, self._grounded)
 
     def _follow_topology(self) -> None:
@@ -131,16 +134,16 @@ class BalancedForm(Preconditioner):
         ] = 1.0
 
     def _coarse_part(self, residual: torch.Tensor) -> torch.Tensor:
-        """U Z U^T ``residual``, leafwise: (K, 1, L) float32 from (nx, ny) float64."""
-        rows = self.leaves.gather(residual)
-        strips = torch.bmm(rows, self.basis)  # (K, 1, r)
-        coefficients = self.coarse.solve(strips.double().view(-1)).float().view_as(strips)
-        return torch.bmm(coefficients, self._lifting)
+        """U Z U^T ``residual``, leafwise: (K, 1, L) from (nx, ny), all float64: what rounds, Z magnifies."""
+        rows = self.leaves.vectors.gather_double(residual)[:, None]  # (K, 1, L)
+        strips = torch.bmm(rows, self._restriction)  # (K, 1, r)
+        coefficients = self.coarse.solve(strips.view(-1)).view_as(strips)
+        return torch.bmm(coefficients, self._prolongation)
 
     def start(self, residual: torch.Tensor, out: torch.Tensor) -> bool:
         """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do for the additive form."""
         if not self.additive:
-            self.leaves.scatter(self._coarse_part(residual), out)
+            self.leaves.vectors.scatter_double(self._coarse_part(residual), out)
         return not self.additive
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
@@ -149,12 +152,12 @@ class BalancedForm(Preconditioner):
             return
         solved = self.leaves.solve(self.leaves.gather(residual))  # (K, 1, L)
         if self.additive:
-            self.leaves.scatter(solved.add_(self._coarse_part(residual)), out)
+            self.leaves.vectors.scatter_double(self._coarse_part(residual).add_(solved), out)
             return
         self.leaves.scatter(solved, self._solution)
         self._multiply()
         torch.sub(residual, self._image, out=self._image)
-        self.leaves.scatter(solved.add_(self._coarse_part(self._image)), out)
+        self.leaves.vectors.scatter_double(self._coarse_part(self._image).add_(solved), out)
 
     def _apply_fused(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         """As `_apply`, flat (nx ny,)."""

@@ -17,7 +17,7 @@ from scipy.linalg.blas import dtbsv
 from precond.coupling import LeafPairs, assembled
 from precond.grounding import inverse_of_factors, symmetric_factors
 
-REGULARISATION = 1e-9  # against kernel vectors that only small leaves can represent
+REGULARISATION = 1e-12  # against kernel vectors that only small leaves can represent
 WIDEST_BAND = 400
 
 _factorise_band, _solve_band = scipy.linalg.get_lapack_funcs(("pbtrf", "pbtrs"), dtype=np.float64)
@@ -35,7 +35,6 @@ class CoarseSolve:
         if dense:
             device, size = pairs.first.device, (self._size, self._size)
             self._inverse = torch.full(size, torch.nan, dtype=torch.float64, device=device)
-            self._single = torch.full(size, torch.nan, dtype=torch.float32, device=device)
             return
         first, second = pairs.first.numpy(), pairs.second.numpy()
         graph = scipy.sparse.coo_array((np.ones(len(first)), (first, second)), shape=(count, count)).tocsr()
@@ -70,7 +69,6 @@ class CoarseSolve:
         if self._dense:
             factor, info = torch.linalg.cholesky_ex(assembled(diagonal, off, self._pairs))
             self._inverse.copy_(inverse_of_factors(factor)).masked_fill_(info != 0, torch.nan)
-            self._single.copy_(self._inverse)
             return
         values = torch.cat([diagonal.view(-1), off.reshape(-1)])
         self._failed = not bool(torch.isfinite(values).all())
@@ -110,5 +108,5 @@ class CoarseSolve:
         return torch.from_numpy(solved.take(self._place_of, axis=0))
 
     def times(self, right: torch.Tensor, out: torch.Tensor) -> None:
-        """``out`` = Z ``right``, both (K r,) float32; of the dense form alone."""
-        torch.mv(self._single, right, out=out)
+        """``out`` = Z ``right``, both (K r,) float64; of the dense form alone."""
+        torch.mv(self._inverse, right, out=out)

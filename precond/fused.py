@@ -209,15 +209,17 @@ def restrict_residual(
     basis: torch.Tensor,
     strips: torch.Tensor,
 ) -> None:
-    """``strips`` (K, r) float32 <- U^T (r - A y), with the basis U (K, L, r) float32."""
+    """``strips`` (K, r) float64 <- U^T (r - A y), with the basis U (K, L, r) float32: what rounds here, the
+    coarse solve magnifies.
+    """
     ny = y.numel() - weights_x.numel()
     image = r - diagonal * y
     image[ny:].addcmul_(weights_x, y[:-ny])
     image[:-ny].addcmul_(weights_x, y[ny:])
     image[1:].addcmul_(weights_y, y[:-1])
     image[:-1].addcmul_(weights_y, y[1:])
-    gathered = torch.cat([image, image.new_zeros(1)])[cells].float()  # (K, L)
-    strips.copy_(torch.bmm(gathered[:, None], basis)[:, 0])
+    gathered = torch.cat([image, image.new_zeros(1)])[cells]  # (K, L)
+    strips.copy_(torch.bmm(gathered[:, None], basis.double())[:, 0])
 
 
 @torch.library.custom_op("htp_fluid::prolong", mutates_args=("out",))
@@ -228,8 +230,8 @@ def prolong(
     basis: torch.Tensor,
     out: torch.Tensor,
 ) -> None:
-    """``out`` (N,) float64 <- ``rows`` (K, L) + U ``coefficients`` (K, r), both float32, on the grid."""
-    lifted = torch.bmm(coefficients[:, None], basis.mT)[:, 0]  # (K, L)
+    """``out`` (N,) float64 <- ``rows`` (K, L) float32 + U ``coefficients`` (K, r) float64, on the grid."""
+    lifted = torch.bmm(coefficients[:, None], basis.double().mT)[:, 0]  # (K, L)
     _scatter(rows + lifted, cells, out)
 
 

@@ -18,8 +18,8 @@ programs read again comes from a cache, and partial sums are below 0.1):
 | product | 32 | p, diagonal, two weights | 8 | ap |
 | update | 32 | x, r, p, ap | 16 | x, r; r_before 8 if flexible |
 | solve_leaves | 272 | cells, r, inverses 4 L | 12 | rows, out |
-| restrict_residual | 80 | cells, r, y, diagonal, two weights, basis 4 r | 0.5 | strips 4 r / L |
-| prolong | 44.5 | rows, cells, basis 4 r, coefficients 4 r / L | 8 | out |
+| restrict_residual | 80 | cells, r, y, diagonal, two weights, basis 4 r | 1 | strips 8 r / L |
+| prolong | 45 | rows, cells, basis 4 r, coefficients 8 r / L | 8 | out |
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _restrict_residual(
     image -= _times_a(y, diagonal, wx, wy, cell, valid, n, ny)
     here = (column < RANK)[None, :]
     entries = tl.load(basis + row[:, None] * RANK + column[None, :], mask=here, other=0.0)  # (L, r)
-    strip = tl.sum(image.to(tl.float32)[:, None] * entries, axis=0)
+    strip = tl.sum(image[:, None] * entries.to(tl.float64), axis=0)
     tl.store(strips + leaf * RANK + column, strip, mask=column < RANK)
 
 
@@ -229,9 +229,9 @@ def _prolong(rows, coefficients, cells, basis, out, n, LEAF: constexpr, RANK: co
     here = (column < RANK)[None, :]
     entries = tl.load(basis + row[:, None] * RANK + column[None, :], mask=here, other=0.0)  # (L, r)
     strip = tl.load(coefficients + leaf * RANK + column, mask=column < RANK, other=0.0)
-    lifted = tl.load(rows + row) + tl.sum(entries * strip[None, :], axis=1)
+    lifted = tl.load(rows + row).to(tl.float64) + tl.sum(entries.to(tl.float64) * strip[None, :], axis=1)
     cell = tl.load(cells + row)
-    tl.store(out + cell, lifted.to(tl.float64), mask=cell < n)
+    tl.store(out + cell, lifted, mask=cell < n)
 
 
 def _warps(leaf_size: int) -> int:

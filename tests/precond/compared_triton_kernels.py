@@ -259,8 +259,8 @@ def test_leaves(make_case, random, leaf_size, rank):
         return random(*shape).float()
 
     left = both("solve_leaves", r, cells, inverses, single(count, leaf_size), random(n))
-    both("restrict_residual", r, y, *coefficients, cells, basis, single(count, rank))
-    both("prolong", left["rows"], single(count, rank), cells, basis, random(n))
+    both("restrict_residual", r, y, *coefficients, cells, basis, random(count, rank))
+    both("prolong", left["rows"], random(count, rank), cells, basis, random(n))
 
 
 def test_a_nan_stays_in_its_leaf(random):
