@@ -8,6 +8,7 @@ from pathlib import Path
 from app.ablate import read_results
 from app.environment import ROOT
 from app.output import OutputError
+from app.recordings import recordings
 from app.reproduction import PUBLISHED, Reference, read_reference
 from app.results import Bench, ResultsError, read_bench, read_spectra
 from app.sections import (
@@ -69,6 +70,7 @@ def compose(data: Path) -> tuple[str, Figures]:
     figures = Figures()
     parts = ["# Results", READING.format(data=_shown(data))]
     parts += _winners(benches)
+    parts += recordings(sorted(data.glob("recording-*.yaml")))
     parts += _benches(benches, data, figures)
     for found in spectra:
         parts += spectra_section(found, figures)

@@ -11,9 +11,11 @@ single-program `check`.
 from __future__ import annotations
 
 import importlib.util
+import shutil
 
 import torch
 
+OLDEST_DEVICE = (8, 0)  # that the Triton kernels are compiled for in the tests
 BLOCK = 1024  # cells to a partial sum
 
 RZ_BEFORE, RZ, ACTIVE, ACTING, ITERATIONS, OUTCOME, TOLERANCE, LIMIT, RESIDUAL, SCALE = range(10)
@@ -239,5 +241,14 @@ OPERATIONS = (check, dots, direction, product, update, solve_leaves, restrict_re
 for _operation in OPERATIONS:
     _operation.register_fake(lambda *_arguments, **_named: None)
 
-if importlib.util.find_spec("triton") is not None and torch.cuda.is_available():
+
+def _triton_serves() -> bool:
+    """Whether Triton can compile and run its kernels here: it wants a C compiler and a recent device."""
+    if importlib.util.find_spec("triton") is None or not torch.cuda.is_available():
+        return False
+    compiles = any(shutil.which(compiler) for compiler in ("cc", "gcc", "clang"))
+    return compiles and torch.cuda.get_device_capability() >= OLDEST_DEVICE
+
+
+if _triton_serves():
     importlib.import_module("precond.triton_kernels").register()

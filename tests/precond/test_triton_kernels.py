@@ -3,6 +3,7 @@ the same, and all of them compile.
 """
 
 import os
+import shutil
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = """
 import importlib, sys, torch
 torch.cuda.is_available = lambda: {available}
+torch.cuda.get_device_capability = lambda: ({capability}, 0)
 importlib.import_module("precond.{module}")
 names = [operation._qualname for operation in importlib.import_module("precond.fused").OPERATIONS]
 print("triton" in sys.modules, {{torch._C._dispatch_has_kernel_for_dispatch_key(n, "CUDA") for n in names}})
@@ -49,12 +51,18 @@ def test_every_operation_has_a_twin_with_its_arguments() -> None:
         assert torch.library.infer_schema(launcher, mutates_args=()) == f"({wanted}) -> ()"
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="Triton wants a C compiler")
 @pytest.mark.parametrize(
-    ("available", "module", "printed"),
-    [(False, "fused", "False {False}"), (True, "triton_kernels", "True {True}")],
+    ("available", "capability", "module", "printed"),
+    [
+        (False, 9, "fused", "False {False}"),
+        (True, 7, "fused", "False {False}"),
+        (True, 9, "triton_kernels", "True {True}"),
+    ],
 )
-def test_twins_are_registered_where_cuda_is_and_nowhere_else(available, module, printed) -> None:
-    assert run("-c", IMPORTED.format(available=available, module=module)).strip() == printed
+def test_twins_are_registered_where_cuda_is_and_nowhere_else(available, capability, module, printed) -> None:
+    code = IMPORTED.format(available=available, capability=capability, module=module)
+    assert run("-c", code).strip() == printed
 
 
 def passes(file: str, *options: str, interpret: bool) -> None:

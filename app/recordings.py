@@ -1,0 +1,97 @@
+"""Recordings of the simulator read back: files `recording-*.yaml`, each the run.yaml of one `record`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from app.panels import marked, table
+from app.results import ResultsError, Session
+from sim.yaml_file import YamlFileError, read_yaml
+
+PHASES = ("setup_ms", "inference_ms", "solve_ms", "frame_ms")
+CONDITIONS = ("grid", "contrast", "rtol", "warm_start", "frames")  # one table for each of these and the scene
+HEADER = [
+    "preconditioner",
+    "runs",
+    "frames/s",
+    "iterations",
+    "set-up",
+    "inference",
+    "solve",
+    "whole frame",
+    "unconverged",
+]
+
+
+def recordings(paths: Iterable[Path]) -> list[str]:
+    """The Markdown parts of all recordings in ``paths``: a table for every scene in its conditions, medians
+    of the runs of a preconditioner. Raises ResultsError for a file that is no finished recording.
+    """
+    groups: dict[tuple[Any, ...], list[tuple[Path, dict[str, Any]]]] = {}
+    for path in paths:
+        run = _read(path)
+        key = (run["settings"]["scene"], *(run["settings"][name] for name in CONDITIONS))
+        groups.setdefault(key, []).append((path, run))
+    parts = ["## In the simulator"] if groups else []
+    for key, runs in groups.items():
+        parts += _group(key, runs)
+    return parts
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        run = read_yaml(path)
+        settings, summary = run["settings"], run["summary"]
+        complete = summary["ended"] == "completed" and summary["rows"] == settings["frames"]
+        values = [settings[name] for name in ("scene", "preconditioner", "reuse_setup", *CONDITIONS)]
+        values += [summary["fps_mean"], summary["iterations_mean"], summary["unconverged"]]
+        values += [summary["mean"][phase] for phase in PHASES]
+        values += [Session.of({**run, "date": run["started"]}), run["command"]]
+    except (YamlFileError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"{path}: is not the run.yaml of a recording ({error}); record it again") from None
+    if not complete:
+        raise ResultsError(f"{path}: the recording ended early; record it again")
+    return run
+
+
+def _group(key: tuple[Any, ...], runs: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+    scene, grid, contrast, rtol, warm_start, frames = key
+    sessions = {Session.of({**run, "date": run["started"]}) for _, run in runs}
+    names = ", ".join(f"`{path.name}`" for path, _ in runs)
+    lines = [
+        f"files {names}, from `htp-fluid record --scene {scene} --frames {frames} --precond NAME`",
+        *(
+            f"{session.date}, {session.machine}, commit `{session.commit}`"
+            for session in sorted(sessions, key=str)
+        ),
+        f"{grid} cells, contrast {contrast:g}, rtol {rtol:g}, {'warm' if warm_start else 'cold'} start; "
+        "means per frame without the first one, which compiles, of each run the median",
+    ]
+    methods: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    for _, run in runs:
+        settings = run["settings"]
+        methods.setdefault((settings["preconditioner"], settings["reuse_setup"]), []).append(run["summary"])
+    rows = [_row(name, reuse, found) for (name, reuse), found in methods.items()]
+    rows.sort(key=lambda row: -float(row[2]))
+    title = f"### {scene}, contrast {contrast:g}"
+    return [title, "\n".join(f"- {line}" for line in lines), table(HEADER, rows)]
+
+
+def _row(name: str, reuse: bool, found: list[dict[str, Any]]) -> list[str]:
+    def middle(*keys: str) -> float:
+        values = found
+        for key in keys:
+            values = [value[key] for value in values]
+        return median(values)
+
+    return [
+        marked(name) + ("" if reuse else ", set up anew every frame"),
+        str(len(found)),
+        f"{middle('fps_mean'):.1f}",
+        f"{middle('iterations_mean'):.1f}",
+        *(f"{middle('mean', phase):.2f}" for phase in PHASES),
+        str(sum(summary["unconverged"] for summary in found)),
+    ]
