@@ -3,8 +3,8 @@ the same, and all of them compile.
 """
 
 import os
-import shutil
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
