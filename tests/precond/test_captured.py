@@ -242,3 +242,9 @@ def test_a_trace_on_a_cuda_device_refuses_reads_and_tensors_of_the_host(on_fake_
     _, loop, trace = on_fake_cuda(kind)
     with pytest.raises((AssertionError, RuntimeError)):
         trace(loop.iterate)
+
+
+def test_several_components_are_projected_one_by_one(on_fake_cuda):
+    _, loop, trace = on_fake_cuda("jacobi", with_solids=True)
+    assert loop.operator.components > 1
+    assert len(trace(loop.iterate)) == OPERATIONS["jacobi"] + 6
