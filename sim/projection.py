@@ -38,31 +38,34 @@ class Projection:
         self.right_hand_side = torch.zeros_like(density)
         self._difference_x = torch.zeros_like(density[1:])
         self._difference_y = torch.zeros_like(density[:, 1:]).contiguous()
-        self.name = settings.preconditioner
         self._settings = settings
         self._solvers: dict[str, PCG] = {}
         self._solvers_topology = self.operator.topology
-        self._pcg = self._solver(self.name)
-        self._policy = SetupPolicy()
+        self._captures = self.operator.device.type != "cpu"
+        self.select_preconditioner(settings.preconditioner)
 
-    def _solver(self, name: str) -> PCG:
-        """The one for ``name``, kept: on a device its programs are captured here and not in a frame."""
+    def _made(self, name: str) -> PCG:
+        """A new solver; on a device its programs are captured here and not in a frame."""
+        settings, preconditioner = self._settings, make_preconditioner(name, self.operator)
+        pcg = PCG(self.operator, preconditioner, settings.rtol, settings.max_iterations)
+        if self._captures:
+            preconditioner.setup()
+            preconditioner.follow()
+            pcg.prepare()
+        return pcg
+
+    def _kept(self, name: str) -> PCG:
+        """The solver of ``name`` for the present solids, made once: graphs must not come and go."""
         if self._solvers_topology != self.operator.topology:
             self._solvers.clear()
             self._solvers_topology = self.operator.topology
         if name not in self._solvers:
-            settings, preconditioner = self._settings, make_preconditioner(name, self.operator)
-            pcg = PCG(self.operator, preconditioner, settings.rtol, settings.max_iterations)
-            if self.operator.device.type != "cpu":
-                preconditioner.setup()
-                preconditioner.follow()
-                pcg.prepare()
-            self._solvers[name] = pcg
+            self._solvers[name] = self._made(name)
         return self._solvers[name]
 
     def select_preconditioner(self, name: str) -> None:
         """Solve with ``name`` from now on. Raises PreconditionerError and keeps the old one."""
-        self._pcg = self._solver(name)
+        self._pcg = self._kept(name) if self._captures else self._made(name)  # which reads weights again
         self._policy = SetupPolicy()
         self.name = name
 
@@ -87,7 +90,7 @@ class Projection:
         solve = self._solve(self._pcg, self._policy)
         fallback = solve.outcome in BREAKDOWNS and self.name != FALLBACK
         if fallback:
-            solve = self._solve(self._solver(FALLBACK), SetupPolicy())
+            solve = self._solve(self._kept(FALLBACK), SetupPolicy())
         if solve.outcome not in BREAKDOWNS:
             self.pressure.copy_(solve.x)
             self._subtract_gradient(velocity, ratio)
