@@ -1,6 +1,6 @@
 """The benchmark: the same problems through every preconditioner, every solve kept, failures counted.
 
-At each case every method has one solve that is not counted, then the methods take turns at each frame in an
+At each case every method has warm-ups that are not counted, then the methods take turns at each frame in an
 order drawn from the seed, so that a slow minute of the machine hits all of them. Set-up is timed anew for
 every frame. Rows are on disk after every frame, and the same command with the same directory goes on where a
 run stopped.
@@ -111,7 +111,8 @@ def _print(
     for name, reason in header["skipped"].items():
         print(f"left out: {name}: {reason}")
     hardware = header["hardware"]
-    print(f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, 1 torch thread")
+    device = hardware["gpu"] if settings.device == "cuda" else hardware["cpu"]
+    print(f"{device}, {hardware['cores']} cores, 1 torch thread")
     print(f"median (p95) of {settings.frames} frames; {ended}; every solve: {path}")
     return 0
 

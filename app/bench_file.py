@@ -11,7 +11,12 @@ from app.output import OutputError
 COMPLETED = "completed"
 UNFINISHED = "not yet"
 LISTS = ("sessions", "table", "rows")
-SAME = ("settings", "versions", "skipped")  # what a run that goes on must share with its beginning
+SAME = (
+    "settings",
+    "versions",
+    "hardware",
+    "skipped",
+)  # what a run that goes on must share with its beginning
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -40,9 +45,10 @@ def check_same(path: Path, found: dict[str, Any], asked: dict[str, Any]) -> None
     """
     for part in SAME:
         before, after = ({**header.get(part, {})} for header in (found, asked))
-        if part == "settings":
-            before.pop("out", None)
-            after.pop("out", None)
+        ignored = {"settings": ["out"], "hardware": sorted({*before, *after} - {"cpu", "gpu"})}
+        for name in ignored.get(part, []):
+            before.pop(name, None)
+            after.pop(name, None)
         for name in sorted({*before, *after}):
             if before.get(name) != after.get(name):
                 raise OutputError(

@@ -47,7 +47,7 @@ def measures(
     residual: float,
     seconds: dict[str, float],
     products: int | None,
-    held: Counter[str],
+    held: Counter[str] | None,
     engine: str,
 ) -> dict[str, Any]:
     """What a row says of a solve that ended. ms_per_iteration is of the solve alone. ``products`` and

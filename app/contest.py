@@ -174,6 +174,12 @@ class _OwnEntrant(_Entrant):
 
         preconditioner.apply = counted
 
+    def prepare(self, frame: Frame) -> None:
+        del frame
+        if not self._on_host:  # new solids are captured here: no part of a solve
+            self._preconditioner.setup(self._operator)
+            self._solver.prepare()
+
     def run(self, frame: Frame) -> torch.Tensor:
         self._preconditioner.setup(self._operator)
         self._operator.products = self._applications = 0
@@ -186,7 +192,9 @@ class _OwnEntrant(_Entrant):
             self.products = self._operator.products + own
         return report.x
 
-    def held(self) -> Counter[str]:
+    def held(self) -> Counter[str] | None:
+        if not self._on_host:
+            return None  # the pools of its graphs are not to be told apart
         parts = {name: part for name, part in vars(self._preconditioner).items() if name != "apply"}
         return held_bytes(parts, without=self._operator)
 

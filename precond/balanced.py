@@ -94,8 +94,6 @@ class BalancedForm(Preconditioner):
 
     def _follow(self) -> list[Stage]:
         """Leaves and coupling of the present A, as after `setup`, on the basis that is there."""
-        if self._topology != self.operator.topology:
-            return self.stages()
         if self._fused:  # which leaves changed is not for the host to know
             return [("setup", self._invert_leaves), ("setup", self._couple)]
         return [("setup", self._renew)]

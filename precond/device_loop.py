@@ -47,6 +47,8 @@ class DeviceLoop:
     ):
         if REPLACEMENT % per_block:
             raise ValueError(f"per_block must divide {REPLACEMENT}, not be {per_block}")
+        if operator.device.type == "cuda":
+            fused.use_triton()
         self.operator, self.preconditioner, self.per_block = operator, preconditioner, per_block
         self._flexible = not preconditioner.symmetric_positive_definite
         self._topology = operator.topology
@@ -58,7 +60,7 @@ class DeviceLoop:
         grids = buffer(9, *operator.shape)
         self.b, self.x0, self._b, self.x, self._r, self._z, self._p, self._ap, self._r_before = grids
         self._flat = [grid.view(-1) for grid in grids[3:]]
-        self._sums_z = buffer(3, fused.partials(count))
+        self._sums_z = buffer(fused.SUMS, fused.partials(count))
         self._sums_p, self._sums_r = buffer(2, fused.partials(count))
         self.state = buffer(fused.SLOTS)
         self.history = buffer(limit + 2)
@@ -75,7 +77,7 @@ class DeviceLoop:
 
     def fits(self, preconditioner: Preconditioner, operator: PoissonOperator, limit: int) -> bool:
         """Whether what was captured still is what should run."""
-        same = (self.preconditioner, self.operator) == (preconditioner, operator)
+        same = self.preconditioner is preconditioner and self.operator is operator is preconditioner.operator
         return same and self._topology == operator.topology and limit + 2 <= self.history.numel()
 
     # The programs.
@@ -89,8 +91,10 @@ class DeviceLoop:
         self._b.div_(torch.where(largest == 0.0, 1.0, largest))
         norm = torch.linalg.vector_norm(self._b)
         self._b.div_(torch.where(largest == 0.0, 1.0, norm))
-        state[fused.SCALE].copy_(norm * largest)
-        self.x.copy_(self.x0).mul_(torch.where(largest == 0.0, 0.0, 1.0 / (norm * largest)))
+        scale = norm * largest
+        state[fused.SCALE].copy_(scale)
+        x = self.x0 / torch.where(scale == 0.0, 1.0, scale)
+        self.x.copy_(torch.where(largest == 0.0, 0.0, x))
         operator.project(self.x)
         state[fused.ITERATIONS].zero_()
         self._residual()
@@ -166,7 +170,7 @@ class DeviceLoop:
         self.state[fused.TOLERANCE].fill_(rtol)
         self.state[fused.LIMIT].fill_(float(limit))
         self._load()
-        second_chance, begun_at = True, 0
+        second_chance, begun_at = True, -1  # the iterations at the last start
         while True:
             self._start()
             self._iterate_to_the_end()
@@ -176,10 +180,10 @@ class DeviceLoop:
             count, residual = int(state[fused.ITERATIONS]), state[fused.RESIDUAL]
             if outcome is Outcome.CONVERGED and residual <= rtol:
                 break
-            drifted = outcome is Outcome.CONVERGED and count < limit
+            drifted = outcome is Outcome.CONVERGED and begun_at < count < limit
             broken = outcome in (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER)
             if not drifted:
-                if not broken or not second_chance or count == begun_at:
+                if not broken or not second_chance or count <= max(begun_at, 0):
                     break
                 second_chance = False
             begun_at = count

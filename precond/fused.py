@@ -10,6 +10,7 @@ single-program `check`.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
 
@@ -20,6 +21,7 @@ BLOCK = 1024  # cells to a partial sum
 
 RZ_BEFORE, RZ, ACTIVE, ACTING, ITERATIONS, OUTCOME, TOLERANCE, LIMIT, RESIDUAL, SCALE = range(10)
 SLOTS = 16
+SUMS = 5  # of `dots`
 # values of state[OUTCOME]
 NONE, CONVERGED, ITERATION_LIMIT, INDEFINITE_OPERATOR, INDEFINITE_PRECONDITIONER, NOT_FINITE = range(6)
 
@@ -88,14 +90,17 @@ def dots(
     sums_z: torch.Tensor,
     flexible: bool,
 ) -> None:
-    """``sums_z`` (3, partials): r.z, r_before.z (zero unless ``flexible``), and the sum of z over the fluid.
+    """``sums_z`` (SUMS, partials): r.z, r_before.z, and the sums of z, r and r_before over the fluid; those
+    of r_before are not touched unless ``flexible``.
 
     ``fluid`` (N,) is 1 on fluid cells, else 0.
     """
     _put_sum(sums_z[0], torch.dot(r, z))
     if flexible:
         _put_sum(sums_z[1], torch.dot(r_before, z))
+        _put_sum(sums_z[4], torch.dot(fluid, r_before))
     _put_sum(sums_z[2], torch.dot(fluid, z))
+    _put_sum(sums_z[3], torch.dot(fluid, r))
 
 
 @torch.library.custom_op("htp_fluid::direction", mutates_args=("p", "state", "history"))
@@ -112,18 +117,20 @@ def direction(
     """p <- z less its mean over ``cells`` fluid cells (0: leave it) + beta p; p stays once the solve ended.
 
     beta = (r.z - r_before.z) / (r.z of the iteration before), which is infinite at a start. Guards r.z and,
-    as `check`, the residual; sets RZ and ACTING.
+    as `check`, the residual; sets RZ and ACTING. z stands for z less its mean throughout: where r is as small
+    as the rounding in it, r.mean is not.
     """
-    sums = sums_z.sum(dim=1)  # (3,)
-    rz = sums[:1]
+    rz, rz_before, mean, r, r_before = sums_z.sum(dim=1).split(1)  # (1,) each
+    mean = mean / cells if cells else torch.zeros_like(mean)
+    rz, rz_before = rz - mean * r, rz_before - mean * r_before
     outcome = _judge(sums_r, state, history)
     guard = _first((~torch.isfinite(rz), NOT_FINITE), (rz <= 0.0, INDEFINITE_PRECONDITIONER))
     outcome = torch.where(outcome > NONE, outcome, guard)
     acting = _end(state, _select(state, ACTIVE) > 0.0, outcome)
-    beta = (rz - sums[1:2]) / _select(state, RZ_BEFORE)
+    beta = (rz - rz_before) / _select(state, RZ_BEFORE)
     turned = torch.addcmul(z, p, beta)
     if cells:
-        turned.addcmul_(fluid, sums[2:], value=-1.0 / cells)
+        turned.addcmul_(fluid, mean, value=-1.0)
     torch.where(acting, turned, p, out=p)
     _select(state, RZ).copy_(rz)
     _select(state, ACTING).copy_(acting)
@@ -242,13 +249,13 @@ for _operation in OPERATIONS:
     _operation.register_fake(lambda *_arguments, **_named: None)
 
 
-def _triton_serves() -> bool:
-    """Whether Triton can compile and run its kernels here: it wants a C compiler and a recent device."""
+@functools.cache
+def use_triton() -> None:
+    """Run the operations as Triton kernels on CUDA tensors from now on, where Triton can: it wants a C
+    compiler and a recent device. Starts CUDA.
+    """
     if importlib.util.find_spec("triton") is None or not torch.cuda.is_available():
-        return False
+        return
     compiles = any(shutil.which(compiler) for compiler in ("cc", "gcc", "clang"))
-    return compiles and torch.cuda.get_device_capability() >= OLDEST_DEVICE
-
-
-if _triton_serves():
-    importlib.import_module("precond.triton_kernels").register()
+    if compiles and torch.cuda.get_device_capability() >= OLDEST_DEVICE:
+        importlib.import_module("precond.triton_kernels").register()

@@ -1,9 +1,9 @@
 """Programs of static buffers: captured as CUDA graphs on a CUDA device, called as they are elsewhere.
 
 What is captured is replayed with frozen pointers, so a program reads and writes buffers that its owner keeps,
-and asks the host nothing. Every owner (a preconditioner on a grid) has a stream and a memory pool of its own:
-cuBLAS workspaces and temporaries of one must not be those of another. Taichi launches on the legacy default
-stream and is silently not recorded: it stays outside.
+and asks the host nothing. Every owner (a preconditioner on a grid) has a memory pool of its own and a stream
+to capture on; torch hands out 32 of those in turn, which is harmless as long as all replay on one stream.
+Taichi launches on the legacy default stream and is silently not recorded: it stays outside.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ class Clock:
     """Seconds since it was made: of the device's work on CUDA, by events, else of the host's."""
 
     def __init__(self, device: torch.device):
-        self._events = []
+        self._device, self._events = device, []
         if device.type == "cuda":
-            with torch.cuda.device(device):
-                self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-                self._events[0].record()
+            self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            self._events[0].record(torch.cuda.current_stream(device))
         self._started = time.perf_counter()
 
     def seconds(self) -> float:
@@ -38,7 +37,7 @@ class Clock:
         if not self._events:
             return time.perf_counter() - self._started
         first, last = self._events
-        last.record()
+        last.record(torch.cuda.current_stream(self._device))
         last.synchronize()
         return first.elapsed_time(last) / 1e3
 
@@ -55,8 +54,8 @@ class Capture:
                 self._pool = torch.cuda.graph_pool_handle()
 
     def program(self, function: Callable[[], None]) -> Callable[[], None]:
-        """``function`` as a program; calls it twice first where it is captured. Raises RuntimeError when it
-        cannot be captured.
+        """``function`` as a program; where it is captured it is called WARM_UPS times first. Raises
+        RuntimeError when it cannot be captured.
         """
         if not self._captures:
             return function
@@ -102,7 +101,7 @@ class Snapshots:
         self._events.reverse()
         self._copies[0].copy_(self._source, non_blocking=self._on_device)
         if self._events:
-            self._events[0].record()
+            self._events[0].record(torch.cuda.current_stream(self._source.device))
 
     def last_but_one(self) -> list[float]:
         """The copy before the last one, waiting for that alone."""

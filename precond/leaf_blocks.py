@@ -109,9 +109,7 @@ class LeafBlocks(Preconditioner):
         self._invert(slice(None))
 
     def _follow(self) -> list[Stage]:
-        if self._topology != self.operator.topology or self.operator.device.type != "cpu":
-            return self.stages()
-        return [("setup", self._renew)]
+        return [("setup", self._renew)] if self.operator.device.type == "cpu" else self.stages()
 
     def _renew(self) -> None:
         """Invert the leaves whose coefficients changed."""

@@ -6,7 +6,8 @@ Comput. 21 (1999).
 Departures from the textbook: the system is solved for b / ||b||, so float32 preconditioners never see tiny or
 huge residuals; the true residual b - A x replaces the recursive one every 50 iterations, and is computed when
 the recurrence says converged: if it disagrees the iteration restarts from it, as it does once when a guard
-trips; x is updated after the guards, so a breakdown leaves the last good iterate.
+trips; x is updated after the guards, so a breakdown leaves the last good iterate, but for an overflow of r
+on a device, which is seen when x has moved.
 
 The loop itself is precond.host_loop on a CPU and precond.device_loop, captured, on a CUDA device.
 """
@@ -24,7 +25,7 @@ from precond.graph import Clock
 from precond.host_loop import HostLoop
 from precond.operator import PoissonOperator
 from precond.outcome import Outcome
-from precond.preconditioner import Preconditioner
+from precond.preconditioner import Preconditioner, PreconditionerError
 
 
 @dataclass
@@ -83,11 +84,16 @@ class PCG:
 
     def prepare(self) -> None:
         """Make what a solve needs, captured programs on a device for instance, so that the first one need not
-        wait for it. The preconditioner must be set up.
+        wait for it. Raises RuntimeError when the preconditioner is not set up, and PreconditionerError for
+        one that cannot be captured on a device.
         """
+        if not self.preconditioner.is_set_up:
+            raise RuntimeError(f"{self.preconditioner.name}: call setup() before solving")
         if self._on_host:
             self._host_loop = self._host_loop or HostLoop(self.operator)
             return
+        if not self.preconditioner.capturable:
+            raise PreconditionerError(f"{self.preconditioner.name} runs on the CPU only")
         loop, limit = self._device_loop, self.max_iterations
         if loop is None or not loop.fits(self.preconditioner, self.operator, limit):
             self._device_loop = DeviceLoop(self.operator, self.preconditioner, limit)
@@ -110,6 +116,8 @@ class PCG:
         b, x0 = torch.as_tensor(b), None if x0 is None else torch.as_tensor(x0)
         run = self._solve_on_host if self._on_host else self._solve_on_device
         x, outcome, history, residual = run(b, x0)
+        if not bool(torch.isfinite(x).all()):
+            x, outcome = torch.zeros_like(x), Outcome.NOT_FINITE
         if outcome is Outcome.CONVERGED and not residual <= self.rtol * (1 + 1e-6):
             outcome = Outcome.ITERATION_LIMIT
         seconds = {**self.preconditioner.seconds, "solve": clock.seconds()}
@@ -136,7 +144,4 @@ class PCG:
         """As on the host."""
         loop = self._device_loop
         outcome, history, residual, scale = loop.run(b, x0, self.rtol, self.max_iterations)
-        x = loop.x * scale
-        if not math.isfinite(residual):
-            x = torch.where(torch.isfinite(x).all(), x, torch.zeros_like(x))
-        return x, outcome, history, residual
+        return loop.x * scale, outcome, history, residual

@@ -51,7 +51,7 @@ class Preconditioner:
             )
         self.operator = operator
         self.seconds = {"setup": 0.0, "inference": 0.0}
-        self._is_set_up = False
+        self._is_set_up, self._topology_set_up = False, -1
         self._captured = CapturedStages(operator.device)
 
     @property
@@ -69,7 +69,7 @@ class Preconditioner:
         """As `setup`, at less cost where the coefficients moved a little since the last call: parts may be
         kept that slow the solve down but never spoil it. Most preconditioners have nothing to keep.
         """
-        if self._is_set_up:
+        if self._is_set_up and self._topology_set_up == (operator or self.operator).topology:
             self._take(operator, self._follow, "follow")
         else:
             self.setup(operator)
@@ -92,7 +92,7 @@ class Preconditioner:
             work()
             seconds[part] += clock.seconds()
         self.seconds = seconds
-        self._is_set_up = True
+        self._is_set_up, self._topology_set_up = True, self.operator.topology
 
     def apply(self, residual: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """``out`` = M ``residual``, both (nx, ny) float64; returns ``out``, mean-zero over components.
@@ -122,7 +122,7 @@ class Preconditioner:
         raise NotImplementedError
 
     def _follow(self) -> list[Stage]:
-        """As `stages`, from what the last call left."""
+        """As `stages`, from what the last call left; the solids are the same."""
         return self.stages()
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:

@@ -112,12 +112,15 @@ def _dots(r, z, r_before, fluid, sums_z, n, partials, FLEXIBLE: constexpr):
     cell = program * BLOCK + tl.arange(0, BLOCK)
     inside = cell < n
     z_here = tl.load(z + cell, mask=inside, other=0.0)
-    tl.store(sums_z + program, tl.sum(tl.load(r + cell, mask=inside, other=0.0) * z_here))
+    r_here = tl.load(r + cell, mask=inside, other=0.0)
+    fluid_here = tl.load(fluid + cell, mask=inside, other=0.0)
+    tl.store(sums_z + program, tl.sum(r_here * z_here))
+    tl.store(sums_z + 2 * partials + program, tl.sum(fluid_here * z_here))
+    tl.store(sums_z + 3 * partials + program, tl.sum(fluid_here * r_here))
     if FLEXIBLE:
         before = tl.load(r_before + cell, mask=inside, other=0.0)
         tl.store(sums_z + partials + program, tl.sum(before * z_here))
-    fluid_here = tl.load(fluid + cell, mask=inside, other=0.0)
-    tl.store(sums_z + 2 * partials + program, tl.sum(fluid_here * z_here))
+        tl.store(sums_z + 4 * partials + program, tl.sum(fluid_here * before))
 
 
 @triton.jit(do_not_specialize=["count"])
@@ -128,18 +131,21 @@ def _direction(
     program = tl.program_id(0)
     rr = _total(sums_r, partials, PADDED)
     rz = _total(sums_z, partials, PADDED)
-    rz_difference = rz - _total(sums_z + partials, partials, PADDED)
+    rz_before = _total(sums_z + partials, partials, PADDED)
+    if MEAN:
+        mean = _total(sums_z + 2 * partials, partials, PADDED) / count
+        rz -= mean * _total(sums_z + 3 * partials, partials, PADDED)
+        rz_before -= mean * _total(sums_z + 4 * partials, partials, PADDED)
     outcome = _judge(rr, state)
     outcome = tl.where(outcome > NONE, outcome, _guard(rz, INDEFINITE_PRECONDITIONER))
     active = tl.load(state + ACTIVE) > 0.0
     acting = active & (outcome == NONE)
-    beta = rz_difference / tl.load(state + RZ_BEFORE)
+    beta = (rz - rz_before) / tl.load(state + RZ_BEFORE)
     cell = program * BLOCK + tl.arange(0, BLOCK)
     inside = cell < n
     turned = tl.load(z + cell, mask=inside, other=0.0)
     turned += beta * tl.load(p + cell, mask=inside, other=0.0)
     if MEAN:
-        mean = _total(sums_z + 2 * partials, partials, PADDED) / count
         turned -= mean * tl.load(fluid + cell, mask=inside, other=0.0)
     tl.store(p + cell, turned, mask=cell < tl.where(acting, n, 0))
     if program == 0:

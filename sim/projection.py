@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from precond import PCG, Outcome, PoissonOperator, Preconditioner, SolveReport, make_preconditioner
+from precond import (
+    PCG,
+    Outcome,
+    PoissonOperator,
+    Preconditioner,
+    PreconditionerError,
+    SolveReport,
+    make_preconditioner,
+)
 from sim.faces import net_outflow
 from sim.settings import SimulationSettings
 from sim.setup_policy import SetupPolicy
@@ -43,15 +51,20 @@ class Projection:
         self._solvers_topology = self.operator.topology
         self._captures = self.operator.device.type != "cpu"
         self.select_preconditioner(settings.preconditioner)
+        if self._captures:
+            self._kept(FALLBACK)
 
     def _made(self, name: str) -> PCG:
         """A new solver; on a device its programs are captured here and not in a frame."""
         settings, preconditioner = self._settings, make_preconditioner(name, self.operator)
         pcg = PCG(self.operator, preconditioner, settings.rtol, settings.max_iterations)
         if self._captures:
-            preconditioner.setup()
-            preconditioner.follow()
-            pcg.prepare()
+            try:
+                preconditioner.setup()
+                preconditioner.follow()
+                pcg.prepare()
+            except RuntimeError as error:
+                raise PreconditionerError(f"{name} cannot be captured on this device: {error}") from error
         return pcg
 
     def _kept(self, name: str) -> PCG:
@@ -86,6 +99,8 @@ class Projection:
         p, a divergence-free u needs A p = -div(u*) / ratio, differences taken over one cell.
         """
         self.operator.update(density)
+        if self._captures and self._solvers_topology != self.operator.topology:
+            self._pcg, _ = self._kept(self.name), self._kept(FALLBACK)
         net_outflow(velocity, self.right_hand_side).mul_(-1.0 / ratio)
         solve = self._solve(self._pcg, self._policy)
         fallback = solve.outcome in BREAKDOWNS and self.name != FALLBACK

@@ -136,18 +136,19 @@ def test_check_of_a_solve_that_ended(random, rr):
 def test_dots(random, flexible):
     r, z, r_before = random(3, CELLS)
     fluid = (random(CELLS) > 0.0).double()
-    left = both("dots", r, z, r_before, fluid, torch.full((3, PARTIALS), 7.0).double(), flexible)
-    products = torch.nn.functional.pad(torch.stack([r, r_before, fluid]) * z, (0, -CELLS % fused.BLOCK))
-    runs = products.view(3, PARTIALS, fused.BLOCK).sum(dim=2)
+    left = both("dots", r, z, r_before, fluid, torch.full((fused.SUMS, PARTIALS), 7.0).double(), flexible)
+    products = torch.stack([r * z, r_before * z, fluid * z, fluid * r, fluid * r_before])
+    products = torch.nn.functional.pad(products, (0, -CELLS % fused.BLOCK))
+    runs = products.view(fused.SUMS, PARTIALS, fused.BLOCK).sum(dim=2)
     if not flexible:
-        runs[1] = 7.0
+        runs[[1, 4]] = 7.0
     torch.testing.assert_close(left["sums_z"], runs, rtol=1e-12, atol=1e-12)
 
 
 def test_dots_of_nan(random):
     r, z, r_before, fluid = random(4, CELLS)
     z[CELLS - 2] = math.nan
-    left = both("dots", r, z, r_before, fluid, torch.zeros(3, PARTIALS).double(), True)
+    left = both("dots", r, z, r_before, fluid, torch.zeros(fused.SUMS, PARTIALS).double(), True)
     assert left["sums_z"].isnan().nonzero().tolist() == [[0, 2], [1, 2], [2, 2]]
 
 
@@ -166,11 +167,12 @@ ENDS = {
 }
 
 
-def direction(random, slots, rr, rz, rz_before, cells, poison=0.0):
+def direction(random, slots, rr, rz, rz_before, cells, poison=0.0, drift=0.0):
     z, p = random(2, CELLS)
     z[1030] += poison
     fluid = (random(CELLS) > 0.0).double()
-    sums_z = torch.stack([parts_of(rz), parts_of(rz_before), random(PARTIALS)])
+    drifts = drift * random(2, PARTIALS)  # of r and r_before from a mean of zero
+    sums_z = torch.stack([parts_of(rz), parts_of(rz_before), random(PARTIALS), *drifts])
     arguments = (z, fluid, p, sums_z, parts_of(rr), state_of(**slots), random(SLOTS))
     return (z, fluid, p, sums_z), both("direction", *arguments, cells)
 
@@ -178,9 +180,11 @@ def direction(random, slots, rr, rz, rz_before, cells, poison=0.0):
 @pytest.mark.parametrize("cells", [0.0, 501.0])
 @pytest.mark.parametrize(("slots", "rr", "rz", "rz_before"), ACTIVE.values(), ids=ACTIVE)
 def test_direction(random, slots, rr, rz, rz_before, cells):
-    (z, fluid, p, sums_z), left = direction(random, slots, rr, rz, rz_before, cells)
-    beta = (rz - rz_before) / slots.get("RZ_BEFORE", ON["RZ_BEFORE"])
+    (z, fluid, p, sums_z), left = direction(random, slots, rr, rz, rz_before, cells, drift=0.1)
     mean = sums_z[2].sum() / cells if cells else 0.0
+    rz, rz_before = rz - mean * sums_z[3].sum(), rz_before - mean * sums_z[4].sum()
+    beta = (rz - rz_before) / slots.get("RZ_BEFORE", ON["RZ_BEFORE"])
+    assert left["state"][fused.RZ] == pytest.approx(float(rz), rel=1e-12)
     torch.testing.assert_close(left["p"], z + beta * p - mean * fluid, rtol=1e-12, atol=1e-12)
     assert left["state"][fused.ACTING] == 1.0
     assert left["history"][3] == pytest.approx(math.sqrt(rr))

@@ -248,3 +248,29 @@ def test_several_components_are_projected_one_by_one(on_fake_cuda):
     _, loop, trace = on_fake_cuda("jacobi", with_solids=True)
     assert loop.operator.components > 1
     assert len(trace(loop.iterate)) == OPERATIONS["jacobi"] + 6
+
+
+def test_new_solids_are_set_up_and_do_not_become_what_follows(make_case, taped):
+    case = make_case((40, 27), 100.0, False)
+    preconditioner = device_form("nested", case.operator)
+    preconditioner.setup()
+    preconditioner.follow()
+    solid = torch.zeros(case.shape, dtype=torch.bool)
+    solid[3:9, 4:11] = True
+    case.operator.set_solid(solid)
+    for _ in range(2):
+        preconditioner.follow()
+    programs = preconditioner._captured._programs
+    assert {name: len(parts) for name, parts in programs.items()} == {"setup": 3, "follow": 2}
+    assert len(taped) == 2
+
+
+def test_a_loop_fits_one_set_up_operator_alone(make_case):
+    case = make_case((40, 27), 100.0, False)
+    preconditioner = device_form("jacobi", case.operator)
+    preconditioner.setup()
+    loop = DeviceLoop(case.operator, preconditioner, 100)
+    assert loop.fits(preconditioner, case.operator, 100)
+    assert not loop.fits(preconditioner, case.operator, 101)
+    preconditioner.setup(make_case((40, 27), 10.0, False).operator)
+    assert not loop.fits(preconditioner, case.operator, 100)

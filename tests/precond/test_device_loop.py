@@ -180,3 +180,36 @@ def test_blocks_must_divide_the_residual_replacement(make_case):
     case = make_case((16, 16), 10.0, False)
     with pytest.raises(ValueError, match="divide 50"):
         DeviceLoop(case.operator, make_preconditioner("none", case.operator), 10, per_block=7)
+
+
+@pytest.mark.parametrize("name", ["jacobi", "polynomial"])
+def test_a_tolerance_below_rounding_ends_at_the_limit(make_case, name):
+    """Restarts that make no progress are no reason to go on for ever."""
+    case = make_case((16, 16), 100.0, False)
+    preconditioner = make_preconditioner(name, case.operator)
+    preconditioner.setup()
+    for rtol in (1e-15, 6e-16, 1e-16):
+        loop = DeviceLoop(case.operator, preconditioner, 300)
+        _, history, residual, _ = loop.run(case.vectors(1)[0], None, rtol, 300)
+        assert len(history) <= 301
+        assert residual < 1e-13
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-300, 1e300])
+def test_any_scale_of_the_right_hand_side(make_case, scale):
+    case = make_case((16, 16), 100.0, True)
+    preconditioner = make_preconditioner("jacobi", case.operator)
+    preconditioner.setup()
+    report, (_, outcome, history, _) = both(case.operator, preconditioner, scale * case.vectors(1)[0])
+    assert outcome is report.outcome is Outcome.CONVERGED
+    assert abs(len(history) - 1 - report.iterations) <= 1
+
+
+def test_a_start_that_is_not_finite_does_not_spoil_a_right_hand_side_of_zero(make_case):
+    case = make_case((16, 16), 100.0, False)
+    preconditioner = make_preconditioner("jacobi", case.operator)
+    preconditioner.setup()
+    zero = torch.zeros(case.shape, dtype=torch.float64)
+    _, (x, outcome, _, _) = both(case.operator, preconditioner, zero, torch.full_like(zero, math.nan))
+    assert outcome is Outcome.CONVERGED
+    assert not x.any()
