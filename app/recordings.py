@@ -68,7 +68,7 @@ def _group(key: tuple[Any, ...], runs: list[tuple[Path, dict[str, Any]]]) -> lis
             for session in sorted(sessions, key=str)
         ),
         f"{grid} cells, contrast {contrast:g}, rtol {rtol:g}, {'warm' if warm_start else 'cold'} start; "
-        "means per frame without the first one, which compiles, of each run the median",
+        "of each run the median, milliseconds and frames/s without the first frame, which compiles",
     ]
     methods: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for _, run in runs:

@@ -159,6 +159,8 @@ def _given(command: str, flags: dict[str, Any]) -> dict[str, Any]:
     options = {option.name: option for option in OPTIONS[command]}
     for name, value in flags.items():
         _check(name, value, options[name].flag)
+        if options[name].several:
+            flags[name] = tuple(dict.fromkeys(value))  # once each, as from a file
     return {**from_file, **flags}
 
 

@@ -240,3 +240,11 @@ def test_interrupt_gives_130_and_a_programming_error_is_not_hidden(capsys, monke
 def test_settings_errors_are_value_errors():
     with pytest.raises(SettingsError, match="--contrast: 0 is not a number from 1"):
         app_settings("record", {"contrast": 0})
+
+
+def test_values_that_are_named_twice_count_once():
+    from app.settings import bench_settings
+
+    settings = bench_settings({"preconds": ["jacobi", "none", "jacobi"], "contrast": [100.0, 100.0]})
+    assert settings.preconds == ("jacobi", "none")
+    assert settings.contrast == (100.0,)
