@@ -9,6 +9,7 @@ from typing import Any
 
 from app.panels import marked, table
 from app.results import ResultsError, Session
+from app.sections import session_lines
 from sim.yaml_file import YamlFileError, read_yaml
 
 PHASES = ("setup_ms", "inference_ms", "solve_ms", "frame_ms")
@@ -49,7 +50,7 @@ def _read(path: Path) -> dict[str, Any]:
         values = [settings[name] for name in ("scene", "preconditioner", "reuse_setup", *CONDITIONS)]
         values += [summary["fps_mean"], summary["iterations_mean"], summary["unconverged"]]
         values += [summary["mean"][phase] for phase in PHASES]
-        values += [Session.of({**run, "date": run["started"]}), run["command"]]
+        values += [Session.of(run), run["command"]]
     except (YamlFileError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"{path}: is not the run.yaml of a recording ({error}); record it again") from None
     if not complete:
@@ -59,14 +60,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _group(key: tuple[Any, ...], runs: list[tuple[Path, dict[str, Any]]]) -> list[str]:
     scene, grid, contrast, rtol, warm_start, frames = key
-    sessions = {Session.of({**run, "date": run["started"]}) for _, run in runs}
+    sessions = {Session.of(run) for _, run in runs}
     names = ", ".join(f"`{path.name}`" for path, _ in runs)
     lines = [
         f"files {names}, from `htp-fluid record --scene {scene} --frames {frames} --precond NAME`",
-        *(
-            f"{session.date}, {session.machine}, commit `{session.commit}`"
-            for session in sorted(sessions, key=str)
-        ),
+        *session_lines(sorted(sessions, key=str)),
         f"{grid} cells, contrast {contrast:g}, rtol {rtol:g}, {'warm' if warm_start else 'cold'} start; "
         "of each run the median, milliseconds and frames/s without the first frame, which compiles",
     ]

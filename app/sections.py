@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,15 @@ def _draw(drawing: str, *arguments: Any) -> None:
     getattr(figures, drawing)(*arguments)
 
 
+def session_lines(sessions: Iterable[Session]) -> list[str]:
+    """One line each: when, where and at which commit."""
+    return [f"{session.date}, {session.machine}, commit `{session.commit}`" for session in sessions]
+
+
 def provenance(file: str, command: str, sessions: tuple[Session, ...], *more: str) -> str:
     """Where the numbers below are from."""
     lines = [f"file `{file}`, from `{command}`"]
-    lines += [f"{session.date}, {session.machine}, commit `{session.commit}`" for session in sessions]
+    lines += session_lines(sessions)
     return "\n".join(f"- {line}" for line in [*lines, *more])
 
 

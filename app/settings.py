@@ -160,7 +160,7 @@ def _given(command: str, flags: dict[str, Any]) -> dict[str, Any]:
     for name, value in flags.items():
         _check(name, value, options[name].flag)
         if options[name].several:
-            flags[name] = tuple(dict.fromkeys(value))  # once each, as from a file
+            flags[name] = options[name].convert(value)  # once each, as from a file
     return {**from_file, **flags}
 
 

@@ -51,13 +51,13 @@ class Preconditioner:
             )
         self.operator = operator
         self.seconds = {"setup": 0.0, "inference": 0.0}
-        self._is_set_up, self._topology_set_up = False, -1
+        self._set_up_for: int | None = None  # the topology of the last set-up
         self._captured = CapturedStages(operator.device)
 
     @property
     def is_set_up(self) -> bool:
         """Whether `setup` was called."""
-        return self._is_set_up
+        return self._set_up_for is not None
 
     def setup(self, operator: PoissonOperator | None = None) -> None:
         """Follow the operator's present coefficients and solids. Raises ValueError for an operator of another
@@ -69,7 +69,7 @@ class Preconditioner:
         """As `setup`, at less cost where the coefficients moved a little since the last call: parts may be
         kept that slow the solve down but never spoil it. Most preconditioners have nothing to keep.
         """
-        if self._is_set_up and self._topology_set_up == (operator or self.operator).topology:
+        if self._set_up_for == (operator or self.operator).topology:
             self._take(operator, self._follow, "follow")
         else:
             self.setup(operator)
@@ -92,14 +92,14 @@ class Preconditioner:
             work()
             seconds[part] += clock.seconds()
         self.seconds = seconds
-        self._is_set_up, self._topology_set_up = True, self.operator.topology
+        self._set_up_for = self.operator.topology
 
     def apply(self, residual: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """``out`` = M ``residual``, both (nx, ny) float64; returns ``out``, mean-zero over components.
 
         Raises RuntimeError before the first `setup`.
         """
-        if not self._is_set_up:
+        if not self.is_set_up:
             raise RuntimeError(f"{self.name}: call setup() before apply()")
         self._apply(residual, out)
         return self.operator.project(out)
