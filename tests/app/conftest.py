@@ -1,9 +1,10 @@
-"""A display for the window tests, and a window on a small simulation to drive."""
+"""A display for the window tests, a window on a small simulation to drive, and small benchmarks."""
 
 from __future__ import annotations
 
 import ctypes
 import glob
+import json
 import os
 import shutil
 import subprocess
@@ -98,5 +99,18 @@ def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
             add_ons_params=window.add_ons,
             run_speed=testing.TestRunSpeed.fast,
         )
+
+    return run
+
+
+@pytest.fixture
+def benched(tmp_path: Path) -> Callable[..., dict]:
+    """What `bench` writes when run with some arguments, on two frames of 256 cells unless they say other."""
+    from app.cli import main
+
+    def run(*arguments: str, preconds: tuple[str, ...] = ("jacobi", "multigrid")) -> dict:
+        command = ["bench", "--sizes", "256", "--frames", "2", "--out", str(tmp_path / "out"), *arguments]
+        assert main([*command, "--preconds", *preconds] if preconds else command) == 0
+        return json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
 
     return run

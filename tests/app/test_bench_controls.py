@@ -14,12 +14,6 @@ from app.cli import main
 from precond import PCG, Outcome
 
 
-def rows(tmp_path, *arguments, preconds=("jacobi", "multigrid")):
-    command = ["bench", "--sizes", "256", "--frames", "2", "--out", str(tmp_path / "out"), *arguments]
-    assert main([*command, "--preconds", *preconds] if preconds else command) == 0
-    return json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
-
-
 def by_method(content, name):
     return [row for row in content["rows"] if row["preconditioner"] == name]
 
@@ -72,9 +66,9 @@ def not_a_number(_right, _residual, out):
 @pytest.mark.parametrize(
     "wrong", [half_negative, half_times_its_neighbour, constant_zero, negative, not_a_number]
 )
-def test_a_wrong_preconditioner_fails_and_the_right_one_beside_it_does_not(wrong, spoil, tmp_path):
+def test_a_wrong_preconditioner_fails_and_the_right_one_beside_it_does_not(wrong, spoil, benched):
     spoil(wrong)
-    content = rows(tmp_path, "--max-iterations", "400")
+    content = benched("--max-iterations", "400")
     failed = {entry["preconditioner"]: entry["failed"] for entry in content["table"]}
     assert failed == {"jacobi": 2, "multigrid": 0}
     for row in by_method(content, "jacobi"):
@@ -82,7 +76,7 @@ def test_a_wrong_preconditioner_fails_and_the_right_one_beside_it_does_not(wrong
         assert row["relative_residual"] is None or row["relative_residual"] > 1e-8
 
 
-def test_a_solver_that_lies_about_its_residual_fails(monkeypatch, tmp_path):
+def test_a_solver_that_lies_about_its_residual_fails(monkeypatch, benched):
     class Liar(PCG):
         def solve(self, b, x0=None):
             report = super().solve(b, x0)
@@ -90,18 +84,18 @@ def test_a_solver_that_lies_about_its_residual_fails(monkeypatch, tmp_path):
             return report
 
     monkeypatch.setattr(contest_module, "PCG", Liar)
-    content = rows(tmp_path, preconds=("jacobi",))
+    content = benched(preconds=("jacobi",))
     assert all(row["outcome"].startswith("failed: the true residual is") for row in content["rows"])
     assert content["table"][0]["failed"] == 2
     assert content["table"][0]["iterations_mean"] is None
 
 
-def test_solving_another_matrix_than_the_frames_fails(monkeypatch, tmp_path):
+def test_solving_another_matrix_than_the_frames_fails(monkeypatch, benched):
     """A set-up that changes the operator makes the solver's own residual small, and the frame's large."""
     monkeypatch.setattr(
         "precond.jacobi.Jacobi._setup", lambda self: self.operator.update(self.operator.density + 1.0) or 0.0
     )
-    content = rows(tmp_path)
+    content = benched()
     assert {row["outcome"][:27] for row in by_method(content, "jacobi")} <= {
         "failed: the true residual i",
         "indefinite preconditioner",
@@ -151,10 +145,10 @@ def racing():
     ("clock", "said"), [(still, "stood still"), (backwards, "ran backwards"), (racing, "do not add up")]
 )
 @pytest.mark.parametrize("conditions", ["well-posed", "published"])
-def test_a_broken_clock_is_caught(clock, said, conditions, monkeypatch, tmp_path):
+def test_a_broken_clock_is_caught(clock, said, conditions, monkeypatch, benched):
     broken = clock()
     monkeypatch.setattr(time, "perf_counter", broken)
-    content = rows(tmp_path, "--conditions", conditions, preconds=("none", "jacobi"))
+    content = benched("--conditions", conditions, preconds=("none", "jacobi"))
     monkeypatch.undo()
     assert len(content["rows"]) == (4 if conditions == "well-posed" else 8)
     assert all(row["outcome"].startswith("failed: the") and said in row["outcome"] for row in content["rows"])

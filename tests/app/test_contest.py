@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from app.bench_settings import BenchSettings, Case
-from app.cli import main
 from app.contest import Contest, Frame
 from app.environment import ROOT
 from precond import PCG, make_preconditioner
@@ -17,12 +16,6 @@ from precond.multigrid import Multigrid
 from precond.multigrid_level import Level
 
 CASE = Case("barriers", "test", "well-posed", None, 1e-8, 256)
-
-
-def rows(tmp_path, *arguments, preconds=("jacobi", "multigrid")):
-    command = ["bench", "--sizes", "256", "--frames", "2", "--out", str(tmp_path / "out"), *arguments]
-    assert main([*command, "--preconds", *preconds] if preconds else command) == 0
-    return json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
 
 
 def by_method(content, name):
@@ -41,8 +34,8 @@ def products_expected(iterations, per_application, starts):
     ("name", "per_application", "starts"),
     [("none", 0, 0), ("jacobi", 0, 0), ("multigrid", 4, 0), ("polynomial", 1, 1), ("direct", 0, 0)],
 )
-def test_products_with_the_matrix_are_those_of_the_method(name, per_application, starts, tmp_path):
-    content = rows(tmp_path, preconds=(name,))
+def test_products_with_the_matrix_are_those_of_the_method(name, per_application, starts, benched):
+    content = benched(preconds=(name,))
     for row in content["rows"]:
         assert row["matrix_products"] == products_expected(row["iterations"], per_application, starts)
     middle = np.median([row["matrix_products"] for row in content["rows"]])
@@ -61,8 +54,8 @@ def test_multigrid_makes_the_products_that_it_states(monkeypatch):
     assert sum(level is multigrid._finest for level in seen) == Multigrid.own_products
 
 
-def test_rows_have_every_measure(tmp_path):
-    content = rows(tmp_path, "--contrast", "7", preconds=("multigrid", "polynomial"))
+def test_rows_have_every_measure(benched):
+    content = benched("--contrast", "7", preconds=("multigrid", "polynomial"))
     for row in content["rows"]:
         assert (row["family"], row["split"], row["conditions"]) == ("barriers", "test", "well-posed")
         assert (row["contrast"], row["rtol"], row["cells"]) == (7.0, 1e-8, 256)
@@ -74,14 +67,13 @@ def test_rows_have_every_measure(tmp_path):
     assert json.loads(json.dumps(content)) == content
 
 
-def test_jacobi_holds_its_inverse_and_a_mask(tmp_path):
-    (row, _) = by_method(rows(tmp_path), "jacobi")
+def test_jacobi_holds_its_inverse_and_a_mask(benched):
+    (row, _) = by_method(benched(), "jacobi")
     assert row["memory_mib"] * 2**20 == 256 * (8 + 1)
 
 
-def test_cases_multiply_out_and_stand_in_the_table(tmp_path):
-    content = rows(
-        tmp_path,
+def test_cases_multiply_out_and_stand_in_the_table(benched):
+    content = benched(
         "--contrast",
         "10",
         "1000",
@@ -105,8 +97,8 @@ def test_cases_multiply_out_and_stand_in_the_table(tmp_path):
     assert mean[1000.0, 1e-9, 256, "jacobi"] > mean[10.0, 1e-9, 256, "jacobi"]
 
 
-def test_a_split_is_that_of_the_gallery(tmp_path):
-    content = rows(tmp_path, "--split", "eval-both", "test", preconds=("jacobi",))
+def test_a_split_is_that_of_the_gallery(benched):
+    content = benched("--split", "eval-both", "test", preconds=("jacobi",))
     for row in content["rows"]:
         system = problem("barriers", 256, row["frame"], row["split"])
         operator = system.operator()
@@ -127,8 +119,8 @@ def test_a_frames_residual_is_that_of_the_dense_matrix():
     assert frame.is_projected
 
 
-def test_the_published_conditions_run_as_one_command(tmp_path, capsys):
-    content = rows(tmp_path, "--conditions", "published", "--sizes", "1024", "--frames", "1", preconds=())
+def test_the_published_conditions_run_as_one_command(benched, capsys):
+    content = benched("--conditions", "published", "--sizes", "1024", "--frames", "1", preconds=())
     counts = {(row["preconditioner"], row["rule"]): row["iterations"] for row in content["rows"]}
     assert counts == {
         ("none", "gpu"): 384,
