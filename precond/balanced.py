@@ -15,15 +15,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from precond import fused
 from precond.basis import leaf_positions, monomials, orthonormalised, spectral_modes
 from precond.coarse_solve import CoarseSolve
-from precond.coupling import LeafPairs, face_weights, grounded_leaves, pair_blocks
+from precond.coupling import Coupling, LeafPairs, grounded_leaves
 from precond.leaf_blocks import LeafBlocks
 from precond.operator import PoissonOperator
+from precond.ordering import leaf_numbers
 from precond.preconditioner import Preconditioner, Stage
+from precond.sparse_basis import SparseBasis
 
 
 class BalancedForm(Preconditioner):
@@ -51,26 +54,28 @@ class BalancedForm(Preconditioner):
         self.rank, self.leaf_size, self.additive = rank, leaf_size, additive
         self._fused = operator.device.type != "cpu" if on_device is None else on_device
         self.leaves = LeafBlocks(operator, leaf_size, aligned=True, shared=not self._fused)
-        position = self.leaves.position.cpu().numpy()
-        self.pairs = LeafPairs.of(operator, position, leaf_size)
-        count = self.leaves.blocks.shape[0]
-        self.coarse = CoarseSolve(self.pairs, count, rank, dense=self._fused)
-        self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=operator.device)
-        self._diagonal = torch.zeros((count, rank, rank), dtype=torch.float64, device=operator.device)
-        self._off = torch.zeros(
-            (len(self.pairs.first), rank, rank), dtype=torch.float64, device=operator.device
-        )
-        self._grounded = torch.zeros(count, dtype=torch.float64, device=operator.device)
+        vectors, device = self.leaves.vectors, operator.device
+        cells = vectors.cells.cpu().numpy()
+        self.pairs = LeafPairs.of(operator, self.leaves.position.cpu().numpy(), leaf_size)
+        count = len(cells)
+        self.coarse = CoarseSolve(self.pairs, leaf_numbers(cells, operator.shape), rank, dense=self._fused)
+        self.coupling = Coupling(self.leaves.faces, self.pairs, rank)
+        self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=device)
+        self._grounded = torch.zeros(count, dtype=torch.float64, device=device)
         self._topology = -1
 
         def buffer(*shape: int) -> torch.Tensor:
-            return torch.zeros(shape, dtype=torch.float64, device=operator.device)
+            return torch.zeros(shape, dtype=torch.float64, device=device)
 
         self._solution, self._image = buffer(2, *operator.shape)
-        self._restriction = buffer(count, leaf_size, rank)  # the basis, and transposed: a faster product
-        self._prolongation = buffer(count, rank, leaf_size)
-        self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=operator.device)
-        self._strips, self._coefficients = buffer(2, count, rank)
+        if self._fused:
+            self._restriction = buffer(count, leaf_size, rank)  # the basis, and transposed: a faster product
+            self._prolongation = buffer(count, rank, leaf_size)
+            self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=device)
+            self._strips, self._coefficients = buffer(2, count, rank)
+        else:
+            self._products = SparseBasis(vectors, rank, self.coarse.order)
+            self._pair_of_face = self.pairs.of_faces(len(self.leaves.weights))
 
     def _basis(self) -> torch.Tensor:
         """Orthonormal far-field basis (K, L, r) float32 for the operator's present coefficients."""
@@ -89,8 +94,12 @@ class BalancedForm(Preconditioner):
 
     def _take_basis(self) -> None:
         self.basis.copy_(self._basis())
-        self._restriction.copy_(self.basis)
-        self._prolongation.copy_(self.basis.mT)
+        self.coupling.take(self.basis)
+        if self._fused:
+            self._restriction.copy_(self.basis)
+            self._prolongation.copy_(self.basis.mT)
+        else:
+            self._products.take(self.basis)
 
     def _follow(self) -> list[Stage]:
         """Leaves and coupling of the present A, as after `setup`, on the basis that is there."""
@@ -99,26 +108,20 @@ class BalancedForm(Preconditioner):
         return [("setup", self._renew)]
 
     def _renew(self) -> None:
-        """Follow where leaves changed."""
-        self.leaves.renew(self.operator)
-        renewed, pairs = self.leaves.renewed, self.pairs
-        if renewed.any():
-            touched = renewed[pairs.first] | renewed[pairs.second]
-            self._couple(renewed.nonzero()[:, 0], touched.nonzero()[:, 0])
+        """Follow where face weights changed."""
+        faces, leaves = self.leaves.renew(self.operator)
+        if len(faces):
+            pairs = np.unique(self._pair_of_face[faces])
+            self._couple(leaves, torch.from_numpy(pairs[pairs >= 0]))
 
     def _couple(
         self, leaves: torch.Tensor | slice = slice(None), pairs: torch.Tensor | slice = slice(None)
     ) -> None:
         """Z, from new Galerkin blocks of these leaves and pairs and the old ones of all others."""
-        basis = self._restriction[leaves]
-        blocks = basis.mT @ (self.leaves.blocks[leaves] @ basis)
-        if self.operator.has_solid:  # the leaves' blocks are grounded where A is not
-            extra = self.leaves.extra_diagonal()[leaves][..., None]  # (k, L, 1)
-            blocks -= (basis * extra).mT @ basis
-        self._diagonal[leaves] = blocks
-        weights = face_weights(self.operator)
-        self._off[pairs] = pair_blocks(self._restriction, self.pairs, weights, pairs)
-        self.coarse.factorise(self._diagonal, self._off, self._grounded)
+        weights = self.leaves.weights
+        own, between = self.coupling.own(weights, leaves), self.coupling.between(weights, pairs)
+        self.coarse.place(leaves, own, pairs, between, self._grounded[leaves])
+        self.coarse.factorise()
 
     def _follow_topology(self) -> None:
         """What depends on the operator and its solids alone. On the host."""
@@ -132,30 +135,31 @@ class BalancedForm(Preconditioner):
         ] = 1.0
 
     def _coarse_part(self, residual: torch.Tensor) -> torch.Tensor:
-        """U Z U^T ``residual``, leafwise: (K, 1, L) from (nx, ny), all float64: what rounds, Z magnifies."""
+        """U Z U^T ``residual``, both flat (nx ny,), all float64: what rounds, Z magnifies."""
+        if not self._fused:
+            strips = self._products.restrict(residual.numpy())
+            return torch.from_numpy(self._products.prolong(self.coarse.solve_numbered(strips)))
         rows = self.leaves.vectors.gather_double(residual)[:, None]  # (K, 1, L)
         strips = torch.bmm(rows, self._restriction)  # (K, 1, r)
         coefficients = self.coarse.solve(strips.view(-1)).view_as(strips)
-        return torch.bmm(coefficients, self._prolongation)
+        return torch.bmm(coefficients, self._prolongation).view(-1)[self.leaves.position]
 
     def start(self, residual: torch.Tensor, out: torch.Tensor) -> bool:
         """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do for the additive form."""
         if not self.additive:
-            self.leaves.vectors.scatter_double(self._coarse_part(residual), out)
+            out.view(-1).copy_(self._coarse_part(residual.view(-1)))
         return not self.additive
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         if self._fused and not self.additive:
             self._apply_fused(residual.view(-1), out.view(-1))
             return
-        solved = self.leaves.solve(self.leaves.gather(residual))  # (K, 1, L)
-        if self.additive:
-            self.leaves.vectors.scatter_double(self._coarse_part(residual).add_(solved), out)
-            return
-        self.leaves.scatter(solved, self._solution)
-        self._multiply()
-        torch.sub(residual, self._image, out=self._image)
-        self.leaves.vectors.scatter_double(self._coarse_part(self._image).add_(solved), out)
+        self.leaves.scatter(self.leaves.solve(self.leaves.gather(residual)), self._solution)
+        left = residual
+        if not self.additive:
+            self._multiply()
+            left = torch.sub(residual, self._image, out=self._image)
+        torch.add(self._solution, self._coarse_part(left.view(-1)).view_as(out), out=out)
 
     def _apply_fused(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         """As `_apply`, flat (nx ny,)."""

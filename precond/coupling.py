@@ -14,6 +14,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 import torch
 
+from precond.leaf_faces import LeafFaces, faces_of_grid, grouped
 from precond.operator import PoissonOperator
 
 
@@ -22,8 +23,8 @@ class LeafPairs:
     """Neighbouring leaves and the faces between them; static for a grid and a leaf size.
 
     first, second: (P,) int64 leaves, first < second. inside, outside: (P, F) int64, flat (K L) places of each
-    face's cell in the first and in the second leaf. face: (P, F) int64 into the operator's face weights, x
-    faces first, then y faces, then one zero.
+    face's cell in the first and in the second leaf. face: (P, F) int64 into leaf_faces.face_weights, its zero
+    where a pair has fewer.
     """
 
     first: torch.Tensor
@@ -35,39 +36,25 @@ class LeafPairs:
     @classmethod
     def of(cls, operator: PoissonOperator, position: np.ndarray, leaf_size: int) -> LeafPairs:
         """The pairs of the grid; ``position`` (nx ny,) is each cell's place in the flat (K, L)."""
-        nx, ny = operator.shape
-        n = nx * ny
-        here, there, face = [], [], []
-        for step, faces, start in ((ny, n - ny, 0), (1, n - 1, n - ny)):
-            cell = np.arange(faces)
-            if step == 1:
-                cell = cell[(cell + 1) % ny != 0]
-            here.append(position[cell])
-            there.append(position[cell + step])
-            face.append(start + cell)
-        a, b, face = np.concatenate(here), np.concatenate(there), np.concatenate(face)
-        swap = a // leaf_size > b // leaf_size
+        cells, exists = faces_of_grid(operator.shape)
+        a, b = position[cells]  # flat (K L) places
+        crossing = exists & (a // leaf_size != b // leaf_size)
+        face = np.flatnonzero(crossing)
+        a, b = a[face], b[face]
+        swap = a > b
         a, b = np.where(swap, b, a), np.where(swap, a, b)
-        crossing = a // leaf_size != b // leaf_size
-        a, b, face = a[crossing], b[crossing], face[crossing]
         count = int(position.max()) // leaf_size + 1
         pairs, pair_of = np.unique(a // leaf_size * count + b // leaf_size, return_inverse=True)
-        order = np.argsort(pair_of, kind="stable")
-        sizes = np.bincount(pair_of, minlength=len(pairs))
-        slot = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        width = int(sizes.max(initial=1))
-        inside, outside = np.zeros((2, len(pairs), width), dtype=np.int64)
-        weight = np.full((len(pairs), width), n - ny + n - 1, dtype=np.int64)
-        rows = pair_of[order]
-        inside[rows, slot], outside[rows, slot], weight[rows, slot] = a[order], b[order], face[order]
-        arrays = (pairs // count, pairs % count, inside, outside, weight)
+        tables = grouped(pair_of, np.stack([a, b, face]), len(pairs), [0, 0, len(exists)])
+        arrays = (pairs // count, pairs % count, *tables)
         return cls(*(torch.from_numpy(array).to(operator.device) for array in arrays))
 
-
-def face_weights(operator: PoissonOperator) -> torch.Tensor:
-    """All face weights in one row for LeafPairs.face: x faces, y faces, one zero."""
-    weights_x, weights_y = operator.flat_face_weights()
-    return torch.cat([weights_x, weights_y, weights_x.new_zeros(1)])
+    def of_faces(self, count: int) -> np.ndarray:
+        """The pair that each of ``count`` faces lies between, (count,) int64, -1 where none; on the host."""
+        pair = np.full(count, -1)
+        pair[self.face.numpy()] = np.arange(len(self.face))[:, None]
+        pair[-1] = -1  # face_weights' zero
+        return pair
 
 
 def galerkin_blocks(
@@ -75,19 +62,48 @@ def galerkin_blocks(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Diagonal blocks U_k^T D_k U_k (K, r, r) and off-diagonal ones U_k^T A_kl U_l (P, r, r), differentiable.
 
-    ``basis`` (K, L, r) and ``blocks`` (K, L, L) of one dtype; ``weights`` is face_weights(operator).
+    ``basis`` (K, L, r) and ``blocks`` (K, L, L) of one dtype; ``weights`` is
+    leaf_faces.face_weights(operator).
     """
-    return basis.mT @ (blocks @ basis), pair_blocks(basis, pairs, weights)
-
-
-def pair_blocks(
-    basis: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor, which: torch.Tensor | slice = slice(None)
-) -> torch.Tensor:
-    """The off-diagonal blocks of `galerkin_blocks`, of the pairs ``which`` alone."""
     flat = basis.reshape(-1, basis.shape[-1])
-    faces = weights[pairs.face[which]].to(basis.dtype)  # (P, F)
-    inside = flat[pairs.inside[which]] * -faces[..., None]  # (P, F, r)
-    return inside.mT @ flat[pairs.outside[which]]
+    faces = weights[pairs.face].to(basis.dtype)  # (P, F)
+    inside = flat[pairs.inside] * -faces[..., None]  # (P, F, r)
+    return basis.mT @ (blocks @ basis), inside.mT @ flat[pairs.outside]
+
+
+class Coupling:
+    """The blocks of A_c on a basis that stays, from face weights alone, float64.
+
+    Every face adds w g g^T, g the difference of the basis across it: to a leaf's own block where it touches
+    the leaf, to a pair's with the two sides apart. So a new density costs what its changed faces cost.
+    """
+
+    def __init__(self, faces: LeafFaces, pairs: LeafPairs, rank: int):
+        def buffer(table: torch.Tensor) -> torch.Tensor:
+            return torch.zeros((*table.shape, rank), dtype=torch.float64, device=table.device)
+
+        self._faces, self._pairs = faces, pairs
+        self._differences = buffer(faces.face)  # (K, F, r)
+        self._inside, self._outside = buffer(pairs.face), buffer(pairs.face)  # (P, F, r)
+
+    def take(self, basis: torch.Tensor) -> None:
+        """Follow a new ``basis`` (K, L, r)."""
+        flat = basis.reshape(-1, basis.shape[-1]).double()
+        padded = torch.cat([flat, flat.new_zeros(1, flat.shape[1])])  # nothing of it is in another leaf
+        torch.sub(padded[self._faces.first], padded[self._faces.second], out=self._differences)
+        self._inside.copy_(flat[self._pairs.inside])
+        self._outside.copy_(flat[self._pairs.outside])
+
+    def own(self, weights: torch.Tensor, leaves: torch.Tensor | slice) -> torch.Tensor:
+        """U_k^T A U_k of ``leaves``, (k, r, r); ``weights`` is leaf_faces.face_weights(operator)."""
+        differences = self._differences[leaves]
+        scaled = differences * weights[self._faces.face[leaves]][..., None]
+        return scaled.mT @ differences
+
+    def between(self, weights: torch.Tensor, pairs: torch.Tensor | slice) -> torch.Tensor:
+        """U_k^T A U_l of ``pairs``, (p, r, r)."""
+        scaled = self._inside[pairs] * -weights[self._pairs.face[pairs]][..., None]
+        return scaled.mT @ self._outside[pairs]
 
 
 def assembled(diagonal: torch.Tensor, off: torch.Tensor, pairs: LeafPairs) -> torch.Tensor:

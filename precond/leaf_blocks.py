@@ -6,12 +6,13 @@ import numpy as np
 import torch
 
 from precond.grounding import inverse_of_factors
+from precond.leaf_faces import LeafFaces
 from precond.leaf_vectors import LeafVectors
 from precond.operator import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
 from precond.shared_leaves import copies
 
-UNCHANGED = 1e-6  # relative change of coefficients below which `follow` keeps a leaf's float32 inverse
+DRIFT = 0.3  # change of a face's weight, as a share of it, up to which `follow` keeps a leaf's inverse
 
 
 class LeafBlocks(Preconditioner):
@@ -19,7 +20,9 @@ class LeafBlocks(Preconditioner):
     inverted and kept in float32. ``aligned`` is explained at precond.ordering.leaves.
 
     On the CPU aligned leaves that are multiples of one another, as all inside one phase are, share one
-    factorisation (unless not ``shared``), and `follow` renews only the leaves whose coefficients changed.
+    factorisation (unless not ``shared``), and `follow` renews only leaves with a face whose weight drifted:
+    of a D_k whose faces all stayed within DRIFT of their weights the old inverse is one of D_k up to a factor
+    from 1 - DRIFT to 1 + DRIFT, D_k being their sum.
 
     ``inverses`` (K, L, L) float32 are D_k^-1. ``coupled`` (K, L) is False on padding, on solids and in
     components within one leaf, which M solves exactly. Cells without couplings and the padding of the last
@@ -41,39 +44,24 @@ class LeafBlocks(Preconditioner):
         device = operator.device
         self.vectors = LeafVectors(operator.shape, leaf_size, device, aligned)
         count = len(self.vectors.cells)
-        position = self.vectors.position.cpu().numpy()  # of each cell in the flat (K, L)
-        self._leaf = position // leaf_size
-        self._leaf_of_cell = torch.from_numpy(self._leaf).to(device)
-        self._shared = shared and aligned and device.type == "cpu"
-        targets, sources = [], []
-        for step, faces in (
-            (ny, n - ny),
-            (1, n - 1),
-        ):  # x faces, y faces; the weight of a face where a row ends is zero
-            first = np.arange(faces)
-            here, there = position[first], position[first + step]
-            same = here // leaf_size == there // leaf_size
-            targets.append(
-                np.stack([here * leaf_size + there % leaf_size, there * leaf_size + here % leaf_size])
-            )
-            targets[-1] = targets[-1][:, same]
-            sources.append(first[same])
-        self._targets = [
-            torch.from_numpy(t).to(device) for t in targets
-        ]  # (2, faces) entries of the flat blocks
-        self._sources = [torch.from_numpy(s).to(device) for s in sources]
         self.position = self.vectors.position
+        self._leaf = self.position.cpu().numpy() // leaf_size  # of each cell
+        self.faces = LeafFaces.of(operator.shape, self.position.cpu().numpy(), leaf_size).to(device)
+        self._shared = shared and aligned and device.type == "cpu"
         self.blocks = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float64, device=device)
         self.inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)
         self._diagonals = self.blocks.diagonal(dim1=1, dim2=2)
-        self._grounded = torch.zeros(operator.shape, dtype=torch.float64, device=device)
+        starts = torch.arange(count, device=device)[:, None] * leaf_size**2
+        self._entries = self.faces.entries + starts  # (2, K, F) into all blocks
+        self._grounding = torch.ones((count, leaf_size), dtype=torch.float64, device=device)
         self._topology = -1
-        self._grounded_diagonal = torch.zeros(operator.shape, dtype=torch.float64, device=device)
         self._solved = torch.zeros((count, 1, leaf_size), dtype=torch.float32, device=device)
-        self._padded = torch.zeros((3, n + 1), dtype=torch.float64, device=device)
-        self._coefficients = self._padded[:, :-1]  # diagonal, couplings to the next cell along x and along y
-        self._inverted = torch.zeros_like(self._coefficients)  # those behind each leaf's inverse
-        self.renewed = torch.ones(count, dtype=torch.bool, device=device)  # (K,): inverted by the last set-up
+        self.weights = torch.zeros(self.faces.leaves.shape[1] + 1, dtype=torch.float64, device=device)
+        self._inverted = torch.zeros(self.faces.face.shape, dtype=torch.float64, device=device)
+        self._diagonal = torch.zeros(n + 1, dtype=torch.float64, device=device)  # with an end for the padding
+        self.renewed = torch.arange(count, device=device)  # (k,): leaves that the last call inverted
+        diagonal = torch.arange(leaf_size, device=device) * (leaf_size + 1)
+        self._pattern = torch.unique(torch.cat([diagonal, self.faces.entries[0].view(-1)]))  # of all blocks
 
     def _ground_closed_components(self) -> None:
         """Mark the anchors of components that lie within one leaf. On the host, when the solids changed."""
@@ -85,9 +73,9 @@ class LeafBlocks(Preconditioner):
         np.minimum.at(low, labels[fluid], self._leaf[fluid])
         np.maximum.at(high, labels[fluid], self._leaf[fluid])
         closed = low == high
-        grounded = np.zeros(self._leaf.size)
-        grounded[operator.anchors.cpu().numpy()[closed]] = 1.0
-        self._grounded.view(-1).copy_(torch.from_numpy(grounded))
+        factor = np.ones(self._leaf.size + 1)
+        factor[operator.anchors.cpu().numpy()[closed]] = 2.0
+        self._grounding.copy_(torch.from_numpy(factor[self.vectors.cells.cpu().numpy()]))
         coupled = np.append(fluid & ~closed[labels], False)[self.vectors.cells.cpu().numpy()]
         self.coupled = torch.from_numpy(coupled).to(operator.device)  # (K, L)
         self._topology = operator.topology
@@ -97,70 +85,63 @@ class LeafBlocks(Preconditioner):
         self.operator = operator
         self._setup()
 
-    def renew(self, operator: PoissonOperator) -> None:
-        """All of `follow` as part of another preconditioner's: `renewed` says which leaves changed."""
+    def renew(self, operator: PoissonOperator) -> tuple[np.ndarray, torch.Tensor]:
+        """All of `follow` as part of another preconditioner's, on the CPU: the faces whose weight changed
+        since the last call, (m,) int64 into face_weights, and the leaves that they touch, (k,).
+        """
         self.operator = operator
-        self._renew()
+        before = self.weights.numpy().copy()
+        self._take_weights()
+        faces = np.flatnonzero(self.weights.numpy() != before)
+        touched = np.zeros(len(self.blocks), dtype=bool)
+        touched[self.faces.leaves[:, faces]] = True
+        leaves = torch.from_numpy(np.flatnonzero(touched))
+        now, then = self.weights[self.faces.face[leaves]], self._inverted[leaves]
+        kept = (now - then).abs_() <= DRIFT * then
+        self.renewed = leaves[~kept.all(dim=1)]
+        if len(self.renewed):
+            self._assemble(self.renewed)
+            self.inverses[self.renewed] = _inverses(self.blocks[self.renewed])
+        return faces, leaves
 
     def _setup(self) -> None:
-        self._assemble()
-        self.renewed.fill_(True)
-        self._inverted.copy_(self._coefficients)
-        self._invert(slice(None))
+        if self._topology != self.operator.topology:
+            self._ground_closed_components()
+        self._take_weights()
+        self._assemble(slice(None))
+        self._invert()
 
     def _follow(self) -> list[Stage]:
-        return [("setup", self._renew)] if self.operator.device.type == "cpu" else self.stages()
+        if self.operator.device.type != "cpu":  # which leaves changed is not for the host to know
+            return self.stages()
+        return [("setup", lambda: self.renew(self.operator))]
 
-    def _renew(self) -> None:
-        """Invert the leaves whose coefficients changed."""
-        self._assemble()
-        kept = (self._coefficients - self._inverted).abs_() <= UNCHANGED * self._inverted.abs()
-        changed = self._leaf_of_cell[~kept.all(dim=0)]
-        self.renewed.fill_(False)[changed] = True
-        torch.where(self.renewed[self._leaf_of_cell], self._coefficients, self._inverted, out=self._inverted)
-        which = self.renewed.nonzero()[:, 0]
-        if len(which):
-            self._invert(which)
+    def _take_weights(self) -> None:
+        torch.cat([*self.operator.flat_face_weights(), self._diagonal[-1:]], out=self.weights)
 
-    def _assemble(self) -> None:
-        """The blocks of the operator's present coefficients."""
-        operator = self.operator
-        if self._topology != operator.topology:
-            self._ground_closed_components()
-        blocks = self.blocks.view(-1)
-        weights = operator.flat_face_weights()
-        for values, targets, sources in zip(weights, self._targets, self._sources, strict=True):
-            entries = values[sources].neg_()
-            blocks.index_copy_(0, targets[0], entries)
-            blocks.index_copy_(0, targets[1], entries)
-        diagonal = operator.diagonal()
-        torch.addcmul(diagonal, diagonal, self._grounded, out=self._grounded_diagonal)
-        gathered = self.vectors.gather_double(self._grounded_diagonal)  # (K, L)
-        largest = gathered.amax(dim=1, keepdim=True)  # decoupled rows get it, in whatever unit the density is
-        torch.where(gathered == 0.0, torch.where(largest == 0.0, 1.0, largest), gathered, out=gathered)
-        self._diagonals.copy_(gathered)
-        self._coefficients[0].copy_(self._grounded_diagonal.view(-1))
-        for row, values in zip(self._coefficients[1:], weights, strict=True):
-            row[: len(values)].copy_(values)
+    def _assemble(self, which: torch.Tensor | slice) -> None:
+        """The blocks of the leaves ``which``, of the operator's present coefficients."""
+        weights = self.weights[self.faces.face[which]]  # (k, F)
+        self._inverted[which] = weights
+        couplings = weights.neg_().expand(2, *weights.shape)
+        self.blocks.view(-1).index_put_((self._entries[:, which],), couplings)
+        self._diagonal[:-1].copy_(self.operator.diagonal().view(-1))
+        diagonal = self._diagonal[self.vectors.cells[which]].mul_(self._grounding[which])  # (k, L)
+        largest = diagonal.amax(dim=1, keepdim=True)  # decoupled rows get it, in whatever unit the density is
+        largest.masked_fill_(largest == 0.0, 1.0)
+        self._diagonals[which] = torch.where(diagonal == 0.0, largest, diagonal)  # over what is no coupling
 
-    def _invert(self, which: torch.Tensor | slice) -> None:
-        """The inverses of the leaves ``which``."""
-        blocks = self.blocks[which]  # (k, L, L)
+    def _invert(self) -> None:
+        """All inverses."""
+        self.renewed = torch.arange(len(self.blocks), device=self.blocks.device)
         if not self._shared:
-            self.inverses[which] = _inverses(blocks)
+            self.inverses.copy_(_inverses(self.blocks))
             return
-        diagonal = self._diagonals[which]  # (k, L)
-        scale = diagonal.amax(dim=1)  # (k,)
-        couplings = self._padded[1:, self.vectors.cells[which]]  # (2, k, L)
-        unique, kind = copies(torch.cat([diagonal, *couplings], dim=1) / scale[:, None])
-        inverses = _inverses(blocks[unique])
-        self.inverses[which] = inverses[kind] * (scale[unique][kind] / scale).float()[:, None, None]
-
-    def extra_diagonal(self) -> torch.Tensor:
-        """What the blocks' diagonals hold beyond those of A: grounded anchors and decoupled rows, (K, L)
-        float64.
-        """
-        return self._diagonals - self.vectors.gather_double(self.operator.diagonal())
+        values = self.blocks.view(len(self.blocks), -1)[:, self._pattern]
+        scale = values.amax(dim=1)  # (K,)
+        unique, kind = copies(values / scale[:, None])
+        inverses = _inverses(self.blocks[unique])[kind]
+        torch.mul(inverses, (scale[unique][kind] / scale).float()[:, None, None], out=self.inverses)
 
     def gather(self, field: torch.Tensor) -> torch.Tensor:
         """See LeafVectors."""

@@ -48,3 +48,14 @@ def positions(cells: np.ndarray, count: int) -> np.ndarray:
     position = np.empty(count, dtype=np.int64)
     position[flat[inside]] = inside
     return position
+
+
+def leaf_numbers(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A number for each aligned leaf, (K,) int64, of ``cells`` (K, L) on an (nx, ny) grid: rows of leaves
+    along the grid's shorter side, one after the other.
+    """
+    corners = np.divmod(cells[:, 0], shape[1])  # the lowest cell comes first, and exists
+    across = corners if shape[0] <= shape[1] else corners[::-1]
+    number = np.empty(len(cells), dtype=np.int64)
+    number[np.lexsort(across)] = np.arange(len(cells))
+    return number

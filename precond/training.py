@@ -17,11 +17,12 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from precond.checkpoints import load_checkpoint, optimiser_part, restore_optimiser, save_checkpoint
-from precond.coupling import LeafPairs, face_weights
+from precond.coupling import LeafPairs
 from precond.far_field import FarField
 from precond.features import LeafFeatures
 from precond.kaporin import additive_objective, balanced_objective, truncated_objective
 from precond.leaf_blocks import LeafBlocks
+from precond.leaf_faces import face_weights
 from precond.nested import Nested
 from precond.operator import PoissonOperator
 from precond.pcg import PCG

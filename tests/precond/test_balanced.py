@@ -8,13 +8,13 @@ import torch
 from precond import PCG, gallery, make_preconditioner
 from precond.balanced import BalancedForm
 from precond.basis import monomials, orthonormalised, spectral_modes
-from precond.coupling import face_weights
 from precond.kaporin import (
     additive_objective,
     balanced_objective,
     constant_coefficients,
     truncated_objective,
 )
+from precond.leaf_faces import face_weights
 from precond.operator import PoissonOperator
 from precond.ordering import leaves
 

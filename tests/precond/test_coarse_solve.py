@@ -6,8 +6,12 @@ import torch
 
 from precond import coarse_solve, gallery, make_preconditioner
 from precond.coarse_solve import CoarseSolve
-from precond.coupling import assembled, face_weights, galerkin_blocks
+from precond.coupling import assembled, galerkin_blocks
+from precond.leaf_faces import face_weights
 from precond.operator import PoissonOperator
+from precond.ordering import leaf_numbers
+
+EVERY = slice(None)
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +26,17 @@ def system():
     diagonal, off = galerkin_blocks(form.basis.double(), form.leaves.blocks, form.pairs, weights)
     grounded = torch.zeros(len(diagonal), dtype=torch.float64)
     grounded[int(form.leaves.coupled.any(dim=1).nonzero()[0])] = 1.0
-    return form, diagonal, off, grounded
+    number = leaf_numbers(form.leaves.vectors.cells.numpy(), (44, 27))
+    return form, diagonal, off, grounded, number
 
 
 @pytest.mark.parametrize(("way", "widest"), [("band", 400), ("sparse", 1), ("dense", 400)])
 def test_solves_as_a_dense_matrix_does(system, way, widest, monkeypatch) -> None:
-    form, diagonal, off, grounded = system
+    form, diagonal, off, grounded, number = system
     monkeypatch.setattr(coarse_solve, "WIDEST_BAND", widest)
-    coarse = CoarseSolve(form.pairs, len(diagonal), form.rank, dense=way == "dense")
-    coarse.factorise(diagonal, off, grounded)
+    coarse = CoarseSolve(form.pairs, number, form.rank, dense=way == "dense")
+    coarse.place(EVERY, diagonal.clone(), EVERY, off, grounded)
+    coarse.factorise()
     matrix = assembled(diagonal, off, form.pairs).numpy()
     matrix[np.diag_indices_from(matrix)] *= 1.0 + coarse_solve.REGULARISATION
     first = np.flatnonzero(grounded.numpy())[0] * form.rank
@@ -41,19 +47,39 @@ def test_solves_as_a_dense_matrix_does(system, way, widest, monkeypatch) -> None
     np.testing.assert_allclose(coarse.solve(right).numpy(), expected, atol=1e-6 * np.abs(expected).max())
 
 
-def test_the_band_is_one_row_of_leaves_wide() -> None:
+@pytest.mark.parametrize("shape", [(128, 32), (32, 128), (121, 27)])
+def test_the_band_is_one_row_of_leaves_wide(shape: tuple[int, int]) -> None:
     """128 x 32 cells are 16 x 4 leaves: a leaf is coupled to the four before it and to none further."""
-    form = make_preconditioner("polynomial", PoissonOperator.from_density(torch.ones(128, 32)))
-    assert form.coarse._width <= (4 + 2) * form.rank
+    form = make_preconditioner("polynomial", PoissonOperator.from_density(torch.ones(*shape)))
+    assert form.coarse._width == (4 + 1) * form.rank
 
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_blocks_that_are_not_finite_or_not_definite_give_nan(system, dense) -> None:
-    form, diagonal, off, grounded = system
-    coarse = CoarseSolve(form.pairs, len(diagonal), form.rank, dense)
+    form, diagonal, off, grounded, number = system
+    coarse = CoarseSolve(form.pairs, number, form.rank, dense)
     right = torch.ones(len(diagonal) * form.rank, dtype=torch.float64)
     for bad in (torch.nan, -1.0):
         broken = diagonal.clone()
         broken[2] = bad * torch.eye(form.rank)
-        coarse.factorise(broken, off, grounded)
+        coarse.place(EVERY, broken, EVERY, off, grounded)
+        coarse.factorise()
         assert torch.isnan(coarse.solve(right)).all()
+
+
+@pytest.mark.parametrize("widest", [400, 1])
+def test_blocks_placed_again_count_and_the_others_stay(system, widest, monkeypatch) -> None:
+    form, diagonal, off, grounded, number = system
+    monkeypatch.setattr(coarse_solve, "WIDEST_BAND", widest)
+    leaves, pairs = torch.tensor([1, 5]), torch.tensor([3])
+    changed, between = diagonal.clone(), off.clone()
+    changed[leaves] *= 3.0
+    between[pairs] *= 0.5
+    right = torch.from_numpy(np.random.default_rng(1).standard_normal(diagonal.shape[0] * form.rank))
+    in_parts, at_once = (CoarseSolve(form.pairs, number, form.rank, dense=False) for _ in range(2))
+    in_parts.place(EVERY, diagonal.clone(), EVERY, off, grounded)
+    in_parts.place(leaves, changed[leaves], pairs, between[pairs], grounded[leaves])
+    at_once.place(EVERY, changed.clone(), EVERY, between, grounded)
+    for coarse in (in_parts, at_once):
+        coarse.factorise()
+    torch.testing.assert_close(in_parts.solve(right), at_once.solve(right), rtol=0.0, atol=0.0)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from precond import PoissonOperator, available_preconditioners, gallery, make_preconditioner
-from precond.coupling import face_weights
 from precond.kaporin import additive_objective, balanced_objective
+from precond.leaf_faces import face_weights
 from precond.preconditioner import Preconditioner
 from precond.spectra import Spectrum, dense_preconditioner, root_on_range, spectrum
 
