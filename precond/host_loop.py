@@ -52,11 +52,11 @@ class HostLoop:
         self.x.zero_()
         if x0 is not None:
             self.x.copy_(x0).div_(norm * largest)
-            self.operator.project(self.x)
         return norm * largest
 
     def residual(self) -> float:
-        """r <- b - A x, projected; returns its norm (b has norm one)."""
+        """x projected and r <- b - A x, projected; returns the norm of r (b has norm one)."""
+        self.operator.project(self.x)
         torch.sub(self._b, self._multiply_x(), out=self._r)
         self.operator.project(self._r)
         return float(torch.linalg.vector_norm(self._r))
@@ -65,14 +65,24 @@ class HostLoop:
         """Add the preconditioner's own part to x, if it has one, and follow with r; returns the norm of r."""
         if not preconditioner.start(self._r, self._z):
             return residual
-        self.operator.project(self._z)
         if not math.isfinite(float(torch.linalg.vector_norm(self._z))):
             return residual  # the first application will say so, and x stays finite
         self.x.add_(self._z)
         return self.residual()
 
-    def run(self, preconditioner: Preconditioner, rtol: float, limit: int) -> tuple[Outcome, list[float]]:
-        """Iterate from the loaded b and x; x is finite whatever happens. Returns the relative residuals."""
+    def run(
+        self, preconditioner: Preconditioner, rtol: float, limit: int
+    ) -> tuple[Outcome, list[float], float]:
+        """Iterate from the loaded b and x; x is finite whatever happens. Returns the relative residuals of
+        the recurrence and the true one of x.
+        """
+        outcome, history = self._iterate(preconditioner, rtol, limit)
+        return outcome, history, history[-1] if outcome is Outcome.CONVERGED else self.residual()
+
+    def _iterate(
+        self, preconditioner: Preconditioner, rtol: float, limit: int
+    ) -> tuple[Outcome, list[float]]:
+        """As `run`; where it converged the last residual is the true one."""
         history = [self.residual()]
         if limit > 0 and history[0] > rtol:
             history[0] = self._start(preconditioner, history[0])

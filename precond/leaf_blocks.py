@@ -59,7 +59,7 @@ class LeafBlocks(Preconditioner):
         self.weights = torch.zeros(self.faces.leaves.shape[1] + 1, dtype=torch.float64, device=device)
         self._inverted = torch.zeros(self.faces.face.shape, dtype=torch.float64, device=device)
         self._diagonal = torch.zeros(n + 1, dtype=torch.float64, device=device)  # with an end for the padding
-        self.renewed = torch.arange(count, device=device)  # (k,): leaves that the last call inverted
+        self.renewed = torch.arange(count)  # (k,): leaves that the last `renew` inverted
         diagonal = torch.arange(leaf_size, device=device) * (leaf_size + 1)
         self._pattern = torch.unique(torch.cat([diagonal, self.faces.entries[0].view(-1)]))  # of all blocks
 
@@ -133,7 +133,6 @@ class LeafBlocks(Preconditioner):
 
     def _invert(self) -> None:
         """All inverses."""
-        self.renewed = torch.arange(len(self.blocks), device=self.blocks.device)
         if not self._shared:
             self.inverses.copy_(_inverses(self.blocks))
             return

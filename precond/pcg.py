@@ -134,9 +134,8 @@ class PCG:
             return loop.x.clone(), Outcome.CONVERGED, [0.0], 0.0
         if not math.isfinite(scale):
             return loop.x.clone(), Outcome.NOT_FINITE, [math.nan], math.nan
-        outcome, history = loop.run(self.preconditioner, self.rtol, self.max_iterations)
-        self.operator.project(loop.x)
-        return loop.x * scale, outcome, history, loop.residual()
+        outcome, history, residual = loop.run(self.preconditioner, self.rtol, self.max_iterations)
+        return loop.x * scale, outcome, history, residual
 
     def _solve_on_device(
         self, b: torch.Tensor, x0: torch.Tensor | None
