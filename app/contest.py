@@ -20,7 +20,7 @@ from app.bench_settings import PEERS, PUBLISHED, STIRRED, BenchSettings, Case
 from app.held_memory import held_bytes
 from app.peer_system import PeerSystem
 from app.peers import Peer, make_peer
-from precond import PCG, PoissonOperator, Preconditioner, make_preconditioner
+from precond import PCG, PoissonOperator, Preconditioner, make_preconditioner, while_node
 from precond.gallery import Problem, problem
 from precond.published import RULES, PublishedSystem, inverse_diagonal, published_system, solve_published
 
@@ -72,6 +72,7 @@ class Contest:
     def __init__(self, case: Case, settings: BenchSettings, methods: list[str]) -> None:
         self._case, self._settings = case, settings
         self._device = torch.device(settings.device)
+        self._single_launch = settings.single_launch and not while_node.missing(self._device)
         self._problem = _problems(case)
         warm_up = Frame(self._problem(0, "train"))
         first = warm_up.system
@@ -94,8 +95,7 @@ class Contest:
         if name in PEERS:
             return _PeerEntrant(make_peer(name, rtol, limit))
         preconditioner = make_preconditioner(name, self._operator)
-        single = self._settings.single_launch
-        return _OwnEntrant(self._operator, preconditioner, rtol, limit, single)
+        return _OwnEntrant(self._operator, preconditioner, rtol, limit, self._single_launch)
 
     def frame(self, frame: int, order: list[str]) -> list[dict[str, Any]]:
         """One row for each method of ``order`` on frame ``frame`` of the case."""
@@ -166,7 +166,7 @@ class _OwnEntrant(_Entrant):
         preconditioner: Preconditioner,
         rtol: float,
         max_iterations: int,
-        single_launch: bool = False,
+        single_launch: bool,
     ):
         self._operator, self._preconditioner = operator, preconditioner
         self._on_host = operator.device.type == "cpu"

@@ -22,11 +22,6 @@ EXTRA = "cuda"  # of pyproject.toml
 OLDEST_BINDINGS = (12, 8)
 OLDEST_DRIVER = (12, 6)  # before it, the body of a node takes no cooperative kernel
 DEPTH = 2  # loops that may stand in one another
-NUMBERED = {  # how version 12 of the bindings calls the forms with edge data; 13 has no other ones
-    "cuStreamGetCaptureInfo": "cuStreamGetCaptureInfo_v3",
-    "cuGraphAddNode": "cuGraphAddNode_v2",
-    "cuStreamUpdateCaptureDependencies": "cuStreamUpdateCaptureDependencies_v2",
-}
 
 KERNEL = b"set_condition"
 PTX = """
@@ -76,13 +71,14 @@ def missing(device: torch.device) -> str:
         return f"cuda-bindings {_text(bindings)} is older than {_text(OLDEST_BINDINGS)}"
     try:
         version = _call(driver, "cuDriverGetVersion")
-    except RuntimeError as error:  # theirs, too, when they find no driver
+    except WhileNodeError as error:
         return " ".join(str(error).split())
     found = version // 1000, version % 1000 // 10
     if found < OLDEST_DRIVER:
         return f"the driver is for CUDA {_text(found)}, older than {_text(OLDEST_DRIVER)}"
     if bindings[0] > found[0]:
-        return f"cuda-bindings {_text(bindings)} asks for a newer driver than one for CUDA {_text(found)}"
+        wanted = f"cuda-bindings {_text(bindings)} wants a driver for CUDA {bindings[0]}, this is one for"
+        return f"{wanted} {_text(found)} (pip install 'cuda-bindings<{bindings[0]}')"
     return ""
 
 
@@ -95,10 +91,11 @@ class WhileNodes:
         reason = missing(device)
         if reason:
             raise WhileNodeError(reason)
-        self._device = device
-        self._driver, _ = _bindings()
+        self._driver, version = _bindings()
+        self._edges = (None,) if version >= (13, 0) else ()  # what they are like; since 13 it may be said
         with torch.cuda.device(device):
-            self._kernel = _kernel(self._driver, torch.cuda.current_device())
+            self._device = torch.device("cuda", torch.cuda.current_device())  # pools want its number
+            self._kernel = _kernel(self._driver, self._device)
             self._streams = [torch.cuda.Stream() for _ in range(DEPTH)]
             self._pool = torch.cuda.MemPool()  # torch's own for a capture is for that one stream
         self._depth = 0
@@ -130,15 +127,15 @@ class WhileNodes:
         inner: torch.cuda.Stream,
     ) -> None:
         call, driver = functools.partial(_call, self._driver), self._driver
-        _, _, graph, *_ = call("cuStreamGetCaptureInfo", outer.cuda_stream)
+        _, _, graph, *_ = call("cuStreamGetCaptureInfo", outer.cuda_stream)  # status, number, graph, nodes
         context = call("cuCtxGetCurrent")
         handle = call("cuGraphConditionalHandleCreate", graph, context, 0, 0)
         self._set(handle, flag, outer)
         _, _, graph, before, *_ = call("cuStreamGetCaptureInfo", outer.cuda_stream)
         parameters = node_parameters(driver, handle, context)
-        node = call("cuGraphAddNode", graph, before, None, len(before), parameters)
+        node = call("cuGraphAddNode", graph, before, *self._edges, len(before), parameters)
         replace = driver.CUstreamUpdateCaptureDependencies_flags.CU_STREAM_SET_CAPTURE_DEPENDENCIES
-        call("cuStreamUpdateCaptureDependencies", outer.cuda_stream, [node], None, 1, replace)
+        call("cuStreamUpdateCaptureDependencies", outer.cuda_stream, [node], *self._edges, 1, replace)
         pool = torch.cuda.use_mem_pool(self._pool, self._device)
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         with pool if self._depth == 1 else contextlib.nullcontext():  # it holds for what is inside, too
@@ -178,20 +175,19 @@ def _bindings() -> tuple[ModuleType, tuple[int, int]]:
 
 
 @functools.cache  # a module stays loaded
-def _kernel(driver: ModuleType, device: int) -> Any:
+def _kernel(driver: ModuleType, device: torch.device) -> Any:
     """KERNEL on the current ``device``."""
     del device
     module = _call(driver, "cuModuleLoadData", PTX.encode() + b"\0")
     return _call(driver, "cuModuleGetFunction", module, KERNEL)
 
 
-def function(driver: ModuleType, name: str) -> Callable[..., tuple]:
-    """The driver's ``name`` in its form with edge data."""
-    return getattr(driver, NUMBERED.get(name, name), None) or getattr(driver, name)
-
-
 def _call(driver: ModuleType, name: str, *arguments: Any) -> Any:
-    return _checked(driver, name, function(driver, name)(*arguments))
+    try:
+        result = getattr(driver, name)(*arguments)
+    except (RuntimeError, TypeError, ValueError) as error:  # the bindings' own: a driver without it, say
+        raise WhileNodeError(f"{name}: {error}") from error
+    return _checked(driver, name, result)
 
 
 def _checked(driver: ModuleType, name: str, result: tuple) -> Any:
