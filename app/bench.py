@@ -25,7 +25,13 @@ from app.contest import entrants, make_contest
 from app.environment import describe, use_one_thread
 from app.output import OutputError, free_directory, now, stop_signals, usable_directory
 from app.peers import missing
-from precond import PoissonOperator, PreconditionerError, available_preconditioners, make_preconditioner
+from precond import (
+    PoissonOperator,
+    PreconditionerError,
+    available_preconditioners,
+    make_preconditioner,
+    while_node,
+)
 
 RESULTS = "bench.json"
 FRAME = ("family", "split", "conditions", "contrast", "rtol", "cells", "frame")
@@ -37,6 +43,8 @@ def usable_methods(settings: BenchSettings) -> tuple[list[str], dict[str, str]]:
         return list(settings.preconds or PUBLISHED_PRECONDITIONERS), {}
     probe = PoissonOperator.from_density(torch.ones(8, 8, dtype=torch.float64), device=settings.device)
     methods, skipped = [], {}
+    if settings.single_launch and while_node.missing(probe.device):
+        skipped["single launch"] = f"{while_node.missing(probe.device)}; blocks of iterations are launched"
     for name in settings.preconds or available_preconditioners():
         try:
             make_preconditioner(name, probe)

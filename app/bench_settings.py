@@ -10,7 +10,7 @@ import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from app.options import Option, frames, number, one_of, text, whole
+from app.options import Option, frames, number, one_of, switch, text, whole
 from sim.settings import MAX_CONTRAST, MIN_CELLS, SettingsError
 
 MAX_BENCH_CELLS = 1 << 22
@@ -61,6 +61,7 @@ class BenchSettings:
     contrast: tuple[float, ...] = ()  # empty: DEFAULT_CONTRAST, barriers draw 5 to 100
     max_iterations: int = 10_000
     device: str = "cpu"
+    single_launch: bool = False
     seed: int = 0
     out: str | None = None
 
@@ -83,6 +84,8 @@ class BenchSettings:
             )
         if settings.peers and settings.device != "cpu":
             raise SettingsError("peers: they are compared on the CPU; leave out --device")
+        if settings.single_launch and settings.device == "cpu":
+            raise SettingsError("single_launch: there are no launches on a CPU; add --device cuda")
         return settings
 
     def _check_published(self) -> None:
@@ -126,6 +129,9 @@ def _peer(value: Any) -> str:
     return one_of(("all", *PEERS))(name)
 
 
+SINGLE_LAUNCH = Option(
+    "single_launch", switch, "", "on cuda: one graph launch for all of a solve (wants the extra `cuda`)"
+)
 BENCH_OPTIONS = [
     Option(
         "conditions",
@@ -156,6 +162,7 @@ BENCH_OPTIONS = [
     ),
     Option("max_iterations", whole, "COUNT", "iterations after which a solve counts as failed"),
     Option("device", text, "cpu|cuda", "where to compute"),
+    SINGLE_LAUNCH,
     Option("seed", whole, "NUMBER", "start of the random order in which the preconditioners take turns"),
     Option(
         "out",

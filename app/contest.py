@@ -20,7 +20,7 @@ from app.bench_settings import PEERS, PUBLISHED, STIRRED, BenchSettings, Case
 from app.held_memory import held_bytes
 from app.peer_system import PeerSystem
 from app.peers import Peer, make_peer
-from precond import PCG, PoissonOperator, Preconditioner, make_preconditioner
+from precond import PCG, PoissonOperator, Preconditioner, make_preconditioner, while_node
 from precond.gallery import Problem, problem
 from precond.published import RULES, PublishedSystem, inverse_diagonal, published_system, solve_published
 
@@ -72,6 +72,7 @@ class Contest:
     def __init__(self, case: Case, settings: BenchSettings, methods: list[str]) -> None:
         self._case, self._settings = case, settings
         self._device = torch.device(settings.device)
+        self._single_launch = settings.single_launch and not while_node.missing(self._device)
         self._problem = _problems(case)
         warm_up = Frame(self._problem(0, "train"))
         first = warm_up.system
@@ -93,7 +94,8 @@ class Contest:
         rtol, limit = self._case.rtol, self._settings.max_iterations
         if name in PEERS:
             return _PeerEntrant(make_peer(name, rtol, limit))
-        return _OwnEntrant(self._operator, make_preconditioner(name, self._operator), rtol, limit)
+        preconditioner = make_preconditioner(name, self._operator)
+        return _OwnEntrant(self._operator, preconditioner, rtol, limit, self._single_launch)
 
     def frame(self, frame: int, order: list[str]) -> list[dict[str, Any]]:
         """One row for each method of ``order`` on frame ``frame`` of the case."""
@@ -159,12 +161,17 @@ class _OwnEntrant(_Entrant):
     """A preconditioner of the registry in our PCG."""
 
     def __init__(
-        self, operator: CountedOperator, preconditioner: Preconditioner, rtol: float, max_iterations: int
+        self,
+        operator: CountedOperator,
+        preconditioner: Preconditioner,
+        rtol: float,
+        max_iterations: int,
+        single_launch: bool,
     ):
         self._operator, self._preconditioner = operator, preconditioner
         self._on_host = operator.device.type == "cpu"
         self.engine = "eager" if self._on_host else "CUDA graph"
-        self._solver = PCG(operator, preconditioner, rtol=rtol, max_iterations=max_iterations)
+        self._solver = PCG(operator, preconditioner, rtol, max_iterations, single_launch)
         self._applications = 0
         apply = preconditioner.apply
 
@@ -184,7 +191,8 @@ class _OwnEntrant(_Entrant):
         self._preconditioner.setup(self._operator)
         self._operator.products = self._applications = 0
         report = self._solver.solve(frame.system.b.to(self._operator.device))
-        self.outcome, self.note = report.outcome.value, self._preconditioner.note
+        self.outcome = report.outcome.value
+        self.note = "; ".join(filter(None, (self._preconditioner.note, self._solver.note)))
         self.iterations, self.seconds = report.iterations, report.seconds
         self.products = None  # Python does not see what a graph replays
         if self._on_host:

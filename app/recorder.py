@@ -218,6 +218,8 @@ def record(settings: AppSettings) -> int:
         )
         return 1
     _print_summary(recorder.directory, summary)
+    if engine.simulation.projection.note:
+        print(f"htp-fluid record: {engine.simulation.projection.note}", file=sys.stderr)
     if engine.message:
         print(f"htp-fluid record: {engine.message}", file=sys.stderr)
     return 128 + received[0] if received else int(bool(engine.message))

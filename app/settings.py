@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from app.bench_settings import BENCH_OPTIONS, BenchSettings
+from app.bench_settings import BENCH_OPTIONS, SINGLE_LAUNCH, BenchSettings
 from app.options import Option, frames, number, switch, text, whole
 from sim.settings import MAX_CELLS, MAX_CONTRAST, MIN_CELLS, SettingsError, SimulationSettings
 
@@ -72,6 +72,7 @@ SIMULATION_OPTIONS = [
     Option("courant", number, "NUMBER", "share of a cell that may flow out of it in one time step"),
     Option("max_time_step", number, "SECONDS", "longest time step"),
     Option("device", text, "cpu|cuda", "where to compute"),
+    SINGLE_LAUNCH,
     Option("seed", whole, "NUMBER", "start of every random choice; the same seed gives the same run"),
 ]
 RUN_OPTIONS = [

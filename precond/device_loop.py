@@ -4,11 +4,15 @@ One iteration is a preconditioner's application and the fused operations of prec
 freezes x, r, p and the counter, and what is left of its block does nothing. The host keeps one block ahead
 and looks at the state that the block before left: counts are exact, whatever a block holds. Every part is one
 program of static buffers, captured on CUDA (precond.graph). The decisions are those of precond.host_loop.
+
+In the single-launch form the same blocks stand in a loop of the device's own (precond.while_node), and start,
+blocks, residual replacements and finish are one program: the host looks when all is done.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -18,6 +22,7 @@ from precond.host_loop import REPLACEMENT
 from precond.operator import PoissonOperator
 from precond.outcome import Outcome
 from precond.preconditioner import Preconditioner
+from precond.while_node import WhileNodeError, WhileNodes
 
 ITERATIONS_PER_BLOCK = 5
 
@@ -35,7 +40,8 @@ class DeviceLoop:
 
     All programs are captured when constructed, for the operator's present solids: `fits` tells whether those
     and the history's length are still the ones. ``per_block`` iterations (a divisor of 50) run between two
-    looks of the host.
+    looks of the host, or with ``single_launch`` between two looks of the device at its own flag. Where that
+    cannot be captured the host looks all the same, and ``note`` says why.
     """
 
     def __init__(
@@ -44,12 +50,14 @@ class DeviceLoop:
         preconditioner: Preconditioner,
         limit: int,
         per_block: int = ITERATIONS_PER_BLOCK,
+        single_launch: bool = False,
     ):
         if REPLACEMENT % per_block:
             raise ValueError(f"per_block must divide {REPLACEMENT}, not be {per_block}")
         if operator.device.type == "cuda":
             fused.use_triton()
         self.operator, self.preconditioner, self.per_block = operator, preconditioner, per_block
+        self.single_launch, self.note = single_launch, ""
         self._flexible = not preconditioner.symmetric_positive_definite
         self._topology = operator.topology
         count = operator.shape[0] * operator.shape[1]
@@ -65,19 +73,52 @@ class DeviceLoop:
         self.state = buffer(fused.SLOTS)
         self.history = buffer(limit + 2)
         self._multiply_x = operator.bind(self.x, self._ap)
-        self._snapshots = Snapshots(self.state)
         one_component = operator.components == 1
         self._cells = float(operator.component_sizes[0]) if one_component else 0.0
         capture = Capture(operator.device)
         self._load = capture.program(self.load)
-        self._start = capture.program(self.start)
-        self._block = capture.program(self.block)
-        self._replace = capture.program(self.replace)
-        self._finish = capture.program(self.finish)
+        self._attempt = self._in_one_launch() if single_launch else None
+        if self._attempt is None:
+            self._snapshots = Snapshots(self.state)
+            self._start = capture.program(self.start)
+            self._block = capture.program(self.block)
+            self._replace = capture.program(self.replace)
+            self._finish = capture.program(self.finish)
 
-    def fits(self, preconditioner: Preconditioner, operator: PoissonOperator, limit: int) -> bool:
+    def _in_one_launch(self) -> Callable[[], None] | None:
+        """`attempt` as a program; None where it cannot be one."""
+        device = self.operator.device
+        try:
+            self._nodes = WhileNodes(device)
+            program = Capture(device).program(self.attempt)  # of its own: should it fail, others go on
+            if self._decides(program):
+                return program
+            reason = "the loop that was captured does not come to its end"
+        except RuntimeError as error:  # torch's own, when it ends a capture that failed, hides the first one
+            first = error.__context__ if isinstance(error.__context__, WhileNodeError) else error
+            reason = " ".join(str(first).split())
+        self.note = f"no single launch: {reason}; blocks of {self.per_block} iterations are launched"
+        return None
+
+    def _decides(self, attempt: Callable[[], None]) -> bool:
+        """Whether ``attempt`` goes on until an outcome is there, past a residual replacement."""
+        self.b[::2].fill_(1.0)
+        self.state[fused.TOLERANCE].zero_()
+        self.state[fused.LIMIT].fill_(min(REPLACEMENT + 1.0, self.history.numel() - 2.0))
+        self._load()
+        attempt()
+        return self.state.tolist()[fused.OUTCOME] != fused.NONE
+
+    def fits(
+        self,
+        preconditioner: Preconditioner,
+        operator: PoissonOperator,
+        limit: int,
+        single_launch: bool = False,
+    ) -> bool:
         """Whether what was captured still is what should run."""
         same = self.preconditioner is preconditioner and self.operator is operator is preconditioner.operator
+        same = same and self.single_launch is single_launch
         return same and self._topology == operator.topology and limit + 2 <= self.history.numel()
 
     # The programs.
@@ -115,6 +156,8 @@ class DeviceLoop:
         self._r_before.zero_()
         state[fused.RZ_BEFORE].fill_(math.inf)
         state[fused.ACTIVE].fill_(1.0)
+        state[fused.GOING].fill_(1.0)
+        torch.add(state[fused.ITERATIONS], REPLACEMENT, out=state[fused.DUE])
         state[fused.OUTCOME].fill_(float(fused.NONE))
 
     def block(self) -> None:
@@ -146,6 +189,19 @@ class DeviceLoop:
         self._residual()
         self.state[fused.RESIDUAL].copy_(torch.linalg.vector_norm(self._r))
 
+    def attempt(self) -> None:
+        """All from `start` to `finish`, the blocks repeated by the device."""
+        self.start()
+        self._nodes.repeat(self.state[fused.ACTIVE], self.stretch)
+        self.finish()
+
+    def stretch(self) -> None:
+        """Blocks until the solve ended or a replacement of the residual is due, and that."""
+        self._nodes.repeat(self.state[fused.GOING], self.block)
+        self.replace()
+        self.state[fused.DUE].add_(REPLACEMENT)
+        self.state[fused.GOING].copy_(self.state[fused.ACTIVE])
+
     def _residual(self, where: torch.Tensor | None = None) -> None:
         """r <- b - A x, projected; only if ``where`` () bool is."""
         target = self._r if where is None else self._z
@@ -172,9 +228,7 @@ class DeviceLoop:
         self._load()
         second_chance, begun_at = True, -1  # the iterations at the last start
         while True:
-            self._start()
-            self._iterate_to_the_end()
-            self._finish()
+            (self._attempt or self._attempt_in_blocks)()
             state = self.state.tolist()
             outcome = _OUTCOMES[int(state[fused.OUTCOME])]
             count, residual = int(state[fused.ITERATIONS]), state[fused.RESIDUAL]
@@ -192,14 +246,14 @@ class DeviceLoop:
             history.pop()  # an overflow is seen one iteration late
         return outcome, history, residual, state[fused.SCALE]
 
-    def _iterate_to_the_end(self) -> None:
-        """Launch blocks until one is seen to have ended the solve; by then the next one is under way."""
+    def _attempt_in_blocks(self) -> None:
+        """As `attempt`, by blocks: when one is seen to have ended the solve, the next one is under way."""
+        self._start()
         blocks = 0
-        while True:
+        while blocks < 2 or self._snapshots.last_but_one()[fused.ACTIVE] != 0.0:
             self._block()
             self._snapshots.take()
             blocks += 1
             if blocks * self.per_block % REPLACEMENT == 0:
                 self._replace()
-            if blocks > 1 and self._snapshots.last_but_one()[fused.ACTIVE] == 0.0:
-                return
+        self._finish()

@@ -19,7 +19,7 @@ import torch
 OLDEST_DEVICE = (8, 0)  # that the Triton kernels are compiled for in the tests
 BLOCK = 1024  # cells to a partial sum
 
-RZ_BEFORE, RZ, ACTIVE, ACTING, ITERATIONS, OUTCOME, TOLERANCE, LIMIT, RESIDUAL, SCALE = range(10)
+RZ_BEFORE, RZ, ACTIVE, ACTING, ITERATIONS, OUTCOME, TOLERANCE, LIMIT, RESIDUAL, SCALE, DUE, GOING = range(12)
 SLOTS = 16
 SUMS = 5  # of `dots`
 # values of state[OUTCOME]
@@ -75,10 +75,13 @@ def _end(state: torch.Tensor, active: torch.Tensor, outcome: torch.Tensor) -> to
 
 @torch.library.custom_op("htp_fluid::check", mutates_args=("state", "history"))
 def check(sums_r: torch.Tensor, state: torch.Tensor, history: torch.Tensor) -> None:
-    """Freeze the solve if the residual whose square ``sums_r`` adds up to ends it."""
+    """Freeze the solve if the residual whose square ``sums_r`` adds up to ends it. GOING says whether it goes
+    on and has fewer than DUE iterations.
+    """
     outcome = _judge(sums_r, state, history)
     active = _select(state, ACTIVE)
     active.copy_(_end(state, active > 0.0, outcome))
+    _select(state, GOING).copy_((active > 0.0) & (_select(state, ITERATIONS) < _select(state, DUE)))
 
 
 @torch.library.custom_op("htp_fluid::dots", mutates_args=("sums_z",))

@@ -1,9 +1,10 @@
 """Programs of static buffers: captured as CUDA graphs on a CUDA device, called as they are elsewhere.
 
 What is captured is replayed with frozen pointers, so a program reads and writes buffers that its owner keeps,
-and asks the host nothing. Every owner (a preconditioner on a grid) has a memory pool of its own and a stream
-to capture on; torch hands out 32 of those in turn, which is harmless as long as all replay on one stream.
-Taichi launches on the legacy default stream and is silently not recorded: it stays outside.
+and asks the host nothing; loops whose end the data decide are in precond.while_node. Every owner (a
+preconditioner on a grid) has a memory pool of its own and a stream to capture on; torch hands out 32 of those
+in turn, which is harmless as long as all replay on one stream. Taichi launches on the legacy default stream
+and is silently not recorded: it stays outside.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Capture:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         gc.collect()  # a collection during capture would free device memory, which breaks it
-        collects = gc.isenabled()
+        collects, stream = gc.isenabled(), torch.cuda.current_stream()
         gc.disable()
         try:
             with torch.cuda.graph(
@@ -79,6 +80,7 @@ class Capture:
             ):
                 function()
         finally:
+            torch.cuda.set_stream(stream)  # which torch leaves undone when the end of a capture fails
             if collects:
                 gc.enable()
         return graph

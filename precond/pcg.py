@@ -9,7 +9,8 @@ the recurrence says converged: if it disagrees the iteration restarts from it, a
 trips; x is updated after the guards, so a breakdown leaves the last good iterate, but for an overflow of r
 on a device, which is seen when x has moved.
 
-The loop itself is precond.host_loop on a CPU and precond.device_loop, captured, on a CUDA device.
+The loop itself is precond.host_loop on a CPU and precond.device_loop, captured, on a CUDA device: as blocks
+of iterations, or as one launch.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from precond.host_loop import HostLoop
 from precond.operator import PoissonOperator
 from precond.outcome import Outcome
 from precond.preconditioner import Preconditioner, PreconditionerError
+from precond.while_node import missing
 
 
 @dataclass
@@ -56,8 +58,9 @@ class SolveReport:
 class PCG:
     """Solves A x = b on mean-zero vectors to ||b - A x|| <= rtol ||b||, b projected first.
 
-    ``preconditioner``, ``rtol`` and ``max_iterations`` may be changed between solves; the preconditioner must
-    be set up.
+    ``preconditioner``, ``rtol``, ``max_iterations`` and ``single_launch`` may be changed between solves; the
+    preconditioner must be set up. With ``single_launch`` a captured loop ends by itself (precond.while_node)
+    where it can; counts and x are the same.
 
     | outcome | when |
     |---|---|
@@ -74,11 +77,13 @@ class PCG:
         preconditioner: Preconditioner,
         rtol: float = 1e-8,
         max_iterations: int = 5000,
+        single_launch: bool = False,
     ):
         self.operator = operator
         self.preconditioner = preconditioner
         self.rtol = rtol
         self.max_iterations = max_iterations
+        self.single_launch = single_launch
         self._host_loop: HostLoop | None = None
         self._device_loop: DeviceLoop | None = None
 
@@ -94,9 +99,16 @@ class PCG:
             return
         if not self.preconditioner.capturable:
             raise PreconditionerError(f"{self.preconditioner.name} runs on the CPU only")
-        loop, limit = self._device_loop, self.max_iterations
-        if loop is None or not loop.fits(self.preconditioner, self.operator, limit):
-            self._device_loop = DeviceLoop(self.operator, self.preconditioner, limit)
+        loop, limit, single = self._device_loop, self.max_iterations, self.single_launch
+        if loop is None or not loop.fits(self.preconditioner, self.operator, limit, single):
+            self._device_loop = DeviceLoop(self.operator, self.preconditioner, limit, single_launch=single)
+
+    @property
+    def note(self) -> str:
+        """Why there is no single launch although it was asked for; else empty."""
+        if self.single_launch and self._on_host:
+            return f"no single launch: {missing(self.operator.device)}"
+        return self._device_loop.note if self._device_loop else ""
 
     @property
     def _on_host(self) -> bool:

@@ -35,6 +35,7 @@ from precond import fused
 BLOCK = constexpr(fused.BLOCK)
 RZ_BEFORE, RZ, ACTIVE, ACTING = map(constexpr, (fused.RZ_BEFORE, fused.RZ, fused.ACTIVE, fused.ACTING))
 ITERATIONS, OUTCOME = map(constexpr, (fused.ITERATIONS, fused.OUTCOME))
+DUE, GOING = map(constexpr, (fused.DUE, fused.GOING))
 TOLERANCE, LIMIT = map(constexpr, (fused.TOLERANCE, fused.LIMIT))
 NONE, CONVERGED, NOT_FINITE = map(constexpr, (fused.NONE, fused.CONVERGED, fused.NOT_FINITE))
 ITERATION_LIMIT, INDEFINITE_OPERATOR, INDEFINITE_PRECONDITIONER = map(
@@ -103,7 +104,10 @@ def _check(sums_r, state, history, partials, slots, PADDED: constexpr):
     ended = active & (outcome > NONE)
     _enter(rr, active, state, history, slots)
     tl.store(state + OUTCOME, outcome.to(tl.float64), mask=ended)
-    tl.store(state + ACTIVE, (active & (outcome == NONE)).to(tl.float64))
+    active &= outcome == NONE
+    going = active & (tl.load(state + ITERATIONS) < tl.load(state + DUE))
+    tl.store(state + ACTIVE, active.to(tl.float64))
+    tl.store(state + GOING, going.to(tl.float64))
 
 
 @triton.jit

@@ -57,7 +57,9 @@ class Projection:
     def _made(self, name: str) -> PCG:
         """A new solver; on a device its programs are captured here and not in a frame."""
         settings, preconditioner = self._settings, make_preconditioner(name, self.operator)
-        pcg = PCG(self.operator, preconditioner, settings.rtol, settings.max_iterations)
+        pcg = PCG(
+            self.operator, preconditioner, settings.rtol, settings.max_iterations, settings.single_launch
+        )
         if self._captures:
             try:
                 preconditioner.setup()
@@ -89,8 +91,8 @@ class Projection:
 
     @property
     def note(self) -> str:
-        """What a reader of the chosen preconditioner's numbers must know; mostly empty."""
-        return self.preconditioner.note
+        """What a reader of the solves' numbers must know; mostly empty."""
+        return "; ".join(filter(None, (self.preconditioner.note, self._pcg.note)))
 
     def project(self, velocity: torch.Tensor, density: torch.Tensor, ratio: float) -> ProjectionReport:
         """Make ``velocity`` (2, nx+1, ny+1), m/s, divergence-free in place.
@@ -121,6 +123,7 @@ class Projection:
     def _solve(self, pcg: PCG, policy: SetupPolicy) -> SolveReport:
         pcg.rtol = self._settings.rtol
         pcg.max_iterations = self._settings.max_iterations
+        pcg.single_launch = self._settings.single_launch
         try:
             policy.prepare(pcg.preconditioner, self._settings.reuse_setup)
         except (ArithmeticError, RuntimeError, ValueError):  # a factorisation gave up: as bad as a NaN

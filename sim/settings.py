@@ -36,6 +36,9 @@ class SimulationSettings:
     warm_start: bool = True
     reuse_setup: bool = True  # keep what still serves of a preconditioner's set-up (sim.setup_policy)
     device: str = "cpu"
+    single_launch: bool = (
+        False  # on cuda: the device ends a pressure solve's loop itself (precond.while_node)
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ class SimulationSettings:
                 raise SettingsError(f"{name}: {getattr(self, name)!r} is not a whole number")
         if self.device not in ("cpu", "cuda"):
             raise SettingsError(f"device: {self.device!r} is not one of cpu, cuda")
-        for name in ("warm_start", "reuse_setup"):
+        for name in ("warm_start", "reuse_setup", "single_launch"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name}: {getattr(self, name)!r} is not true or false")
 

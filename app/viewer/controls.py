@@ -173,6 +173,11 @@ def _draw_solve(session: Session) -> None:
     changed, reuse_setup = imgui.checkbox("##reuse_setup", settings.reuse_setup)
     if changed:
         session.change("reuse_setup", reuse_setup)
+    if settings.device == "cuda":
+        _label("single launch", "one graph launch for all of a solve, which then ends by itself")
+        changed, single_launch = imgui.checkbox("##single_launch", settings.single_launch)
+        if changed:
+            session.change("single_launch", single_launch)
 
 
 def _draw_picture(session: Session) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from app import contest as contest_module
+from app.bench import bench
 from app.bench_row import TIMES
-from app.bench_settings import FAMILIES
+from app.bench_settings import FAMILIES, BenchSettings
 from app.bench_table import format_table, tabulate
 from app.cli import main
-from precond import PCG, available_preconditioners, gallery, make_preconditioner
+from precond import PCG, available_preconditioners, gallery, make_preconditioner, while_node
 from precond.gallery import benchmark_density
 
 
@@ -198,6 +199,23 @@ def test_a_fixed_contrast_replaces_the_drawn_one(tmp_path):
     identity.setup(operator)
     row = next(row for row in content["rows"] if (row["cells"], row["frame"]) == (144, 1))
     assert row["iterations"] == PCG(operator, identity, rtol=1e-8).solve(problem.b).iterations
+
+
+def test_a_single_launch_that_is_not_possible_is_said_once(tmp_path, monkeypatch, capsys):
+    settings = BenchSettings(
+        sizes=(64, 144), preconds=("none", "jacobi"), frames=2, single_launch=True, out=str(tmp_path / "on")
+    )
+    assert bench(settings) == 0  # on a CPU, which the command line refuses
+    printed = capsys.readouterr().out
+    said = "single launch: there are no CUDA graphs on a CPU; blocks of iterations are launched"
+    assert printed.count("single launch") == 1
+    assert f"left out: {said}\n" in printed
+    content = json.loads((tmp_path / "on" / "bench.json").read_text(encoding="utf-8"))
+    assert content["settings"]["single_launch"] is True
+    assert {row["note"] for row in content["rows"]} == {""}
+    monkeypatch.setattr(while_node, "missing", lambda _device: "")
+    made = contest_module.make_contest(settings.cases()[0], settings, ["jacobi"])
+    assert made._entrants["jacobi"]._solver.single_launch
 
 
 def test_the_table_of_a_method_that_never_worked():

@@ -74,6 +74,7 @@ def assert_refused(capsys, argv, *fragments):
         ("bench --preconds jacobi magic", ["magic", "jacobi"]),
         ("bench --rtol 0", ["--rtol", "1e-14 to 0.5"]),
         ("bench --scene dam-break", ["--scene"]),
+        ("bench --single-launch", ["single_launch", "CPU", "--device cuda"]),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(arguments, fragments, capsys, tmp_path, monkeypatch):
@@ -161,21 +162,26 @@ def test_every_flag_can_come_from_a_file_in_both_spellings(file):
         warm-start: false
         grid: 40x16
         seed: 3
+        single-launch: true
         video-fps: 12
     """
     settings = app_settings("demo", {"settings": file(text)})
     simulation = settings.simulation
     assert (simulation.preconditioner, simulation.max_iterations, simulation.seed) == ("jacobi", 17, 3)
     assert (simulation.light_viscosity, simulation.warm_start, simulation.grid) == (0.25, False, (40, 16))
+    assert simulation.single_launch is True
     assert settings.video_fps == 12.0
     bench = bench_settings(
         {"settings": file("sizes: [64, 100]\npreconds: jacobi\ncontrast: 50"), "frames": 2}
     )
     assert (bench.sizes, bench.preconds, bench.contrast, bench.frames) == ((64, 100), ("jacobi",), (50.0,), 2)
+    assert not bench.single_launch
+    assert bench_settings({"device": "cuda", "single_launch": True}).single_launch
 
 
 def test_written_settings_can_be_read_again(file):
     flags = {"grid": (40, 24), "contrast": 12.5, "rtol": 1e-9, "seed": 5, "warm_start": False, "frames": 7}
+    flags |= {"single_launch": True}
     settings = app_settings("record", flags)
     written = yaml.safe_dump({"command": "whatever", "settings": settings.as_dict()})
     again = app_settings("record", {"settings": file(written)})

@@ -100,6 +100,21 @@ def test_live_changes_take_hold(engine):
     assert not engine.message
 
 
+def test_a_single_launch_on_a_cpu_is_noted_and_changes_nothing():
+    engine, other = (
+        Engine(app_settings("demo", {"grid": (32, 16), "preconditioner": "jacobi"})) for _ in "ab"
+    )
+    engine.set("single_launch", True)
+    for _ in range(3):
+        assert engine.step().iterations == other.step().iterations
+    projection = engine.simulation.projection
+    assert projection._pcg.single_launch
+    assert projection.note == "no single launch: there are no CUDA graphs on a CPU"
+    engine.set("single_launch", False)
+    engine.step()
+    assert projection.note == other.simulation.projection.note == ""
+
+
 def test_a_new_grid_starts_the_scene_anew_with_the_settings_kept(engine):
     engine.set("contrast", 30.0)
     engine.step()

@@ -124,6 +124,12 @@ def test_equal_runs_give_equal_tables_but_for_the_times(recording, tmp_path, cap
     assert column(recording, "frame_ms") != column(tmp_path / "again", "frame_ms")
 
 
+def test_what_a_reader_must_know_is_said_once(tmp_path, capsys):
+    assert main([*SMALL, "--frames", "2", "--single-launch", "--out", str(tmp_path / "run")]) == 0
+    said = "htp-fluid record: no single launch: there are no CUDA graphs on a CPU\n"
+    assert capsys.readouterr().err.count(said) == 1
+
+
 def test_a_recording_is_never_overwritten(recording, capsys):
     before = {path.name: path.read_bytes() for path in recording.iterdir()}
     assert main([*SMALL, "--frames", "2", "--out", str(recording)]) == 2

@@ -75,6 +75,13 @@ def test_panel_steers_the_engine(drive):
         assert settings.rtol == 1e-6
         assert settings.warm_start is False
         assert settings.reuse_setup is False
+        assert not ctx.item_exists("##single_launch")
+        settings.device = "cuda"  # as far as the controls can see
+        settle(ctx)
+        ctx.item_click("##single_launch")
+        settle(ctx)
+        settings.device = "cpu"
+        assert settings.single_launch is True
 
         ctx.item_click("###pause")
         settle(ctx)

@@ -8,7 +8,7 @@ last.
 import pytest
 import torch
 
-from precond import PCG, available_preconditioners, fused, gallery, graph, make_preconditioner
+from precond import PCG, available_preconditioners, fused, gallery, graph, make_preconditioner, while_node
 from precond.device_loop import DeviceLoop
 from sim.scenes import load_scene
 from sim.settings import SimulationSettings
@@ -51,6 +51,46 @@ def test_a_replay_equals_an_eager_solve_after_a_and_b_changed(monkeypatch, name,
         assert first[0] is second[0]
         assert len(first[1]) == len(second[1])
         assert (replayed.x - plain.x).norm() <= 1e-10 * plain.x.norm()
+
+
+@pytest.mark.parametrize("name", capturable())
+@pytest.mark.parametrize("family", ["barriers", "mazes"])
+def test_a_single_launch_equals_blocks(monkeypatch, name, family):
+    """One replay loads, and one does all the rest of each attempt."""
+    reason = while_node.missing(torch.device("cuda"))
+    if reason:
+        pytest.skip(reason)
+    replays, attempts = [], []
+    program = graph.Capture.program
+
+    def counted(self, function):
+        replay = program(self, function)
+        return lambda: replays.append(function.__name__) or replay()
+
+    monkeypatch.setattr(graph.Capture, "program", counted)
+    problem = gallery.problem(family, 1024, 0, contrast=100.0)
+    operator = problem.operator("cuda")
+    preconditioner = make_preconditioner(name, operator)
+    preconditioner.setup()
+    single = DeviceLoop(operator, preconditioner, 3000, single_launch=True)
+    assert not single.note
+    blocks = DeviceLoop(operator, preconditioner, 3000)
+    monkeypatch.setattr(single, "_attempt", lambda run=single._attempt: attempts.append(1) or run())
+    density, b = problem.density.cuda(), problem.b.cuda()
+    for factor in (1.0, 7.0, 0.3):
+        changed = density.clone()
+        changed[: len(changed) // 2] *= factor
+        operator.update(changed)
+        b = operator.project(b.roll(3, 0).clone())
+        preconditioner.setup()
+        second = blocks.run(b, None, 1e-8, 3000)
+        replays.clear()
+        attempts.clear()
+        first = single.run(b, None, 1e-8, 3000)
+        assert replays == ["load"] + ["attempt"] * len(attempts)
+        assert first[0] is second[0]
+        assert len(first[1]) == len(second[1])
+        assert (single.x - blocks.x).norm() <= 1e-10 * blocks.x.norm()
 
 
 def test_a_thousand_switches_leak_nothing():

@@ -34,6 +34,8 @@ ON = {
     "LIMIT": 100.0,
     "RESIDUAL": 0.3,
     "SCALE": 2.0,
+    "DUE": 50.0,
+    "GOING": 1.0,
 }
 
 
@@ -118,14 +120,21 @@ def test_check(random, slots, rr, outcome):
     history = random(SLOTS)
     left = both("check", parts_of(rr), state_of(**slots), history)
     assert left["state"][fused.OUTCOME] == outcome
-    assert left["state"][fused.ACTIVE] == (outcome == fused.NONE)
+    assert left["state"][fused.ACTIVE] == left["state"][fused.GOING] == (outcome == fused.NONE)
     entered = left["history"] != history
     assert entered.nonzero().tolist() == [[int(slots.get("ITERATIONS", 3))]]
 
 
+@pytest.mark.parametrize(("iterations", "going"), [(49.0, 1.0), (50.0, 0.0)])
+def test_check_stops_for_what_is_due(random, iterations, going):
+    left = both("check", parts_of(0.5), state_of(ITERATIONS=iterations), random(SLOTS))
+    assert left["state"][fused.ACTIVE] == 1.0
+    assert left["state"][fused.GOING] == going
+
+
 @pytest.mark.parametrize("rr", [0.5, 1e-20, math.nan])
 def test_check_of_a_solve_that_ended(random, rr):
-    state = state_of(ACTIVE=0.0, OUTCOME=fused.INDEFINITE_OPERATOR)
+    state = state_of(ACTIVE=0.0, GOING=0.0, OUTCOME=fused.INDEFINITE_OPERATOR)
     history = random(SLOTS)
     left = both("check", parts_of(rr), state, history)
     assert torch.equal(left["state"], state)

@@ -9,7 +9,11 @@ import pytest
 import scipy.sparse
 import scipy.sparse.csgraph
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+    _get_current_dispatch_mode,
+)
 from torch.utils._pytree import tree_leaves
 
 from precond import PoissonOperator, device_loop, graph
@@ -173,6 +177,39 @@ class TapeCapture:
             function()
         self.tapes.append(tape)
         return tape.replay
+
+
+class Loops:
+    """Stands in for precond.while_node.WhileNodes: asks the flag before every turn; on a tape the loop is
+    recorded as one operation that is played as often as the flag then says.
+    """
+
+    def __init__(self, device=None):
+        del device
+        self.turns = 0
+
+    def repeat(self, flag, body):
+        """See there."""
+        recorder = _get_current_dispatch_mode()
+        if not isinstance(recorder, Tape):
+            self._play(flag, body)
+            return
+        turn = Tape()
+        with _disable_current_modes(), turn:
+            body()
+        recorder.calls.append(("while", lambda: self._play(flag, turn.replay), (), {}, []))
+
+    def _play(self, flag, turn):
+        while float(flag) > 0.0:
+            turn()
+            self.turns += 1
+
+
+@pytest.fixture
+def loops(monkeypatch):
+    """Single launches are possible from now on. Returns the class that does them."""
+    monkeypatch.setattr(device_loop, "WhileNodes", Loops)
+    return Loops
 
 
 @pytest.fixture(scope="session")

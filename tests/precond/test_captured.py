@@ -153,8 +153,10 @@ def on_fake_cuda(make_case, tape, monkeypatch, _device_guard):
 @pytest.mark.parametrize("with_solids", [False, True])
 def test_every_program_traces_on_a_cuda_device(on_fake_cuda, name, with_solids):
     preconditioner, loop, trace = on_fake_cuda(name, with_solids)
-    for work in (loop.load, loop.start, loop.block, loop.replace, loop.finish):
-        assert trace(work)
+    parts = [len(trace(work)) for work in (loop.load, loop.start, loop.block, loop.replace, loop.finish)]
+    assert all(parts)
+    loop._nodes = SimpleNamespace(repeat=lambda _flag, body: body())
+    assert len(trace(loop.attempt)) == sum(parts[1:]) + 2  # what is due next, and going on
     if preconditioner.capturable_setup:
         assert name == "none" or all(trace(work) for _, work in preconditioner.stages())
 
@@ -207,12 +209,13 @@ class Elsewhere(Jacobi):
         out.view(-1).index_select(0, torch.zeros(3, dtype=torch.int64))
 
 
-def solved_again(kind, case):
+def solved_again(kind, case, single_launch=False):
     """Whether replays of a set-up and a loop made for one A and b solve for another; the counts show."""
     operator = case.operator
     preconditioner = kind(operator)
     preconditioner.setup()
-    loop = DeviceLoop(operator, preconditioner, 400)
+    loop = DeviceLoop(operator, preconditioner, 400, single_launch=single_launch)
+    assert not loop.note
     for b in case.vectors(2):
         operator.update(torch.from_numpy(case.density).flip(0) * torch.linspace(1.0, 9.0, case.shape[1]))
         preconditioner.setup()
@@ -225,16 +228,20 @@ def solved_again(kind, case):
     return True
 
 
+@pytest.mark.parametrize("single_launch", [False, True])
 @pytest.mark.parametrize(("kind", "solves"), [(Jacobi, True), (Moving, False), (Outside, False)])
-def test_replays_show_what_a_capture_would_miss(make_case, taped, kind, solves):
-    assert solved_again(kind, make_case((40, 27), 100.0, False)) is solves
+def test_replays_show_what_a_capture_would_miss(make_case, taped, loops, kind, solves, single_launch):
+    assert solved_again(kind, make_case((40, 27), 100.0, False), single_launch) is solves
     assert taped
+    assert loops
 
 
-def test_a_read_is_refused(make_case, taped):
+@pytest.mark.parametrize("single_launch", [False, True])
+def test_a_read_is_refused(make_case, taped, loops, single_launch):
     with pytest.raises(AssertionError, match="makes the host wait"):
-        solved_again(Reading, make_case((40, 27), 100.0, False))
+        solved_again(Reading, make_case((40, 27), 100.0, False), single_launch)
     assert taped
+    assert loops
 
 
 @pytest.mark.parametrize("kind", [Reading, Elsewhere])

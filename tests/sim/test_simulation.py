@@ -236,6 +236,7 @@ def test_vorticity_of_a_solid_rotation(make_simulation: Maker) -> None:
         ({"device": "tpu"}, "cpu, cuda"),
         ({"warm_start": "yes"}, "warm_start"),
         ({"reuse_setup": 1}, "reuse_setup"),
+        ({"single_launch": "no"}, "single_launch"),
         ({"preconditioner": ["jacobi"]}, "preconditioner"),
         ({"scene": 3}, "scene"),
         ({"grid": {16: 1, 8: 2}}, "grid"),
