@@ -52,19 +52,25 @@ class HostLoop:
         self.x.zero_()
         if x0 is not None:
             self.x.copy_(x0).div_(norm * largest)
+            self.operator.project(self.x)
         return norm * largest
 
     def residual(self) -> float:
-        """x projected and r <- b - A x, projected; returns the norm of r (b has norm one)."""
-        self.operator.project(self.x)
+        """r <- b - A x, projected; returns its norm (b has norm one)."""
         torch.sub(self._b, self._multiply_x(), out=self._r)
         self.operator.project(self._r)
         return float(torch.linalg.vector_norm(self._r))
+
+    def _final_residual(self) -> float:
+        """As `residual`, of an x that is projected first."""
+        self.operator.project(self.x)
+        return self.residual()
 
     def _start(self, preconditioner: Preconditioner, residual: float) -> float:
         """Add the preconditioner's own part to x, if it has one, and follow with r; returns the norm of r."""
         if not preconditioner.start(self._r, self._z):
             return residual
+        self.operator.project(self._z)
         if not math.isfinite(float(torch.linalg.vector_norm(self._z))):
             return residual  # the first application will say so, and x stays finite
         self.x.add_(self._z)
@@ -77,7 +83,7 @@ class HostLoop:
         the recurrence and the true one of x.
         """
         outcome, history = self._iterate(preconditioner, rtol, limit)
-        return outcome, history, history[-1] if outcome is Outcome.CONVERGED else self.residual()
+        return outcome, history, history[-1] if outcome is Outcome.CONVERGED else self._final_residual()
 
     def _iterate(
         self, preconditioner: Preconditioner, rtol: float, limit: int
@@ -115,7 +121,7 @@ class HostLoop:
                 if since == 0 or not second_chance or outcome is Outcome.NOT_FINITE:
                     return outcome, history
                 second_chance = False  # rounding breaks down too: ask the true residual, once
-                history[-1] = self._start(preconditioner, self.residual())
+                history[-1] = self._start(preconditioner, self._final_residual())
             else:
                 daxpy(p, x, a=alpha)
                 history.append(math.sqrt(rr))
@@ -124,7 +130,7 @@ class HostLoop:
                     if since % REPLACEMENT == 0:
                         self.residual()
                     continue
-                history[-1] = self.residual()
+                history[-1] = self._final_residual()
                 if history[-1] <= rtol:
                     return Outcome.CONVERGED, history
                 history[-1] = self._start(preconditioner, history[-1])  # the recurrence drifted
