@@ -9,6 +9,9 @@ they are torn, and cost a third more iterations. With D the diagonal leaf blocks
 `start` gives the coarse part of the solution; residuals then satisfy U^T r = 0, P leaves them alone, and one
 application is y = D^-1 r, z = y + U Z U^T (r - A y) (A-DEF2 in Tang, Nabben, Vuik, Erlangga, J. Sci. Comput.
 39, 2009).
+
+On the CPU `follow` keeps the basis and the inverses of leaves whose faces drifted little, and the coupling is
+the present A's; on a device all leaves are inverted.
 """
 
 from __future__ import annotations
@@ -102,7 +105,7 @@ class BalancedForm(Preconditioner):
             self._products.take(self.basis)
 
     def _follow(self) -> list[Stage]:
-        """Leaves and coupling of the present A, as after `setup`, on the basis that is there."""
+        """The coupling of the present A on the basis that is there, and leaves near it (LeafBlocks.renew)."""
         if self._fused:  # which leaves changed is not for the host to know
             return [("setup", self._invert_leaves), ("setup", self._couple)]
         return [("setup", self._renew)]
@@ -110,7 +113,9 @@ class BalancedForm(Preconditioner):
     def _renew(self) -> None:
         """Follow where face weights changed."""
         faces, leaves = self.leaves.renew(self.operator)
-        if len(faces):
+        if self.coarse.failed:  # whatever was placed
+            self._couple()
+        elif len(faces):
             pairs = np.unique(self._pair_of_face[faces])
             self._couple(leaves, torch.from_numpy(pairs[pairs >= 0]))
 
@@ -147,7 +152,7 @@ class BalancedForm(Preconditioner):
     def start(self, residual: torch.Tensor, out: torch.Tensor) -> bool:
         """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do for the additive form."""
         if not self.additive:
-            out.view(-1).copy_(self._coarse_part(residual.view(-1)))
+            out.view(-1).copy_(self._coarse_part(residual.reshape(-1)))
         return not self.additive
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
@@ -159,7 +164,7 @@ class BalancedForm(Preconditioner):
         if not self.additive:
             self._multiply()
             left = torch.sub(residual, self._image, out=self._image)
-        torch.add(self._solution, self._coarse_part(left.view(-1)).view_as(out), out=out)
+        torch.add(self._solution, self._coarse_part(left.reshape(-1)).view_as(out), out=out)
 
     def _apply_fused(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         """As `_apply`, flat (nx ny,)."""

@@ -1,8 +1,8 @@
 """The coarse system Z r = (U^T A U)^-1 r: a band Cholesky factorisation on the CPU, a dense inverse on a GPU.
 
-On the CPU the leaves are numbered along the shorter side of their grid, so the band is as wide as one row of
-leaves and one more: factorising costs O(n r^2 m^2) for n leaves in rows of m. Past WIDEST_BAND a sparse
-factorisation is the cheaper one.
+On the CPU the leaves are numbered row after row (precond.ordering.leaf_numbers), so the band is as wide as
+one row of leaves and one more: factorising n leaves in rows of m, r columns each, costs O(n r^3 m^2). Past
+WIDEST_BAND a sparse factorisation is the cheaper one.
 """
 
 from __future__ import annotations
@@ -26,19 +26,16 @@ class CoarseSolve:
     """Z of K leaves with ``rank`` columns each, as they are numbered, (K,) int64: `place` all blocks,
     `factorise`, then `solve`. Blocks that changed are placed again before the next `factorise`.
 
-    ``dense`` is the form for a GPU, for which every application is one product: `times`. order: (K r,) int64,
-    where each unknown of the numbering stands leaf by leaf.
+    ``dense`` is the form for a GPU, for which every application is one product: `times`. On the CPU order
+    (K r,) int64 says where each unknown of the numbering stands leaf by leaf, and failed whether there is no
+    factorisation.
     """
 
     def __init__(self, pairs: LeafPairs, number: np.ndarray, rank: int, dense: bool):
         count, device = len(number), pairs.first.device
-        self._pairs, self._rank, self._size = pairs, rank, count * rank
-        self._dense = dense
-        blocks = torch.zeros(((count + len(pairs.first)) * rank**2,), dtype=torch.float64, device=device)
-        self._blocks = blocks
-        self._diagonal = blocks[: count * rank**2].view(count, rank, rank)
-        self._off = blocks[count * rank**2 :].view(-1, rank, rank)
+        self._pairs, self._size, self._dense, self._banded = pairs, count * rank, dense, False
         if dense:
+            self._allocate_blocks(count, rank)
             size = (self._size, self._size)
             self._inverse = torch.full(size, torch.nan, dtype=torch.float64, device=device)
             return
@@ -49,17 +46,25 @@ class CoarseSolve:
         rows = np.broadcast_to((number[rows][:, None] * rank + entry)[:, :, None], shape)
         columns = np.broadcast_to((number[columns][:, None] * rank + entry)[:, None, :], shape)
         below = np.maximum(rows, columns) - np.minimum(rows, columns)
-        width = int(below.max(initial=0)) + 1
-        self._width = width
-        self._banded = width <= WIDEST_BAND
-        self._entries = (rows.ravel(), columns.ravel())
-        places = np.minimum(rows, columns) * width + below  # in the lower band by columns
-        self._diagonal_places, self._off_places = places[:count], places[count:]
-        self._band = np.zeros(self._size * width if self._banded else 0)
+        self._width = int(below.max(initial=0)) + 1
+        self._banded = self._width <= WIDEST_BAND
+        if self._banded:
+            places = np.minimum(rows, columns) * self._width + below  # in the lower band by columns
+            self._diagonal_places, self._off_places = places[:count], places[count:]
+            self._band = np.zeros(self._size * self._width)
+        else:
+            self._allocate_blocks(count, rank)
+            self._entries = (rows.ravel(), columns.ravel())
         self.order = (np.argsort(number)[:, None] * rank + entry).ravel()
         self._place_of = np.empty_like(self.order)
         self._place_of[self.order] = np.arange(self._size)
-        self._failed = True
+        self.failed = True
+
+    def _allocate_blocks(self, count: int, rank: int) -> None:
+        size = (count + len(self._pairs.first)) * rank**2
+        self._blocks = torch.zeros(size, dtype=torch.float64, device=self._pairs.first.device)
+        self._diagonal = self._blocks[: count * rank**2].view(count, rank, rank)
+        self._off = self._blocks[count * rank**2 :].view(-1, rank, rank)
 
     def place(
         self,
@@ -69,8 +74,8 @@ class CoarseSolve:
         off: torch.Tensor,
         grounded: torch.Tensor,
     ) -> None:
-        """Take the blocks ``diagonal`` (k, r, r), which it changes, of some leaves and ``off`` (p, r, r) of
-        some pairs, float64.
+        """Take the blocks ``diagonal`` (k, r, r), which it changes, of ``leaves`` and ``off`` (p, r, r) of
+        ``pairs``, all float64; those are (k,) and (p,) int64, or slices.
 
         ``grounded`` (k,) is 1 for leaves whose constant column is grounded, else 0.
         """
@@ -78,28 +83,29 @@ class CoarseSolve:
         own *= 1.0 + REGULARISATION
         own[:, 0] += grounded * own[:, 0]
         own += (own == 0.0).to(own.dtype)  # columns without support: decoupled
-        if self._dense or not self._banded:
-            self._diagonal[leaves] = diagonal
-            self._off[pairs] = off
-        else:
+        if self._banded:
             self._band[self._diagonal_places[leaves]] = diagonal.numpy()
             self._band[self._off_places[pairs]] = off.numpy()
+        else:
+            self._diagonal[leaves] = diagonal
+            self._off[pairs] = off
 
     def factorise(self) -> None:
-        """Follow the blocks that were placed."""
+        """Follow the blocks that were placed. The sparse factorisation does not notice an indefinite
+        matrix.
+        """
         if self._dense:
             factor, info = torch.linalg.cholesky_ex(assembled(self._diagonal, self._off, self._pairs))
             self._inverse.copy_(inverse_of_factors(factor)).masked_fill_(info != 0, torch.nan)
-        elif self._banded:
-            band = self._band.reshape(self._size, self._width).T.copy(
-                order="F"
-            )  # LAPACK's, in Fortran's order
-            self._factor, info = _factorise_band(band, lower=1, overwrite_ab=1)
-            self._failed = info != 0 or not np.isfinite(self._factor[0].sum())  # LAPACK may let NaN pass
-        else:
-            self._failed = not bool(torch.isfinite(self._blocks).all())
-            if not self._failed:
-                self._factor = symmetric_factors(self._sparse(self._blocks.numpy()))
+            return
+        self.failed = True
+        if self._banded:
+            band = self._band.reshape(self._size, self._width).T  # as LAPACK has it, in Fortran's order
+            self._factor, info = _factorise_band(band.copy(order="F"), lower=1, overwrite_ab=1)
+            self.failed = info != 0 or not np.isfinite(self._factor[0].sum())  # LAPACK may let NaN pass
+        elif bool(torch.isfinite(self._blocks).all()):
+            self._factor = symmetric_factors(self._sparse(self._blocks.numpy()))
+            self.failed = False
 
     def _sparse(self, values: np.ndarray) -> scipy.sparse.sparray:
         """The matrix in the band's numbering; ``values`` are all blocks."""
@@ -119,7 +125,7 @@ class CoarseSolve:
 
     def solve_numbered(self, right: np.ndarray) -> np.ndarray:
         """As `solve` on the CPU, with unknowns as they are numbered; may overwrite ``right``."""
-        if self._failed:
+        if self.failed:
             return np.full_like(right, np.nan)
         if not self._banded:
             return self._factor.solve(right)

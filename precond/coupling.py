@@ -75,7 +75,8 @@ class Coupling:
     """The blocks of A_c on a basis that stays, from face weights alone, float64.
 
     Every face adds w g g^T, g the difference of the basis across it: to a leaf's own block where it touches
-    the leaf, to a pair's with the two sides apart. So a new density costs what its changed faces cost.
+    the leaf, to a pair's with the two sides apart. So a new density costs what the leaves and pairs with
+    changed faces cost: ``leaves`` (k,) and ``pairs`` (p,) are int64, or slices.
     """
 
     def __init__(self, faces: LeafFaces, pairs: LeafPairs, rank: int):

@@ -79,8 +79,8 @@ class HostLoop:
     def run(
         self, preconditioner: Preconditioner, rtol: float, limit: int
     ) -> tuple[Outcome, list[float], float]:
-        """Iterate from the loaded b and x; x is finite whatever happens. Returns the relative residuals of
-        the recurrence and the true one of x.
+        """Iterate from the loaded b and x; x is finite whatever happens. Returns the outcome, the
+        relative residuals of the recurrence (the last one true where it converged) and the true one of x.
         """
         outcome, history = self._iterate(preconditioner, rtol, limit)
         return outcome, history, history[-1] if outcome is Outcome.CONVERGED else self._final_residual()

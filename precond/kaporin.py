@@ -39,7 +39,7 @@ def additive_objective(
 ) -> torch.Tensor:
     """-(1/K) [log det(A_c + G) - log det' A_c]: falls as the additive form's Kaporin number falls.
 
-    ``basis`` (K, L, r) and ``blocks`` (K, L, L) float64, ``weights`` from coupling.face_weights; a scalar.
+    ``basis`` (K, L, r) and ``blocks`` (K, L, L) float64, ``weights`` from leaf_faces.face_weights; a scalar.
     """
     coarse, diagonal, kernel = _coarse(basis, blocks, pairs, weights)
     both = torch.linalg.cholesky(coarse + torch.block_diag(*diagonal))

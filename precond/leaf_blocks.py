@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from precond.grounding import inverse_of_factors
-from precond.leaf_faces import LeafFaces
+from precond.leaf_faces import LeafFaces, face_weights
 from precond.leaf_vectors import LeafVectors
 from precond.operator import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
@@ -20,14 +20,18 @@ class LeafBlocks(Preconditioner):
     inverted and kept in float32. ``aligned`` is explained at precond.ordering.leaves.
 
     On the CPU aligned leaves that are multiples of one another, as all inside one phase are, share one
-    factorisation (unless not ``shared``), and `follow` renews only leaves with a face whose weight drifted:
-    of a D_k whose faces all stayed within DRIFT of their weights the old inverse is one of D_k up to a factor
-    from 1 - DRIFT to 1 + DRIFT, D_k being their sum.
+    factorisation (unless not ``shared``), and `follow` keeps the inverse of a leaf none of whose faces
+    drifted: D_k is a sum over its faces, each times its weight, so with no weight further than DRIFT from
+    what it was, D_k lies between 1 - DRIFT and 1 + DRIFT times the block whose inverse is kept.
 
-    ``inverses`` (K, L, L) float32 are D_k^-1. ``coupled`` (K, L) is False on padding, on solids and in
-    components within one leaf, which M solves exactly. Cells without couplings and the padding of the last
-    leaf are decoupled rows of the identity. A fluid component that lies within one leaf makes its block
-    singular: the diagonal of its anchor is doubled.
+    Cells without couplings and the padding of the last leaf are decoupled rows of the identity, scaled. A
+    fluid component that lies within one leaf makes its block singular: the diagonal of its anchor is doubled.
+
+    Attributes, on the operator's device: blocks (K, L, L) float64, the D_k behind inverses (K, L, L) float32,
+    which are the present ones but for leaves kept by `follow`. coupled (K, L) bool, False on padding, on
+    solids and in components within one leaf, which a set-up M solves exactly. weights (faces + 1,) float64,
+    the present leaf_faces.face_weights. faces: LeafFaces. renewed (k,) int64, the leaves that the last
+    `renew` inverted.
     """
 
     name = "leaf-blocks"
@@ -51,8 +55,6 @@ class LeafBlocks(Preconditioner):
         self.blocks = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float64, device=device)
         self.inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)
         self._diagonals = self.blocks.diagonal(dim1=1, dim2=2)
-        starts = torch.arange(count, device=device)[:, None] * leaf_size**2
-        self._entries = self.faces.entries + starts  # (2, K, F) into all blocks
         self._grounding = torch.ones((count, leaf_size), dtype=torch.float64, device=device)
         self._topology = -1
         self._solved = torch.zeros((count, 1, leaf_size), dtype=torch.float32, device=device)
@@ -60,8 +62,10 @@ class LeafBlocks(Preconditioner):
         self._inverted = torch.zeros(self.faces.face.shape, dtype=torch.float64, device=device)
         self._diagonal = torch.zeros(n + 1, dtype=torch.float64, device=device)  # with an end for the padding
         self.renewed = torch.arange(count)  # (k,): leaves that the last `renew` inverted
-        diagonal = torch.arange(leaf_size, device=device) * (leaf_size + 1)
-        self._pattern = torch.unique(torch.cat([diagonal, self.faces.entries[0].view(-1)]))  # of all blocks
+        if self._shared:
+            entries = self.faces.entries[0].view(-1) % leaf_size**2
+            own = torch.arange(leaf_size) * (leaf_size + 1)
+            self._pattern = torch.unique(torch.cat([own, entries]))  # where a leaf's block may hold something
 
     def _ground_closed_components(self) -> None:
         """Mark the anchors of components that lie within one leaf. On the host, when the solids changed."""
@@ -91,13 +95,13 @@ class LeafBlocks(Preconditioner):
         """
         self.operator = operator
         before = self.weights.numpy().copy()
-        self._take_weights()
+        face_weights(operator, out=self.weights)
         faces = np.flatnonzero(self.weights.numpy() != before)
         touched = np.zeros(len(self.blocks), dtype=bool)
         touched[self.faces.leaves[:, faces]] = True
         leaves = torch.from_numpy(np.flatnonzero(touched))
         now, then = self.weights[self.faces.face[leaves]], self._inverted[leaves]
-        kept = (now - then).abs_() <= DRIFT * then
+        kept = (now >= (1.0 - DRIFT) * then) & (now <= (1.0 + DRIFT) * then)  # never what is not finite
         self.renewed = leaves[~kept.all(dim=1)]
         if len(self.renewed):
             self._assemble(self.renewed)
@@ -107,7 +111,7 @@ class LeafBlocks(Preconditioner):
     def _setup(self) -> None:
         if self._topology != self.operator.topology:
             self._ground_closed_components()
-        self._take_weights()
+        face_weights(self.operator, out=self.weights)
         self._assemble(slice(None))
         self._invert()
 
@@ -116,20 +120,18 @@ class LeafBlocks(Preconditioner):
             return self.stages()
         return [("setup", lambda: self.renew(self.operator))]
 
-    def _take_weights(self) -> None:
-        torch.cat([*self.operator.flat_face_weights(), self._diagonal[-1:]], out=self.weights)
-
     def _assemble(self, which: torch.Tensor | slice) -> None:
         """The blocks of the leaves ``which``, of the operator's present coefficients."""
         weights = self.weights[self.faces.face[which]]  # (k, F)
         self._inverted[which] = weights
         couplings = weights.neg_().expand(2, *weights.shape)
-        self.blocks.view(-1).index_put_((self._entries[:, which],), couplings)
+        self.blocks.view(-1).index_put_((self.faces.entries[:, which],), couplings)
         self._diagonal[:-1].copy_(self.operator.diagonal().view(-1))
         diagonal = self._diagonal[self.vectors.cells[which]].mul_(self._grounding[which])  # (k, L)
         largest = diagonal.amax(dim=1, keepdim=True)  # decoupled rows get it, in whatever unit the density is
         largest.masked_fill_(largest == 0.0, 1.0)
-        self._diagonals[which] = torch.where(diagonal == 0.0, largest, diagonal)  # over what is no coupling
+        # last: faces to other leaves and the table's padding have written to the diagonal
+        self._diagonals[which] = torch.where(diagonal == 0.0, largest, diagonal)
 
     def _invert(self) -> None:
         """All inverses."""

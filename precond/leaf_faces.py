@@ -20,13 +20,13 @@ def faces_of_grid(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([first, first + step]), (step == ny) | ((first + 1) % ny != 0)
 
 
-def face_weights(operator: PoissonOperator) -> torch.Tensor:
-    """All face weights in one row: x faces, y faces, one zero."""
+def face_weights(operator: PoissonOperator, out: torch.Tensor | None = None) -> torch.Tensor:
+    """All face weights in one row, (faces + 1,) float64: x faces, y faces, one zero."""
     weights_x, weights_y = operator.flat_face_weights()
-    return torch.cat([weights_x, weights_y, weights_x.new_zeros(1)])
+    return torch.cat([weights_x, weights_y, weights_x.new_zeros(1)], out=out)
 
 
-def grouped(row: np.ndarray, values: np.ndarray, count: int, fill: np.ndarray) -> np.ndarray:
+def grouped(row: np.ndarray, values: np.ndarray, count: int, fill: list[int]) -> np.ndarray:
     """``values`` (m, items) by their ``row`` (items,) of ``count``: (m, count, width), ``fill`` (m,) where a
     row has fewer than width items.
     """
@@ -45,8 +45,8 @@ class LeafFaces:
 
     face: (K, F) int64 into `face_weights`, its zero where a leaf has fewer. first, second: (K, F) int64, flat
     (K L) places of the face's cells in this leaf; K L for a cell of another leaf, always the second. entries:
-    (2, K, F) int64 into the leaf's flat (L, L) block, where the face couples two cells of the leaf; elsewhere
-    a diagonal entry. leaves: (2, faces) int64, on the host, the leaves on both sides of every face.
+    (2, K, F) int64 into the flat (K, L, L) blocks, where the face couples two cells of the leaf; elsewhere a
+    diagonal entry. leaves: (2, faces) int64, on the host, the leaves on both sides of every face.
     """
 
     face: torch.Tensor
@@ -74,6 +74,7 @@ class LeafFaces:
         here = np.where(table[1] < none, table[1] % leaf_size, 0)
         there = np.where(table[2] < none, table[2] % leaf_size, here)
         entries = np.stack([here * leaf_size + there, there * leaf_size + here])
+        entries += np.arange(count)[:, None] * leaf_size**2
         return cls(*map(torch.from_numpy, (*table, entries)), leaves)
 
     def to(self, device: torch.device) -> LeafFaces:

@@ -48,7 +48,3 @@ class LeafVectors:
         """``out`` (nx, ny) from ``rows`` (K, 1, L)."""
         torch.index_select(rows.view(-1), 0, self.position, out=self._result)
         out.view(-1).copy_(self._result)
-
-    def scatter_double(self, rows: torch.Tensor, out: torch.Tensor) -> None:
-        """``out`` (nx, ny), contiguous, from ``rows`` (K, 1, L), both float64."""
-        torch.index_select(rows.view(-1), 0, self.position, out=out.view(-1))

@@ -51,11 +51,11 @@ def positions(cells: np.ndarray, count: int) -> np.ndarray:
 
 
 def leaf_numbers(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A number for each aligned leaf, (K,) int64, of ``cells`` (K, L) on an (nx, ny) grid: rows of leaves
-    along the grid's shorter side, one after the other.
+    """A number for each aligned leaf, (K,) int64, of ``cells`` (K, L) on an (nx, ny) grid: row after row,
+    rows along the side that fewer leaves make.
     """
-    corners = np.divmod(cells[:, 0], shape[1])  # the lowest cell comes first, and exists
-    across = corners if shape[0] <= shape[1] else corners[::-1]
+    i, j = np.divmod(cells[:, 0], shape[1])  # the lowest cell comes first, and exists
+    along_x = len(np.unique(i)) <= len(np.unique(j))
     number = np.empty(len(cells), dtype=np.int64)
-    number[np.lexsort(across)] = np.arange(len(cells))
+    number[np.lexsort((i, j) if along_x else (j, i))] = np.arange(len(cells))
     return number

@@ -10,7 +10,8 @@ class SetupPolicy:
     """Follows while the solves stay within GROWTH of the first one after a set-up, else sets up anew.
 
     `Preconditioner.follow` keeps what stays valid for a density that moved a little (for `nested` its
-    network's far field; leaves and coupling are renewed); most preconditioners keep nothing.
+    network's far field and leaves that hardly changed; the coupling is renewed); most preconditioners keep
+    nothing.
     """
 
     def __init__(self) -> None:

@@ -233,3 +233,26 @@ def test_counts_do_not_grow_with_the_grid(name: str, bound: int) -> None:
         assert report.converged
         counts.append(report.iterations)
     assert max(counts) <= bound
+
+
+@pytest.mark.parametrize("corner", [False, True])
+def test_following_a_small_drift_keeps_leaves_and_renews_the_coupling(corner: bool) -> None:
+    """61 x 37 cells, every weight within DRIFT of what it was: M is another one, as good and as symmetric."""
+    density = gallery.bubbles((61, 37), 100.0, 3).density
+    operator = PoissonOperator.from_density(density)
+    form, fresh = (make_preconditioner("polynomial", operator) for _ in range(2))
+    form.setup()
+    where = (slice(0, 12), slice(0, 12)) if corner else (slice(None), slice(None))
+    rng = np.random.default_rng(0)
+    density[where] *= torch.from_numpy(rng.uniform(0.9, 1.2, size=tuple(density[where].shape)))
+    operator.update(density)
+    form.follow()
+    assert len(form.leaves.renewed) == 0
+    fresh.setup()
+    right = torch.from_numpy(rng.standard_normal(form.basis.shape[0] * form.rank))
+    torch.testing.assert_close(form.coarse.solve(right), fresh.coarse.solve(right), rtol=1e-7, atol=1e-7)
+    b = operator.project(torch.from_numpy(rng.standard_normal((61, 37))))
+    kept, new = (PCG(operator, preconditioner).solve(b) for preconditioner in (form, fresh))
+    assert kept.converged
+    assert not kept.flexible
+    assert kept.iterations <= new.iterations + 3

@@ -230,18 +230,16 @@ def solved_again(kind, case, single_launch=False):
 
 @pytest.mark.parametrize("single_launch", [False, True])
 @pytest.mark.parametrize(("kind", "solves"), [(Jacobi, True), (Moving, False), (Outside, False)])
-def test_replays_show_what_a_capture_would_miss(make_case, taped, loops, kind, solves, single_launch):
+@pytest.mark.usefixtures("taped", "loops")
+def test_replays_show_what_a_capture_would_miss(make_case, kind, solves, single_launch):
     assert solved_again(kind, make_case((40, 27), 100.0, False), single_launch) is solves
-    assert taped
-    assert loops
 
 
 @pytest.mark.parametrize("single_launch", [False, True])
-def test_a_read_is_refused(make_case, taped, loops, single_launch):
+@pytest.mark.usefixtures("taped", "loops")
+def test_a_read_is_refused(make_case, single_launch):
     with pytest.raises(AssertionError, match="makes the host wait"):
         solved_again(Reading, make_case((40, 27), 100.0, False), single_launch)
-    assert taped
-    assert loops
 
 
 @pytest.mark.parametrize("kind", [Reading, Elsewhere])

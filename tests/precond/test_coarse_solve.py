@@ -47,11 +47,15 @@ def test_solves_as_a_dense_matrix_does(system, way, widest, monkeypatch) -> None
     np.testing.assert_allclose(coarse.solve(right).numpy(), expected, atol=1e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("shape", [(128, 32), (32, 128), (121, 27)])
-def test_the_band_is_one_row_of_leaves_wide(shape: tuple[int, int]) -> None:
-    """128 x 32 cells are 16 x 4 leaves: a leaf is coupled to the four before it and to none further."""
-    form = make_preconditioner("polynomial", PoissonOperator.from_density(torch.ones(*shape)))
-    assert form.coarse._width == (4 + 1) * form.rank
+@pytest.mark.parametrize(
+    ("shape", "leaf_size", "row"),
+    [((128, 32), 64, 4), ((32, 128), 64, 4), ((121, 27), 64, 4), ((40, 32), 32, 5), ((32, 40), 32, 4)],
+)
+def test_the_band_is_one_row_of_leaves_wide(shape: tuple[int, int], leaf_size: int, row: int) -> None:
+    """A leaf is coupled to as many before it as a row has, and to none further; 32 cells are 8 x 4."""
+    operator = PoissonOperator.from_density(torch.ones(*shape))
+    form = make_preconditioner("polynomial", operator, leaf_size=leaf_size)
+    assert form.coarse._width == (row + 1) * form.rank
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -83,3 +87,23 @@ def test_blocks_placed_again_count_and_the_others_stay(system, widest, monkeypat
     for coarse in (in_parts, at_once):
         coarse.factorise()
     torch.testing.assert_close(in_parts.solve(right), at_once.solve(right), rtol=0.0, atol=0.0)
+
+
+def test_a_factorisation_that_raised_is_made_up_for(monkeypatch) -> None:
+    """What the next call to `follow` does not see changed was placed by the one that failed."""
+    monkeypatch.setattr(coarse_solve, "WIDEST_BAND", 1)
+    density = gallery.bubbles((40, 27), 100.0, 5).density
+    operator = PoissonOperator.from_density(density)
+    form = make_preconditioner("polynomial", operator)
+    form.setup()
+    density[10:20] *= 30.0
+    operator.update(density)
+    with monkeypatch.context() as failing:
+        failing.setattr(coarse_solve, "symmetric_factors", lambda _matrix: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            form.follow()
+    form.follow()
+    fresh = make_preconditioner("polynomial", operator)
+    fresh.setup()
+    right = torch.from_numpy(np.random.default_rng(2).standard_normal(form.basis.shape[0] * form.rank))
+    torch.testing.assert_close(form.coarse.solve(right), fresh.coarse.solve(right), rtol=1e-8, atol=1e-8)

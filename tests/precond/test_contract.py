@@ -109,7 +109,9 @@ def test_takes_up_another_operator_of_the_same_grid(name, make_case):
 
 
 def test_following_a_moved_density_serves_as_a_new_setup_does(name, make_case):
-    """Exactly so for all but those that keep a far field made for the old density; they stay definite."""
+    """Exactly so, the move being a large one, for all but those that keep a far field made for the old
+    density; they stay definite.
+    """
     case, later = make_case((40, 27), 100.0, True), make_case((40, 27), 100.0, True)
     later.density[21:30] = later.density[20:29].copy()
     later.operator.update(torch.from_numpy(later.density))

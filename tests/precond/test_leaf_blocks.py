@@ -99,8 +99,9 @@ def test_follow_takes_up_new_solids_and_recovers_from_nan(make_case):
     leaves.setup()
     operator.set_solid(walls.solid)
     leaves.follow()
-    operator.update(torch.full(operator.shape, torch.nan, dtype=torch.float64))
-    leaves.follow()
+    for bad in (torch.nan, 0.0):  # a density of zero has infinite weights
+        operator.update(torch.full(operator.shape, bad, dtype=torch.float64))
+        leaves.follow()
     operator.update(torch.from_numpy(case.density))
     leaves.follow()
     fresh = LeafBlocks(operator, 16, aligned=True)
