@@ -43,8 +43,8 @@ def usable_methods(settings: BenchSettings) -> tuple[list[str], dict[str, str]]:
         return list(settings.preconds or PUBLISHED_PRECONDITIONERS), {}
     probe = PoissonOperator.from_density(torch.ones(8, 8, dtype=torch.float64), device=settings.device)
     methods, skipped = [], {}
-    if settings.single_launch and while_node.missing(probe.device):
-        skipped["single launch"] = f"{while_node.missing(probe.device)}; blocks of iterations are launched"
+    if settings.single_launch and (reason := while_node.missing(probe.device)):
+        skipped["single launch"] = f"{reason}; blocks of iterations are launched"
     for name in settings.preconds or available_preconditioners():
         try:
             make_preconditioner(name, probe)

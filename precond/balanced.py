@@ -77,7 +77,7 @@ class BalancedForm(Preconditioner):
             self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=device)
             self._strips, self._coefficients = buffer(2, count, rank)
         else:
-            self._products = SparseBasis(vectors, rank, self.coarse.order)
+            self._products = SparseBasis(vectors, rank, self.coarse.number)
             self._pair_of_face = self.pairs.of_faces(len(self.leaves.weights))
 
     def _basis(self) -> torch.Tensor:

@@ -26,9 +26,8 @@ class CoarseSolve:
     """Z of K leaves with ``rank`` columns each, as they are numbered, (K,) int64: `place` all blocks,
     `factorise`, then `solve`. Blocks that changed are placed again before the next `factorise`.
 
-    ``dense`` is the form for a GPU, for which every application is one product: `times`. On the CPU order
-    (K r,) int64 says where each unknown of the numbering stands leaf by leaf, and failed whether there is no
-    factorisation.
+    ``dense`` is the form for a GPU, for which every application is one product: `times`. On the CPU number
+    (K r,) int64 is that of each unknown, leaf by leaf, and failed says whether there is no factorisation.
     """
 
     def __init__(self, pairs: LeafPairs, number: np.ndarray, rank: int, dense: bool):
@@ -55,9 +54,8 @@ class CoarseSolve:
         else:
             self._allocate_blocks(count, rank)
             self._entries = (rows.ravel(), columns.ravel())
-        self.order = (np.argsort(number)[:, None] * rank + entry).ravel()
-        self._place_of = np.empty_like(self.order)
-        self._place_of[self.order] = np.arange(self._size)
+        self.number = (number[:, None] * rank + entry).ravel()
+        self._order = np.argsort(self.number)
         self.failed = True
 
     def _allocate_blocks(self, count: int, rank: int) -> None:
@@ -121,7 +119,7 @@ class CoarseSolve:
         """
         if self._dense:
             return self._inverse @ right
-        return torch.from_numpy(self.solve_numbered(right.numpy()[self.order])[self._place_of])
+        return torch.from_numpy(self.solve_numbered(right.numpy()[self._order])[self.number])
 
     def solve_numbered(self, right: np.ndarray) -> np.ndarray:
         """As `solve` on the CPU, with unknowns as they are numbered; may overwrite ``right``."""

@@ -12,24 +12,19 @@ from precond.leaf_vectors import LeafVectors
 class SparseBasis:
     """U between grid vectors (nx ny,) and coefficients (K r,), float64, on the CPU.
 
-    ``order`` (K r,) says where each coefficient stands leaf by leaf, as CoarseSolve.order.
+    ``number`` (K r,) is that of each coefficient, leaf by leaf, as CoarseSolve.number.
     """
 
-    def __init__(self, vectors: LeafVectors, rank: int, order: np.ndarray):
-        cells = vectors.cells.numpy()  # (K, L)
-        count, leaf_size = cells.shape
-        self._cells = len(vectors.position)
+    def __init__(self, vectors: LeafVectors, rank: int, number: np.ndarray):
+        cells = vectors.cells.numpy()[..., None]  # (K, L, 1)
+        count, leaf_size, _ = cells.shape
         entries = np.arange(count * leaf_size * rank).reshape(count, leaf_size, rank)  # of the flat basis
-        number = np.empty_like(order)
-        number[order] = np.arange(len(order))
-        exists = (cells < self._cells)[..., None]
-        rows = np.broadcast_to(cells[..., None], entries.shape)
-        columns = np.broadcast_to(number.reshape(count, 1, rank), entries.shape)
-        exists = np.broadcast_to(exists, entries.shape)
-        rows, columns, entries = rows[exists], columns[exists], entries[exists]
-        shape = (self._cells, count * rank)
-        self._prolongation, self._to_prolongation = _matrix(rows, columns, entries, shape)
-        self._restriction, self._to_restriction = _matrix(columns, rows, entries, shape[::-1])
+        arrays = np.broadcast_arrays(cells, number.reshape(count, 1, rank), entries)
+        rows, columns, entries = (array[arrays[0] < len(vectors.position)] for array in arrays)
+        shape = (len(vectors.position), count * rank)
+        pattern = scipy.sparse.coo_array((entries, (rows, columns)), shape=shape).tocsr()
+        self._prolongation, self._to_prolongation = _emptied(pattern)
+        self._restriction, self._to_restriction = _emptied(pattern.T.tocsr())
 
     def take(self, basis: torch.Tensor) -> None:
         """Follow a new ``basis`` (K, L, r)."""
@@ -46,11 +41,7 @@ class SparseBasis:
         return self._prolongation @ coefficients
 
 
-def _matrix(
-    rows: np.ndarray, columns: np.ndarray, entries: np.ndarray, shape: tuple[int, int]
-) -> tuple[scipy.sparse.csr_array, np.ndarray]:
-    """A matrix of this pattern without values, and which of ``entries`` each of its values is."""
-    order = np.lexsort((columns, rows))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-    arrays = (np.zeros(len(order)), columns[order].astype(np.int32), starts.astype(np.int32))
-    return scipy.sparse.csr_array(arrays, shape=shape), entries[order]
+def _emptied(pattern: scipy.sparse.csr_array) -> tuple[scipy.sparse.csr_array, np.ndarray]:
+    """A matrix of this pattern without values, and what stood in ``pattern`` for each of them."""
+    arrays = (np.zeros(pattern.nnz), pattern.indices.astype(np.int32), pattern.indptr.astype(np.int32))
+    return scipy.sparse.csr_array(arrays, shape=pattern.shape), pattern.data

@@ -22,7 +22,6 @@ from precond.far_field import FarField
 from precond.features import LeafFeatures
 from precond.kaporin import additive_objective, balanced_objective, truncated_objective
 from precond.leaf_blocks import LeafBlocks
-from precond.leaf_faces import face_weights
 from precond.nested import Nested
 from precond.operator import PoissonOperator
 from precond.pcg import PCG
@@ -64,7 +63,7 @@ class System:
         leaves.setup()
         self.blocks = leaves.blocks
         self.pairs = LeafPairs.of(operator, leaves.position.cpu().numpy(), leaf_size)
-        self.weights = face_weights(operator)
+        self.weights = leaves.weights
 
 
 def held_out_iterations(network: FarField, problems: list[tuple[PoissonOperator, torch.Tensor]]) -> list[int]:

@@ -36,9 +36,7 @@ class SimulationSettings:
     warm_start: bool = True
     reuse_setup: bool = True  # keep what still serves of a preconditioner's set-up (sim.setup_policy)
     device: str = "cpu"
-    single_launch: bool = (
-        False  # on cuda: the device ends a pressure solve's loop itself (precond.while_node)
-    )
+    single_launch: bool = False  # on cuda: the device ends a solve's loop itself (precond.while_node)
     seed: int = 0
 
     def __post_init__(self) -> None:
