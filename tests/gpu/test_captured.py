@@ -24,6 +24,17 @@ def capturable() -> list[str]:
     return [name for name in names if make_preconditioner(name, operator).capturable]
 
 
+def changed_in_place(problem, operator):
+    """Right-hand sides, each with other coefficients in ``operator``."""
+    density, b = problem.density.cuda(), problem.b.cuda()
+    for factor in (1.0, 7.0, 0.3):
+        changed = density.clone()
+        changed[: len(changed) // 2] *= factor
+        operator.update(changed)
+        b = operator.project(b.roll(3, 0).clone())
+        yield b
+
+
 @pytest.mark.parametrize("name", capturable())
 @pytest.mark.parametrize("family", ["barriers", "mazes"])
 def test_a_replay_equals_an_eager_solve_after_a_and_b_changed(monkeypatch, name, family):
@@ -36,12 +47,7 @@ def test_a_replay_equals_an_eager_solve_after_a_and_b_changed(monkeypatch, name,
         patch.setattr(graph, "captures", lambda _device: False)
         eager.setup()
         plain = DeviceLoop(operator, eager, 3000)
-    density, b = problem.density.cuda(), problem.b.cuda()
-    for factor in (1.0, 7.0, 0.3):
-        changed = density.clone()
-        changed[: len(changed) // 2] *= factor
-        operator.update(changed)
-        b = operator.project(b.roll(3, 0).clone())
+    for b in changed_in_place(problem, operator):
         captured.setup()
         with monkeypatch.context() as patch:
             patch.setattr(graph, "captures", lambda _device: False)
@@ -76,12 +82,7 @@ def test_a_single_launch_equals_blocks(monkeypatch, name, family):
     assert not single.note
     blocks = DeviceLoop(operator, preconditioner, 3000)
     monkeypatch.setattr(single, "_attempt", lambda run=single._attempt: attempts.append(1) or run())
-    density, b = problem.density.cuda(), problem.b.cuda()
-    for factor in (1.0, 7.0, 0.3):
-        changed = density.clone()
-        changed[: len(changed) // 2] *= factor
-        operator.update(changed)
-        b = operator.project(b.roll(3, 0).clone())
+    for b in changed_in_place(problem, operator):
         preconditioner.setup()
         second = blocks.run(b, None, 1e-8, 3000)
         replays.clear()

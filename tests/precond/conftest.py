@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import (
 from torch.utils._pytree import tree_leaves
 
 from precond import PoissonOperator, device_loop, graph
+from precond.preconditioner import Preconditioner
 
 
 def assembled(density: np.ndarray, solid: np.ndarray) -> np.ndarray:
@@ -210,6 +211,32 @@ def loops(monkeypatch):
     """Single launches are possible from now on. Returns the class that does them."""
     monkeypatch.setattr(device_loop, "WhileNodes", Loops)
     return Loops
+
+
+class Scripted(Preconditioner):
+    """M given by a function of (residual, call number)."""
+
+    name = "scripted"
+
+    def __init__(self, operator, function, definite=True):
+        super().__init__(operator)
+        self._function = function
+        self.symmetric_positive_definite = definite
+        self.calls = 0
+        self.setup()
+
+    def _setup(self):
+        pass
+
+    def _apply(self, residual, out):
+        self.calls += 1
+        out.copy_(self._function(residual, self.calls))
+
+
+@pytest.fixture(scope="session")
+def scripted():
+    """The class: see there. It is set up."""
+    return Scripted
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import torch
 
 from precond import PCG, Outcome, available_preconditioners, fused, make_preconditioner
 from precond.device_loop import DeviceLoop
-from precond.preconditioner import Preconditioner
 
 
 def both(operator, preconditioner, b, x0=None, rtol=1e-8, limit=2000, per_block=5):
@@ -51,31 +50,6 @@ def test_blocks_agree_with_the_plain_loop_after_changes_in_place(make_case, name
         assert_alike(report, (loop.x * scale, outcome, history, residual), slack)
 
 
-class Scripted(Preconditioner):
-    """M given by a function of (residual, call number)."""
-
-    name = "scripted"
-
-    def __init__(self, operator, function, definite=True):
-        super().__init__(operator)
-        self._function = function
-        self.symmetric_positive_definite = definite
-        self.calls = 0
-
-    def _setup(self):
-        pass
-
-    def _apply(self, residual, out):
-        self.calls += 1
-        out.copy_(self._function(residual, self.calls))
-
-
-def scripted(operator, function, definite=True):
-    preconditioner = Scripted(operator, function, definite)
-    preconditioner.setup()
-    return preconditioner
-
-
 @pytest.mark.parametrize("per_block", [1, 5, 10, 25])
 def test_the_count_does_not_depend_on_the_block(make_case, per_block):
     case = make_case((28, 17), 100.0, True)
@@ -115,7 +89,7 @@ def test_a_frozen_solve_stays_as_it_is(make_case):
         (lambda r, call: r if call % 20 < 8 else -r, Outcome.INDEFINITE_PRECONDITIONER, None),
     ],
 )
-def test_breakdowns_end_the_solve_with_x_as_it_was(make_case, function, outcome, iterations):
+def test_breakdowns_end_the_solve_with_x_as_it_was(make_case, scripted, function, outcome, iterations):
     case = make_case((28, 17), 100.0, False)
     b = case.vectors(1)[0]
     loop = DeviceLoop(case.operator, scripted(case.operator, function), 500)
@@ -130,7 +104,7 @@ def test_breakdowns_end_the_solve_with_x_as_it_was(make_case, function, outcome,
         assert residual == pytest.approx(report.relative_residual)
 
 
-def test_an_operator_that_is_not_positive_is_seen(make_case):
+def test_an_operator_that_is_not_positive_is_seen(make_case, scripted):
     case = make_case((28, 17), 100.0, False)
     b = case.vectors(1)[0]
     case.operator._diagonal.neg_()

@@ -8,7 +8,6 @@ import torch
 from precond import PCG, Outcome, available_preconditioners, device_loop, fused, make_preconditioner
 from precond.device_loop import DeviceLoop
 from precond.jacobi import Jacobi
-from precond.preconditioner import Preconditioner
 from precond.while_node import WhileNodeError
 
 
@@ -105,49 +104,31 @@ def test_the_limit_is_kept(make_case, limit):
     assert len(history) - 1 == limit
 
 
-class Scripted(Preconditioner):
-    """M given by a function of the residual, on which no call before had an influence."""
-
-    name = "scripted"
-
-    def __init__(self, operator, function, definite=True):
-        super().__init__(operator)
-        self._function = function
-        self.symmetric_positive_definite = definite
-        self.setup()
-
-    def _setup(self):
-        pass
-
-    def _apply(self, residual, out):
-        out.copy_(self._function(residual))
-
-
 @pytest.mark.parametrize("definite", [True, False])
 @pytest.mark.parametrize(
     ("function", "outcome"),
     [
-        (lambda r: -r, Outcome.INDEFINITE_PRECONDITIONER),
-        (lambda r: torch.where(r.norm() > 0.1, r, -r), Outcome.INDEFINITE_PRECONDITIONER),
-        (lambda r: torch.where(r.norm() > 0.1, r, math.nan), Outcome.NOT_FINITE),
-        (lambda r: torch.where(r.norm() > 0.1, r, math.inf), Outcome.NOT_FINITE),
+        (lambda r, _: -r, Outcome.INDEFINITE_PRECONDITIONER),
+        (lambda r, _: torch.where(r.norm() > 0.1, r, -r), Outcome.INDEFINITE_PRECONDITIONER),
+        (lambda r, _: torch.where(r.norm() > 0.1, r, math.nan), Outcome.NOT_FINITE),
+        (lambda r, _: torch.where(r.norm() > 0.1, r, math.inf), Outcome.NOT_FINITE),
     ],
 )
 @pytest.mark.usefixtures("loops")
-def test_breakdowns(make_case, function, outcome, definite):
+def test_breakdowns(make_case, scripted, function, outcome, definite):
     case = make_case((28, 17), 100.0, False)
-    single, blocks = both_forms(case.operator, Scripted(case.operator, function, definite))
+    single, blocks = both_forms(case.operator, scripted(case.operator, function, definite))
     found = assert_same(single, blocks, case.vectors(1)[0])
     assert found[0] is outcome
     assert torch.isfinite(single.x).all()
 
 
 @pytest.mark.usefixtures("loops")
-def test_an_operator_that_is_not_positive_is_seen(make_case):
+def test_an_operator_that_is_not_positive_is_seen(make_case, scripted):
     case = make_case((28, 17), 100.0, False)
     b = case.vectors(1)[0]
     case.operator._diagonal.neg_()
-    single, blocks = both_forms(case.operator, Scripted(case.operator, torch.clone))
+    single, blocks = both_forms(case.operator, scripted(case.operator, lambda r, _: r))
     assert assert_same(single, blocks, b)[0] is Outcome.INDEFINITE_OPERATOR
 
 
@@ -168,12 +149,12 @@ def test_right_hand_sides_without_an_answer_to_find(make_case, value):
 
 @pytest.mark.parametrize("name", ["drifting", "indefinite"])
 @pytest.mark.usefixtures("loops")
-def test_a_solve_that_needs_another_attempt_is_launched_again(make_case, monkeypatch, name):
+def test_a_solve_that_needs_another_attempt_is_launched_again(make_case, scripted, monkeypatch, name):
     """Near rounding the recursive residual is found too good; a guard that trips has a second chance."""
     case = make_case((37, 22), 10_000.0, False)
     rtol, preconditioner = 3e-14, Jacobi(case.operator)
     if name == "indefinite":
-        rtol, preconditioner = 1e-8, Scripted(case.operator, lambda r: torch.where(r.norm() > 0.1, r, -r))
+        rtol, preconditioner = 1e-8, scripted(case.operator, lambda r, _: torch.where(r.norm() > 0.1, r, -r))
     preconditioner.setup()
     b, x0 = case.vectors(2)
     single, blocks = both_forms(case.operator, preconditioner)
