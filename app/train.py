@@ -85,6 +85,7 @@ def train(config: str, out: str | None) -> int:
         save_model(target.with_suffix(".safetensors"), network, card)
         print(f"{target.with_suffix('.safetensors')}: held-out iterations {log[-1]['held_out']}")
     if dist.is_initialized():
+        dist.barrier()  # a process that ends while others use the group may abort
         dist.destroy_process_group()
     return 0
 
