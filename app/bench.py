@@ -23,7 +23,7 @@ from app.bench_settings import PEERS, PUBLISHED, PUBLISHED_PRECONDITIONERS, Benc
 from app.bench_table import format_table, tabulate
 from app.contest import entrants, make_contest
 from app.environment import describe, use_one_thread
-from app.output import OutputError, free_directory, now, stop_signals, usable_directory
+from app.output import free_directory, now, stop_signals, usable_directory
 from app.peers import missing
 from precond import (
     PoissonOperator,
@@ -71,18 +71,16 @@ def bench(settings: BenchSettings) -> int:
     return run(settings, directory / RESULTS)
 
 
-def run(settings: BenchSettings, path: Path, keep_finished: bool = False) -> int:
+def run(settings: BenchSettings, path: Path) -> int:
     """Run what ``path`` lacks of the benchmark, print its table; returns the exit code (0, or 128 + signal).
 
     Raises PreconditionerError for a named method that cannot run, OutputError when ``path`` cannot be written
-    or holds other results, or finished ones, unless ``keep_finished``.
+    or holds other results.
     """
     use_one_thread()
     methods, skipped = usable_methods(settings)
     header, rows, ended = _begin(settings, path, skipped)
     if ended == COMPLETED:
-        if not keep_finished:
-            raise OutputError(f"{path.parent}: already holds results, all of them; name another directory")
         return _print(settings, path, header, tabulate(rows, methods), ended)
     session = len(header["sessions"])
     header["sessions"].append(_session(header))

@@ -85,7 +85,7 @@ def run_suite(name_or_path: str, out: str | None) -> int:
     directory = Path(out) if out else free_directory(Path("runs") / f"bench-{suite.name}", (*FILES, *files))
     for number, (name, settings) in enumerate(suite.runs.items(), start=1):
         print(f"{suite.title}: {name} ({number} of {len(files)})", flush=True)
-        code = run(settings, directory / f"{name}.json", keep_finished=True)
+        code = run(settings, directory / f"{name}.json")
         if code:
             return code
         print(flush=True)

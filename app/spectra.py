@@ -33,8 +33,8 @@ FAILURES = (ArithmeticError, MemoryError, RuntimeError, ValueError, np.linalg.Li
 def spectra(out: str, cells: int) -> int:
     """Measure on ``cells`` cells, write the JSON file ``out`` and print a table; returns 0.
 
-    Raises SettingsError for a number of cells beyond SMALLEST to LARGEST, OutputError where ``out`` cannot be
-    written.
+    Raises SettingsError for a number of cells beyond SMALLEST to LARGEST, OutputError where ``out`` exists or
+    cannot be written.
     """
     if not SMALLEST <= cells <= LARGEST:
         raise SettingsError(f"--cells: {cells} is not a whole number from {SMALLEST} to {LARGEST}")
@@ -128,6 +128,8 @@ def _rounded(values: list[float]) -> list[float | None]:
 def _usable(path: Path) -> Path:
     if path.is_dir():
         raise OutputError(f"{path}: is a directory; name a file")
+    if path.exists():
+        raise OutputError(f"{path}: is there already; name another file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")

@@ -141,7 +141,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = read_yaml(path)
     except YamlFileError as error:
         raise SettingsError(f"{path}: {error}") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not {"model", "training"} & set(content):
         raise SettingsError(f"{path}: wants the sections {', '.join(SECTIONS)}")
     sections = {"model": content.get("model", {}), "training": content.get("training", {})}
     for name, section in sections.items():

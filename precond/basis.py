@@ -13,23 +13,24 @@ DEPENDENT = 1e-4  # a column that keeps less than this share of its length is sp
 
 
 def orthonormalised(columns: torch.Tensor) -> torch.Tensor:
-    """Gram-Schmidt, twice, over the last dimension of ``columns`` (K, L, r); dependent columns become zero.
+    """Gram-Schmidt over the last dimension of ``columns`` (K, L, r); dependent columns become zero.
 
+    Elimination on the Gram matrix in float64, which leaves of the columns' products (r, r) a leaf to work on.
     Differentiable, batched over the leaves, without a host sync.
     """
-    basis: list[torch.Tensor] = []
-    for k in range(columns.shape[-1]):
-        column = columns[..., k]  # (K, L)
-        length = column.norm(dim=-1, keepdim=True)  # (K, 1)
-        if basis:
-            before = torch.stack(basis, dim=1)  # (K, k, L)
-            for _ in range(2):
-                shares = torch.bmm(column[:, None], before.mT)  # (K, 1, k)
-                column = column - torch.bmm(shares, before)[:, 0]
-        kept = column.norm(dim=-1, keepdim=True)
-        independent = kept > DEPENDENT * length
-        basis.append(torch.where(independent, column / torch.where(independent, kept, 1.0), 0.0))
-    return torch.stack(basis, dim=-1)
+    exact = columns.double()
+    gram = exact.mT @ exact  # (K, r, r)
+    rank = gram.shape[-1]
+    smallest = DEPENDENT**2 * gram.diagonal(dim1=1, dim2=2)  # (K, r)
+    identity = torch.eye(rank, dtype=gram.dtype, device=gram.device).expand_as(gram)
+    left, rows = torch.cat([gram, identity], dim=-1), []
+    for k in range(rank):  # elimination: [G, I] becomes [R, R^-T] for G = R^T R
+        pivot = left[:, k, k, None]  # (K, 1)
+        scale = torch.where(pivot > smallest[:, k, None], pivot, torch.inf).rsqrt()
+        row = left[:, k] * scale  # (K, 2 r)
+        left = left - row[:, :rank, None] * row[:, None]
+        rows.append(row[:, rank:])
+    return (exact @ torch.stack(rows, dim=-1)).to(columns.dtype)
 
 
 def leaf_positions(shape: tuple[int, int], cells: torch.Tensor, coupled: torch.Tensor) -> torch.Tensor:

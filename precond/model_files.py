@@ -51,13 +51,11 @@ def read_card(path: Path | str) -> dict:
     try:
         card = yaml.safe_load(card_path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{path.name}: its model card {card_path} is missing") from None
+        raise ModelError(f"{path}: its model card {card_path.name} is missing") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(
-            f"{path.name}: its model card {card_path.name} cannot be read: {_line(error)}"
-        ) from error
+        raise ModelError(f"{path}: its model card {card_path.name} cannot be read: {_line(error)}") from error
     if not isinstance(card, dict):
-        raise ModelError(f"{path.name}: its model card {card_path.name} holds no names and values")
+        raise ModelError(f"{path}: its model card {card_path.name} holds no names and values")
     return card
 
 
@@ -75,18 +73,16 @@ def load_model(path: Path | str, build: Callable[[dict], nn.Module]) -> tuple[nn
         data = path.read_bytes()
         weights = load(data)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path.name} is damaged or is no safetensors file: {_line(error)}") from error
+        raise ModelError(f"{path} is damaged or is no safetensors file: {_line(error)}") from error
     if hashlib.sha256(data).hexdigest() != card.get("sha256"):
-        raise ModelError(
-            f"{path.name} does not match its model card: it was damaged, or belongs to another one"
-        )
+        raise ModelError(f"{path} does not match its model card: it was damaged, or belongs to another one")
     try:
         module = build(card)
     except ModelError:
         raise
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"{path.name}: its configuration builds no model: {type(error).__name__}: {_line(error)}"
+            f"{path}: its configuration builds no model: {type(error).__name__}: {_line(error)}"
         ) from error
     _check_against(path, weights, module.state_dict())
     _check_finite(path, weights)
@@ -133,7 +129,7 @@ def _trained_at(path: Path, card: dict) -> int | list[int]:
     n = training.get("n") if isinstance(training, dict) else None
     sizes = n if isinstance(n, list) else [n]
     if not sizes or not all(isinstance(size, int) for size in sizes):
-        raise ModelError(f"{path.name}: its model card gives no whole number as `n` of `training`")
+        raise ModelError(f"{path}: its model card gives no whole number as `n` of `training`")
     return n
 
 
@@ -148,12 +144,12 @@ def _check_against(path: Path, weights: dict[str, torch.Tensor], expected: dict[
         ("has the unknown", weights.keys() - expected.keys()),
     ):
         if names:
-            raise ModelError(f"{path.name} {words} {', '.join(sorted(names)[:3])} ({len(names)} in all)")
+            raise ModelError(f"{path} {words} {', '.join(sorted(names)[:3])} ({len(names)} in all)")
     for name, tensor in expected.items():
         found = weights[name]
         if found.shape != tensor.shape or found.dtype != tensor.dtype:
             raise ModelError(
-                f"{path.name}: {name} is {tuple(found.shape)} {found.dtype}, "
+                f"{path}: {name} is {tuple(found.shape)} {found.dtype}, "
                 f"its configuration wants {tuple(tensor.shape)} {tensor.dtype}"
             )
 
@@ -161,4 +157,4 @@ def _check_against(path: Path, weights: dict[str, torch.Tensor], expected: dict[
 def _check_finite(path: Path, weights: dict[str, torch.Tensor]) -> None:
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise ModelError(f"{path.name}: {name} holds NaN or infinity")
+            raise ModelError(f"{path}: {name} holds NaN or infinity")

@@ -10,10 +10,23 @@ class YamlFileError(ValueError):
     """A file that cannot be read as YAML; the message says why, without the file's name."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values alone; a name given twice, of which YAML would keep the second, is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted({name for name in names if names.count(name) > 1 and name != "<<"})
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                problem=f"{', '.join(twice)}: given twice", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: str | Path) -> Any:
     """Plain values from the YAML file ``path``. Raises YamlFileError."""
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except yaml.YAMLError as error:
         raise YamlFileError(f"is not YAML: {' '.join(str(error).split())}") from error
     except OSError as error:

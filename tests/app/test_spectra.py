@@ -55,6 +55,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path, capsys):
         (["--out", str(tmp_path / "x.json"), "--cells", "5000"], "64 to 4096"),
         (["--out", str(tmp_path / "x.json"), "--cells", "many"], "--cells"),
         (["--out", str(tmp_path)], "is a directory"),
+        (["--out", str(occupied)], "is there already"),
         (["--out", str(occupied / "x.json")], "file of that name"),
         (["--out", "/proc/self/new/x.json"], "cannot be written"),
     ):
@@ -63,6 +64,7 @@ def test_wrong_use_is_one_line_and_exit_code_2(tmp_path, capsys):
         assert error.count("\n") == 1
         assert fragment in error
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert occupied.read_text(encoding="utf-8") == "mine"
 
 
 def test_the_committed_file_is_small_and_of_the_benchmark():
