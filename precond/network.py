@@ -136,7 +136,7 @@ class FeedForward(nn.Module):
 
 
 class GraphConvolution(nn.Module):
-    """x + gelu(W x + V (D^-1 A_off x)), rows of A scaled by the diagonal."""
+    """x + gelu(W x + V (D^-1 A_off x)) where there are cells, rows of A scaled by the diagonal."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -145,13 +145,13 @@ class GraphConvolution(nn.Module):
         self.others = nn.Linear(width, width, bias=False)
 
     def forward(self, x: torch.Tensor, features: LeafFeatures) -> torch.Tensor:
-        """``x`` (K, L, d)."""
+        """``x`` (K, L, d), zero where masked, and so returned."""
         y = self.norm(x)
         flat = y.view(-1, y.shape[-1])  # (K L, d)
         near = F.embedding_bag(
             features.neighbours, flat, mode="sum", per_sample_weights=features.neighbour_weights
         )  # (K L, d): the gather, the product and the sum in one kernel
-        return x + F.gelu(self.own(y) + self.others(near).view_as(y))
+        return torch.addcmul(x, F.gelu(self.own(y) + self.others(near).view_as(y)), features.mask[..., None])
 
 
 class Layer(nn.Module):
@@ -232,7 +232,7 @@ class Trunk(nn.Module):
             lifted = lifted + common[:, None]
         x = self.lift_out(F.gelu(lifted)) * mask
         for convolution in self.convolutions:
-            x = convolution(x, features) * mask
+            x = convolution(x, features)
         return x
 
     def forward(self, features: LeafFeatures) -> tuple[torch.Tensor, torch.Tensor | None]:
