@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from tqdm import tqdm
 
 from app.environment import describe, use_one_thread
-from app.output import OutputError, now
+from app.output import OutputError, now, write_whole
 from precond.ablation import FORMS, Study, Variant, checkpoint
 from precond.ablation_table import format_table, legend, tabulate
 from sim.settings import SettingsError
@@ -70,9 +69,6 @@ def _run(study: Study, variant: Variant, seed: int, directory: Path, path: Path)
     """The row of one run, its errors as one line."""
     try:
         return study.run(variant, seed, directory)
-    except SafetensorError as error:
-        damaged = checkpoint(variant, seed, directory)
-        raise SettingsError(f"{damaged}: is damaged ({error}): delete it to start its run anew") from error
     except OSError as error:
         raise OutputError(f"{directory}: cannot be written: {error.strerror}") from error
     except (TypeError, ValueError) as error:
@@ -163,12 +159,7 @@ def _check(results: Any) -> None:
 
 
 def _write(directory: Path, results: dict[str, Any]) -> None:
-    part = directory / f"{RESULTS}.part"
-    try:
-        part.write_text(_dump(results), encoding="utf-8")
-        part.replace(directory / RESULTS)
-    except OSError as error:
-        raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None
+    write_whole(directory / RESULTS, _dump(results))
 
 
 def _dump(results: dict[str, Any]) -> str:

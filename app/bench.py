@@ -9,7 +9,6 @@ run stopped.
 from __future__ import annotations
 
 import random
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from app.bench_settings import PEERS, PUBLISHED, PUBLISHED_PRECONDITIONERS, Benc
 from app.bench_table import format_table, tabulate
 from app.contest import entrants, make_contest
 from app.environment import describe, use_one_thread
-from app.output import free_directory, now, stop_signals, usable_directory
+from app.output import command_line, free_directory, now, stop_signals, usable_directory
 from app.peers import missing
 from precond import (
     PoissonOperator,
@@ -128,7 +127,7 @@ def _begin(
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     """The header, the rows that are there and how the run that left them ended."""
     header = {
-        "command": shlex.join(["htp-fluid", *sys.argv[1:]]),
+        "command": command_line(),
         "date": now(),
         "settings": settings.as_dict(),
         **describe(),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.output import OutputError
+from app.output import OutputError, write_whole
 
 COMPLETED = "completed"
 UNFINISHED = "not yet"
@@ -63,15 +63,10 @@ def _text(value: Any) -> str:
 
 def write_results(path: Path, content: dict[str, Any]) -> None:
     """Replace ``path``, one line for each row and each entry of the table. Raises OutputError."""
-    part = path.with_name(path.name + ".part")
     head = json.dumps({**content, "table": 0, "rows": 0}, indent=1, allow_nan=False)
     for name in ("table", "rows"):
         lines = ",\n".join("  " + json.dumps(entry, allow_nan=False) for entry in content[name])
         head = head.replace(
             f'\n "{name}": 0', f'\n "{name}": [\n{lines}\n ]' if lines else f'\n "{name}": []', 1
         )
-    try:
-        part.write_text(head + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be written: {error.strerror}") from None
+    write_whole(path, head + "\n")

@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--out",
         metavar="PATH",
         default=None,
-        help="where the weights go, without ending (default: beside FILE)",
+        help="where the weights go, without ending (default: runs/FILE)",
     )
     study = commands.choices["ablate"]
     study.add_argument(

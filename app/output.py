@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import shlex
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,6 +48,39 @@ def usable_directory(directory: str | Path) -> Path:
     if holds_results(directory):
         raise OutputError(f"{directory}: already holds results; name another directory")
     return directory
+
+
+def usable_file(path: str | Path) -> Path:
+    """Make the directory of ``path``; OutputError when it cannot be written, or ``path`` is there already."""
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a directory; name a file")
+    if path.exists():
+        raise OutputError(f"{path}: is there already; name another file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except (FileExistsError, NotADirectoryError):
+        raise OutputError(f"{path.parent}: cannot be a directory, there is a file of that name") from None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+    return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text``, whole or not at all. Raises OutputError."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def command_line() -> str:
+    """What was typed, for a shell."""
+    return shlex.join(["htp-fluid", *sys.argv[1:]])
 
 
 @contextlib.contextmanager

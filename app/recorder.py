@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import itertools
-import shlex
 import sys
 from collections.abc import Callable, Generator
 from dataclasses import fields
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from app.engine import Engine, FrameReport
 from app.environment import describe
-from app.output import OutputError, free_directory, now, stop_signals, usable_directory
+from app.output import OutputError, command_line, free_directory, now, stop_signals, usable_directory
 from app.picture import View, render, save_png
 from app.settings import DEFAULT_FRAMES, AppSettings
 
@@ -47,18 +46,21 @@ class Recorder:
         self.rows = 0
         self.summary: dict[str, Any] | None = None
         self._header = {
-            "command": shlex.join(["htp-fluid", *sys.argv[1:]]),
+            "command": command_line(),
             "started": now(),
             "seed": settings.simulation.seed,
             "settings": settings.as_dict(),
             **describe(),
         }
         self._changes: list[dict[str, Any]] = []
-        self._table = (self.directory / "timings.csv").open("x", newline="", encoding="utf-8")
-        self._writer = csv.writer(self._table)
-        self._writer.writerow(COLUMNS)
-        self._table.flush()
-        self._write_run()
+        try:
+            self._table = (self.directory / "timings.csv").open("x", newline="", encoding="utf-8")
+            self._writer = csv.writer(self._table)
+            self._writer.writerow(COLUMNS)
+            self._table.flush()
+            self._write_run()
+        except OSError as error:
+            raise OutputError(f"{self.directory}: cannot be written: {error.strerror}") from None
 
     def write(self, report: FrameReport, simulation: Simulation) -> None:
         """Add one frame: its row at once, its picture when the video's next moment has come."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from app.environment import describe, use_one_thread
-from app.output import OutputError, now
+from app.output import command_line, now, usable_file, write_whole
 from precond import PCG, PoissonOperator, PreconditionerError, available_preconditioners, make_preconditioner
 from precond.gallery import problem
 from precond.spectra import root_on_range, spectrum
@@ -39,10 +38,10 @@ def spectra(out: str, cells: int) -> int:
     if not SMALLEST <= cells <= LARGEST:
         raise SettingsError(f"--cells: {cells} is not a whole number from {SMALLEST} to {LARGEST}")
     use_one_thread()
-    path = _usable(Path(out))
+    path = usable_file(out)
     names = available_preconditioners()
     results: dict[str, Any] = {
-        "command": shlex.join(["htp-fluid", *sys.argv[1:]]),
+        "command": command_line(),
         "date": now(),
         **describe(),
         "settings": {"cells": cells, "rtol": RTOL, "max_iterations": MAX_ITERATIONS},
@@ -125,23 +124,6 @@ def _rounded(values: list[float]) -> list[float | None]:
     return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values]
 
 
-def _usable(path: Path) -> Path:
-    if path.is_dir():
-        raise OutputError(f"{path}: is a directory; name a file")
-    if path.exists():
-        raise OutputError(f"{path}: is there already; name another file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        part.touch()
-        part.unlink()
-    except (FileExistsError, NotADirectoryError):
-        raise OutputError(f"{path.parent}: cannot be a directory, there is a file of that name") from None
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
-    return path
-
-
 def _write(path: Path, results: dict[str, Any]) -> None:
     """One line for each preconditioner."""
     cases = []
@@ -150,9 +132,4 @@ def _write(path: Path, results: dict[str, Any]) -> None:
         rows = (json.dumps(row, allow_nan=False, separators=(",", ":")) for row in case["rows"])
         cases.append("  " + head + "\n   " + ",\n   ".join(rows) + "\n  ]}")
     head = json.dumps({**results, "cases": []}, indent=1, allow_nan=False).removesuffix("[]\n}")
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(head + "[\n" + ",\n".join(cases) + "\n ]\n}\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+    write_whole(path, head + "[\n" + ",\n".join(cases) + "\n ]\n}\n")

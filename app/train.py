@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from app.environment import describe
+from app.output import OutputError, usable_file
 from precond.far_field import FarField, FarFieldConfig
 from precond.hmatrix_factors import HMatrixConfig
 from precond.hmatrix_training import HMatrixTraining, train_hmatrix
@@ -29,29 +31,53 @@ from sim.yaml_file import YamlFileError, read_yaml
 
 SECTIONS = ("model", "training", "data")
 DATA = {"seed": 1, "systems": 160, "simulator_frames": 32}
-PER_SIZE = {"hmatrix": train_hmatrix, "neural-spai": train_neural_spai}  # on the benchmark, once per N
 FLOWS = ("dam-break", "rayleigh-taylor", "rising-bubbles", "falling-drop")
 
 
 def train(config: str, out: str | None) -> int:
-    """Train as the YAML file ``config`` says, write ``out``.safetensors and ``out``.yaml; returns the exit
-    code.
+    """Train as the YAML file ``config`` says, write ``out``.safetensors and ``out``.yaml, by default in runs;
+    returns the exit code.
 
     ``config`` holds the sections model (FarFieldConfig), training (TrainingConfig) and data (DATA); with
     ``preconditioner: neural-spai`` SpaiConfig and SpaiTraining; with ``hmatrix``, or without one but with a
     number of cells ``n`` in training, HMatrixConfig and HMatrixTraining. A model card is such a file too. An
-    interrupted run goes on from ``out``.checkpoint. Raises SettingsError.
+    interrupted run goes on from ``out``.checkpoint. Raises SettingsError, and OutputError where the files
+    cannot be written or are there already.
     """
     path = Path(config)
     content = _read(path)
-    target = Path(out) if out else path.with_suffix("")
     kind = str(content.get("preconditioner", "hmatrix" if "n" in content["training"] else "nested"))
-    if kind in PER_SIZE:
-        return _train_per_size(path, kind, content, target)
-    if kind != "nested":
-        raise SettingsError(f"{path}: preconditioner: '{kind}' is not one of nested, {', '.join(PER_SIZE)}")
-    model, training, data = _nested_sections(path, content)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if kind not in KINDS:
+        raise SettingsError(f"{path}: preconditioner: '{kind}' is not one of {', '.join(KINDS)}")
+    target = Path(out) if out else Path("runs") / path.stem
+    weights = target.with_name(f"{target.name}.safetensors")
+    if not weights.with_suffix(".checkpoint").exists():
+        usable_file(weights)
+        usable_file(weights.with_suffix(".yaml"))
+    card = {
+        "trained": time.strftime("%Y-%m-%d"),
+        "command": shlex.join(["python", "-m", "app", "train", config, *(["--out", out] if out else [])]),
+        "machine": describe(),
+    }
+    try:
+        words = KINDS[kind](content, weights, card)
+    except OSError as error:
+        raise OutputError(f"{weights}: cannot be written: {error.strerror}") from error
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    if words:
+        weights.with_suffix(".checkpoint").unlink(missing_ok=True)
+        print(f"{weights}: {words}")
+    return 0
+
+
+def _train_nested(content: dict[str, Any], weights: Path, card: dict[str, Any]) -> str:
+    """Train one for all grids and write it; returns what to print, nothing in all processes but one."""
+    data = mapping(content.get("data", {}), "data", tuple(DATA))
+    for name, value in data.items():
+        check(name, value, int, "data")
+    data = {**DATA, **data}
+    model, training = built(content, FarFieldConfig, TrainingConfig)
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("gloo")
     first = not dist.is_initialized() or dist.get_rank() == 0
@@ -61,52 +87,49 @@ def train(config: str, out: str | None) -> int:
     operators = [random_system(data["seed"], index) for index in range(data["systems"])]
     operators += simulator_frames(data["simulator_frames"], data["seed"])
     systems = [System(operator, model.leaf_size) for operator in operators]
-    trainer = Trainer(network, systems, training, target.with_suffix(".checkpoint"))
-    started = time.strftime("%Y-%m-%d")
+    trainer = Trainer(network, systems, training, weights.with_suffix(".checkpoint"), data)
     log = trainer.run(held_out())
     if first:
         unseen = unseen_families()
-        card = {
+        full = {
             "model": model.plain(),
-            "training": {field.name: getattr(training, field.name) for field in fields(training)},
+            "training": asdict(training),
             "data": data,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "seconds": round(trainer.seconds),
-            "trained": started,
-            "command": f"python -m app train {path}",
+            **card,
             "held_out": "barriers N = 1024, 4096; bubbles 64 x 64 at contrast 100, 100, 10000, 10000; "
             "stripes and a maze of 4096 cells at contrast 100",
             "unseen_families": dict(
                 zip(unseen, held_out_iterations(network, list(unseen.values())), strict=True)
             ),
             "log": log,
-            "machine": describe(),
         }
-        save_model(target.with_suffix(".safetensors"), network, card)
-        print(f"{target.with_suffix('.safetensors')}: held-out iterations {log[-1]['held_out']}")
+        save_model(weights, network, full)
     if dist.is_initialized():
         dist.barrier()  # a process that ends while others use the group may abort
         dist.destroy_process_group()
-    return 0
+    return f"held-out iterations {log[-1]['held_out']}" if first else ""
 
 
-def _train_per_size(path: Path, kind: str, content: dict[str, Any], target: Path) -> int:
-    card = {
-        "command": f"python -m app train {path}",
-        "trained": time.strftime("%Y-%m-%d"),
-        "machine": describe(),
-    }
-    try:
-        if kind == "hmatrix":
-            built(content, HMatrixConfig, HMatrixTraining)
-        result = PER_SIZE[kind](content, target.with_suffix(".safetensors"), card=card)
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"{path}: {error}") from error
-    test = result["test"]
-    by_size = {result["training"]["n"]: test} if "mean" in test else test
-    means = ", ".join(f"{found['mean']:.1f} at N = {n}" for n, found in by_size.items())
-    print(f"{target.with_suffix('.safetensors')}: test iterations {means}")
-    return 0
+def _train_hmatrix(content: dict[str, Any], weights: Path, card: dict[str, Any]) -> str:
+    """Train one for one N and write it; returns what to print."""
+    built(content, HMatrixConfig, HMatrixTraining)
+    result = train_hmatrix(content, weights, card=card)
+    return _test_iterations({result["training"]["n"]: result["test"]})
+
+
+def _train_neural_spai(content: dict[str, Any], weights: Path, card: dict[str, Any]) -> str:
+    """Train one for one N or several and write it; returns what to print."""
+    return _test_iterations(train_neural_spai(content, weights, card=card)["test"])
+
+
+def _test_iterations(tests: dict[int, dict[str, Any]]) -> str:
+    means = ", ".join(f"{found['mean']:.1f} at N = {n}" for n, found in tests.items())
+    return f"test iterations {means}"
+
+
+KINDS = {"nested": _train_nested, "hmatrix": _train_hmatrix, "neural-spai": _train_neural_spai}
 
 
 def simulator_frames(count: int, seed: int) -> list[PoissonOperator]:
@@ -148,15 +171,3 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(section, dict):
             raise SettingsError(f"{path}: {name}: {section!r} is not a mapping")
     return content | sections
-
-
-def _nested_sections(
-    path: Path, content: dict[str, Any]
-) -> tuple[FarFieldConfig, TrainingConfig, dict[str, int]]:
-    try:
-        data = mapping(content.get("data", {}), "data", tuple(DATA))
-        for name, value in data.items():
-            check(name, value, int, "data")
-        return *built(content, FarFieldConfig, TrainingConfig), {**DATA, **data}
-    except (TypeError, ValueError) as error:
-        raise SettingsError(f"{path}: {error}") from error

@@ -5,7 +5,6 @@ Trained on random systems, tested on groups of unseen problems of the gallery. I
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,7 +17,6 @@ import torch
 
 from precond import gallery
 from precond.balanced import BalancedForm
-from precond.checkpoints import load_checkpoint
 from precond.far_field import FarField, FarFieldConfig
 from precond.model_files import save_model
 from precond.nested import Nested
@@ -139,15 +137,10 @@ def _maker(config: dict[str, Any], out: Path) -> Callable[[PoissonOperator], Bal
 def _trainer(config: dict[str, Any], data: dict[str, int], seed: int, checkpoint: Path) -> Trainer:
     """Ready to train, from its checkpoint when it has one. Raises ValueError for another run's."""
     training = TrainingConfig(**config["training"], seed=seed)
-    if checkpoint.exists():
-        _, notes = load_checkpoint(checkpoint)
-        progress = json.loads(notes["progress"])
-        if (progress.get("model"), progress["config"]) != (config["model"], asdict(training)):
-            raise ValueError(f"{checkpoint} is of other settings: delete it to start this run anew")
     torch.manual_seed(seed)
     network = FarField(FarFieldConfig.of(config["model"]))
     systems = _systems(data["seed"], data["systems"], config["model"]["leaf_size"])
-    return Trainer(network, systems, training, checkpoint)
+    return Trainer(network, systems, training, checkpoint, data)
 
 
 @lru_cache(maxsize=2)

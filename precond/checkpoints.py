@@ -5,28 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 Part = dict[str, torch.Tensor]
 
 
 def save_checkpoint(path: Path, parts: dict[str, Part], notes: dict[str, str]) -> None:
-    """Write the tensors of every part and the texts ``notes`` to ``path``."""
+    """Write the tensors of every part and the texts ``notes`` to ``path``. Raises OSError."""
     tensors = {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
     partial = path.with_name(path.name + ".partial")
-    save_file({name: value.detach().clone() for name, value in tensors.items()}, partial, notes)
+    partial.write_bytes(save({name: value.detach().clone() for name, value in tensors.items()}, notes))
     partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Part], dict[str, str]]:
-    """The parts that hold tensors, and the notes, of the checkpoint ``path``."""
+    """The parts that hold tensors, and the notes, of the checkpoint ``path``. Raises ValueError for a damaged
+    one.
+    """
     parts: dict[str, Part] = {}
-    with safe_open(path, "pt") as file:
-        for key in file.keys():  # noqa: SIM118, not a mapping
-            part, _, name = key.partition(".")
-            parts.setdefault(part, {})[name] = file.get_tensor(key)
-        return parts, file.metadata()
+    try:
+        with safe_open(path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118, not a mapping
+                part, _, name = key.partition(".")
+                parts.setdefault(part, {})[name] = file.get_tensor(key)
+            return parts, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: is damaged ({error}): delete it to start its run anew") from error
+
+
+def check_same_run(path: Path, notes: dict[str, str], run: str) -> None:
+    """Raise ValueError unless the checkpoint with these ``notes`` is of the run described by ``run``."""
+    if notes.get("run") != run:
+        raise ValueError(f"{path}: is the checkpoint of another run: delete it to start anew")
 
 
 def optimiser_part(optimiser: torch.optim.Optimizer) -> Part:

@@ -20,6 +20,7 @@ MAY_BE_ZERO = (
     "layers",
     "graph_convolutions",
     "balanced_from",
+    "raw_weight",
     "simulator_frames",
 )
 

@@ -11,6 +11,7 @@ import torch
 from precond.gallery import Problem, benchmark_density
 from precond.neural_spai import Faces, NeuralSpaiForm, SpaiConfig, SpaiNetwork
 from precond.objectives import sai
+from precond.setting_checks import typed
 from precond.training_run import VALIDATION, Run, solve_all
 
 iterations = partial(solve_all, NeuralSpaiForm)  # of a network, a list of problems and rtol
@@ -34,7 +35,7 @@ class SpaiTraining:
     validation_frames: int = 8
 
     def __post_init__(self) -> None:
-        if not self.sizes or not all(isinstance(n, int) for n in self.sizes):
+        if not self.sizes or not all(type(n) is int for n in self.sizes):
             raise ValueError(f"n must be a number of cells or a list of them, not {self.n!r}")
 
     @property
@@ -83,8 +84,10 @@ def train_neural_spai(
     Stops early after ``minutes``: the same call goes on. ``card`` adds to the card (machine, command). Raises
     TypeError and ValueError for settings that do not exist or do not fit.
     """
-    model = SpaiConfig(**config.get("model", {}))
-    training = SpaiTraining(**config.get("training", {}))
+    model = SpaiConfig(**typed(SpaiConfig, config.get("model", {}), "model"))
+    values = config.get("training", {})
+    typed(SpaiTraining, {name: value for name, value in values.items() if name != "n"}, "training")
+    training = SpaiTraining(**values)
     torch.manual_seed(training.seed)
     network = SpaiNetwork(model)
     out.parent.mkdir(parents=True, exist_ok=True)

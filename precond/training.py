@@ -16,7 +16,13 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from precond.checkpoints import load_checkpoint, optimiser_part, restore_optimiser, save_checkpoint
+from precond.checkpoints import (
+    check_same_run,
+    load_checkpoint,
+    optimiser_part,
+    restore_optimiser,
+    save_checkpoint,
+)
 from precond.coupling import LeafPairs
 from precond.far_field import FarField
 from precond.features import LeafFeatures
@@ -79,10 +85,22 @@ def held_out_iterations(network: FarField, problems: list[tuple[PoissonOperator,
 
 
 class Trainer:
-    """The loop: `run` trains up to ``config.steps``, going on from ``checkpoint`` when that file is there."""
+    """The loop: `run` trains up to ``config.steps``, going on from ``checkpoint`` when that file is there.
 
-    def __init__(self, network: FarField, systems: list[System], config: TrainingConfig, checkpoint: Path):
+    ``data`` says in plain values what ``systems`` are. Raises ValueError for a checkpoint that is damaged or
+    of other settings or data.
+    """
+
+    def __init__(
+        self,
+        network: FarField,
+        systems: list[System],
+        config: TrainingConfig,
+        checkpoint: Path,
+        data: dict[str, int],
+    ):
         self.network, self.systems, self.config, self.checkpoint = network, systems, config, checkpoint
+        self._identity = json.dumps([network.config.plain(), asdict(config), data], sort_keys=True)
         self.optimiser = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -144,18 +162,13 @@ class Trainer:
         return float(loss.detach())
 
     def _save(self) -> None:
-        progress = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "log": self.log,
-            "config": asdict(self.config),
-            "model": self.network.config.plain(),
-        }
+        progress = {"step": self.step, "seconds": self.seconds, "log": self.log}
         parts = {"network": self.network.state_dict(), "optimiser": optimiser_part(self.optimiser)}
-        save_checkpoint(self.checkpoint, parts, {"progress": json.dumps(progress)})
+        save_checkpoint(self.checkpoint, parts, {"progress": json.dumps(progress), "run": self._identity})
 
     def _resume(self) -> None:
         parts, notes = load_checkpoint(self.checkpoint)
+        check_same_run(self.checkpoint, notes, self._identity)
         progress = json.loads(notes["progress"])
         self.step, self.seconds, self.log = progress["step"], progress["seconds"], progress["log"]
         self.network.load_state_dict(parts["network"])

@@ -18,7 +18,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from precond.checkpoints import load_checkpoint, optimiser_part, restore_optimiser, save_checkpoint
+from precond.checkpoints import (
+    check_same_run,
+    load_checkpoint,
+    optimiser_part,
+    restore_optimiser,
+    save_checkpoint,
+)
 from precond.gallery import Problem
 from precond.model_files import save_model
 from precond.pcg import PCG
@@ -102,12 +108,11 @@ class Run:
         save_checkpoint(self.path, parts, {"state": json.dumps(self.state), "run": self._identity()})
 
     def resume(self) -> None:
-        """Go on from the checkpoint when there is one. Raises ValueError when it is another run's."""
+        """Go on from the checkpoint when there is one. Raises ValueError when damaged or another run's."""
         if not self.path.exists():
             return
         parts, notes = load_checkpoint(self.path)
-        if notes["run"] != self._identity():
-            raise ValueError(f"{self.path} is the checkpoint of another run: move it away to start anew")
+        check_same_run(self.path, notes, self._identity())
         self.state = json.loads(notes["state"])
         self.network.load_state_dict(parts["weights"])
         self.best = parts["best"]

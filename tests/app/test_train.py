@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from app.cli import main
+from app.cli import INTERRUPTED, main
 from app.train import simulator_frames
 
 TINY = {
@@ -49,6 +49,54 @@ def test_train_writes_weights_and_a_card_that_trains_again(config: Path, tmp_pat
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_what_is_there_is_never_written_over(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(arguments: list[str], *words: str) -> None:
+        capsys.readouterr()
+        assert main(["train", *arguments]) == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        assert all(word in message for word in words), message
+
+    out = str(tmp_path / "w-0.1")  # the last dot begins no ending
+    assert main(["train", str(config), "--out", out]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "tiny.yaml",
+        "w-0.1.safetensors",
+        "w-0.1.yaml",
+    ]
+    before = (tmp_path / "w-0.1.safetensors").read_bytes()
+    refused([str(config), "--out", out], "w-0.1.safetensors: is there already")
+    refused([str(config), "--out", str(tmp_path / "tiny")], "tiny.yaml: is there already")
+    refused([str(config), "--out", str(config / "x")], "file of that name")
+    refused([str(config), "--out", "/proc/x/y"], "cannot be written")
+    (tmp_path / "other.checkpoint").write_bytes(b"no checkpoint")
+    refused([str(config), "--out", str(tmp_path / "other")], "other.checkpoint", "damaged")
+    assert (tmp_path / "w-0.1.safetensors").read_bytes() == before
+    assert yaml.safe_load(config.read_text()) == TINY
+
+
+@pytest.mark.parametrize(
+    ("section", "values"), [("training", {"seed": 5}), ("data", {"seed": 5}), ("model", {"rank": 5})]
+)
+def test_a_checkpoint_of_other_settings_is_refused(
+    config: Path, tmp_path: Path, monkeypatch, capsys, section: str, values: dict
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.train.unseen_families", interrupted)  # all steps are done, nothing is written
+    assert main(["train", str(config), "--out", str(tmp_path / "out")]) == INTERRUPTED
+    monkeypatch.undo()
+    other = {**TINY, section: {**TINY[section], **values}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    assert main(["train", str(tmp_path / "other.yaml"), "--out", str(tmp_path / "out")]) == 2
+    assert "out.checkpoint: is the checkpoint of another run" in capsys.readouterr().err
+    assert main(["train", str(config), "--out", str(tmp_path / "out")]) == 0
+    assert not (tmp_path / "out.checkpoint").exists()
+
+
 def test_two_processes_train_one_network(config: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29617"]
     command += ["-m", "app", "train", str(config), "--out", str(tmp_path / "pair")]
@@ -70,6 +118,9 @@ def test_a_file_with_a_number_of_cells_trains_hmatrix(tmp_path: Path) -> None:
     card = yaml.safe_load((tmp_path / "out.yaml").read_text())
     assert card["steps_done"] == 2
     assert "mean" in card["test"]
+    assert main(["train", str(tmp_path / "out.yaml"), "--out", str(tmp_path / "again")]) == 0
+    first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("out", "again"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("n", [64, [64, 100]])
@@ -84,7 +135,7 @@ def test_a_card_of_neural_spai_trains_it_again(
     line = capsys.readouterr().out
     assert [line.count(f" at N = {size}") for size in (64, 100)] == [1, int(n != 64)]
     card = yaml.safe_load((tmp_path / "first.yaml").read_text())
-    assert card["command"] == f"python -m app train {path}"
+    assert card["command"] == f"python -m app train {path} --out {tmp_path / 'first'}"
     assert {"machine", "trained", "validation", "training_minutes", "sha256"} <= card.keys()
     assert card["steps_done"] == 3
     assert main(["train", str(tmp_path / "first.yaml"), "--out", str(tmp_path / "second")]) == 0
@@ -116,9 +167,14 @@ def test_frames_of_the_simulator_are_its_own_systems(monkeypatch, tmp_path) -> N
         ("{preconditioner: [a], model: {}}", ["nested, hmatrix, neural-spai"]),
         ("{preconditioner: neural-spai, training: {n: many}}", ["many", "number of cells"]),
         ("{preconditioner: neural-spai, training: {n: [12]}}", ["64", "12"]),
+        ("{preconditioner: neural-spai, training: {n: true}}", ["True", "number of cells"]),
+        ("{preconditioner: neural-spai, training: {steps: 2.5}}", ["steps", "2.5", "whole number"]),
+        ("{preconditioner: neural-spai, training: {learning_rate: 1e-3}}", ["learning_rate", "1.0e-3"]),
+        ("{preconditioner: neural-spai, training: {probes: 0}}", ["probes", "0"]),
         ("{preconditioner: neural-spai, model: {width: 0}}", ["width"]),
         ("{preconditioner: neural-spai, model: {depth: 3}}", ["depth"]),
         ("model: {trunk: {width: 30, heads: 8}}", ["30", "8"]),
+        ("model: {leaf_size: 16, rank: 4}", ["leaf_size 16", "tile_tokens 32"]),
         ("training: {evaluate_every: 0}", ["evaluate_every", "0"]),
         ("model: {trunk: {heads: 0}}", ["heads", "0"]),
         ("model: {trunk: [1]}", ["trunk", "mapping"]),
@@ -134,8 +190,9 @@ def test_frames_of_the_simulator_are_its_own_systems(monkeypatch, tmp_path) -> N
     ],
 )
 def test_a_wrong_file_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: list[str]
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], content: str, words: list[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "wrong.yaml"
     path.write_text(content)
     assert main(["train", str(path)]) == 2

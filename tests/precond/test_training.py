@@ -64,7 +64,7 @@ def test_the_loss_falls_and_the_solve_gets_faster(
     config = TrainingConfig(
         steps=120, learning_rate=1e-2, balanced_from=balanced_from, evaluate_every=30, save_every=60
     )
-    log = Trainer(network, [system], config, tmp_path / "run.checkpoint").run(solves)
+    log = Trainer(network, [system], config, tmp_path / "run.checkpoint", {"seed": 1}).run(solves)
     losses = [entry["loss"] for entry in log]
     assert losses == sorted(losses, reverse=True)
     assert log[-1]["held_out"][0] < before[0]
@@ -73,15 +73,15 @@ def test_the_loss_falls_and_the_solve_gets_faster(
 def test_an_interrupted_run_ends_like_an_unbroken_one(system: System, tmp_path: Path) -> None:
     config = TrainingConfig(steps=8, evaluate_every=100, save_every=4)
     whole = tiny_network()
-    Trainer(whole, [system], config, tmp_path / "whole.checkpoint").run([])
+    Trainer(whole, [system], config, tmp_path / "whole.checkpoint", {"seed": 1}).run([])
     broken = tiny_network()
-    trainer = Trainer(broken, [system], config, tmp_path / "broken.checkpoint")
+    trainer = Trainer(broken, [system], config, tmp_path / "broken.checkpoint", {"seed": 1})
     for _ in range(4):
         trainer._one_step(0, 1)
         trainer.step += 1
     trainer._save()
     resumed = tiny_network()
-    Trainer(resumed, [system], config, tmp_path / "broken.checkpoint").run([])
+    Trainer(resumed, [system], config, tmp_path / "broken.checkpoint", {"seed": 1}).run([])
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
