@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from app.bench_row import check_row
 from app.output import OutputError, write_whole
 
 COMPLETED = "completed"
@@ -29,6 +30,10 @@ def read_results(path: Path) -> dict[str, Any]:
             raise TypeError
         if not all(isinstance(part, dict) for name in LISTS for part in content[name]):
             raise TypeError
+        if not all(isinstance(content.get(name, {}), dict) for name in SAME):
+            raise TypeError
+        for number, row in enumerate(content["rows"]):
+            check_row(row, number)
     except OSError as error:
         raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
     except (KeyError, RecursionError, TypeError, ValueError):

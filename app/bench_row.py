@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from types import NoneType
 from typing import Any
 
 import torch
@@ -15,15 +16,19 @@ from app.bench_settings import Case
 from app.held_memory import precision
 
 TIMES = ("setup_ms", "inference_ms", "solve_ms", "total_ms")
-MEASURES = (
-    "iterations",
-    "relative_residual",
-    *TIMES,
-    "ms_per_iteration",
-    "matrix_products",
-    "memory_mib",
-)
+MEASURES = (*TIMES, "ms_per_iteration", "matrix_products", "memory_mib")
+COMPUTING = ("engine", "threads", "precision")  # how a method computes
 CONVERGED = "converged"
+_NUMBERS, _TEXTS = (int, float, NoneType), (str, NoneType)
+KINDS = {  # of what a row holds
+    **dict.fromkeys(("family", "split", "conditions", "preconditioner", "outcome"), (str,)),
+    **dict.fromkeys(("cells", "frame"), (int,)),
+    **dict.fromkeys(("iterations", "threads"), (int, NoneType)),
+    **dict.fromkeys(("contrast", *MEASURES), _NUMBERS),
+    **dict.fromkeys(("rule", "note", "engine", "precision"), _TEXTS),
+    "rtol": (int, float),
+}
+OPTIONAL = (*MEASURES, *COMPUTING, "rule", "note")  # in a row of an earlier form, or where it has no meaning
 LOST_SECONDS = 0.02  # that may pass between the two clocks' readings on a busy machine
 
 
@@ -69,8 +74,20 @@ def measures(
 
 def failed(reason: str) -> dict[str, Any]:
     """What a row says of a solve that gave no report."""
-    absent = dict.fromkeys((*MEASURES, "engine", "threads", "precision"))
+    absent = dict.fromkeys(("iterations", "relative_residual", *MEASURES, *COMPUTING))
     return {"outcome": f"failed: {reason}", "note": "", **absent}
+
+
+def check_row(row: dict[str, Any], number: int, kinds: dict[str, tuple[type, ...]] = KINDS) -> None:
+    """Raise KeyError or ValueError unless ``row`` holds what ``kinds`` says, finite."""
+    for name, kind in kinds.items():
+        value = row.get(name) if name in OPTIONAL else row[name]
+        if name in OPTIONAL and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise ValueError(f"row {number}: {name} is of a wrong type")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"row {number}: {name} is not finite")
 
 
 def clock_fault(seconds: dict[str, float], elapsed: float) -> str:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from app.bench_row import CONVERGED, TIMES
+from app.bench_row import CONVERGED, MEASURES, TIMES
 from precond.published import LEFT_EARLY, RULES
 
 GROUP = ("family", "split", "conditions", "rule", "contrast", "rtol", "cells")  # and the preconditioner
-SUMMARISED = (*TIMES, "ms_per_iteration", "matrix_products", "memory_mib")
 
 
 def tabulate(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, Any]]:
@@ -56,7 +55,7 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "note": next((row["note"] for row in rows if row.get("note")), ""),
         "iterations_mean": float(np.mean(iterations)) if iterations else None,
         "iterations_std": float(np.std(iterations, ddof=1)) if len(iterations) > 1 else 0.0,
-        **{name: _spread([row.get(name) for row in rows]) for name in SUMMARISED},
+        **{name: _spread([row.get(name) for row in rows]) for name in MEASURES},
     }
 
 

@@ -14,8 +14,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from app.bench_row import CONVERGED
 from app.panels import Panel, column_of, describe, two_decimals
-from app.results import CONVERGED
 
 WIDTH = 3.4  # inches: one column
 LABEL = 0.13  # of the axis that a label takes

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Generator
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import yaml
@@ -53,6 +53,7 @@ class Recorder:
             **describe(),
         }
         self._changes: list[dict[str, Any]] = []
+        self._table: TextIO | None = None
         try:
             self._table = (self.directory / "timings.csv").open("x", newline="", encoding="utf-8")
             self._writer = csv.writer(self._table)
@@ -60,6 +61,7 @@ class Recorder:
             self._table.flush()
             self._write_run()
         except OSError as error:
+            self.abandon()
             raise OutputError(f"{self.directory}: cannot be written: {error.strerror}") from None
 
     def write(self, report: FrameReport, simulation: Simulation) -> None:
@@ -91,7 +93,8 @@ class Recorder:
     def abandon(self) -> None:
         """Let go of the files after an OSError; what is in them stays."""
         with contextlib.suppress(OSError):
-            self._table.close()
+            if self._table is not None:
+                self._table.close()
         with contextlib.suppress(OSError):
             if self._video is not None:
                 self._video.close()

@@ -14,6 +14,25 @@ from sim.yaml_file import YamlFileError, read_yaml
 
 PHASES = ("setup_ms", "inference_ms", "solve_ms", "frame_ms")
 CONDITIONS = ("grid", "contrast", "rtol", "warm_start", "frames")  # one table for each of these and the scene
+KINDS = {
+    "settings": {
+        "scene": str,
+        "grid": str,
+        "preconditioner": str,
+        "contrast": int | float,
+        "rtol": int | float,
+        "frames": int,
+        "warm_start": bool,
+        "reuse_setup": bool,
+    },
+    "summary": {
+        "ended": str,
+        "rows": int,
+        "fps_mean": int | float,
+        "iterations_mean": int | float,
+        "unconverged": int,
+    },
+}
 HEADER = [
     "preconditioner",
     "runs",
@@ -45,17 +64,23 @@ def recordings(paths: Iterable[Path]) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         run = read_yaml(path)
-        settings, summary = run["settings"], run["summary"]
-        complete = summary["ended"] == "completed" and summary["rows"] == settings["frames"]
-        values = [settings[name] for name in ("scene", "preconditioner", "reuse_setup", *CONDITIONS)]
-        values += [summary["fps_mean"], summary["iterations_mean"], summary["unconverged"]]
-        values += [summary["mean"][phase] for phase in PHASES]
-        values += [Session.of(run), run["command"]]
+        for section, kinds in KINDS.items():
+            _check(run[section], kinds)
+        _check(run["summary"]["mean"], dict.fromkeys(PHASES, int | float))
+        Session.of(run)
     except (YamlFileError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"{path}: is not the run.yaml of a recording ({error}); record it again") from None
-    if not complete:
+    if run["summary"]["ended"] != "completed" or run["summary"]["rows"] != run["settings"]["frames"]:
         raise ResultsError(f"{path}: the recording ended early; record it again")
     return run
+
+
+def _check(values: dict[str, Any], kinds: dict[str, Any]) -> None:
+    """Raise KeyError or ValueError unless every one of ``kinds`` is there and of that kind."""
+    for name, kind in kinds.items():
+        value = values[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ValueError(f"{name}: {value!r} is of a wrong type")
 
 
 def _group(key: tuple[Any, ...], runs: list[tuple[Path, dict[str, Any]]]) -> list[str]:

@@ -6,10 +6,11 @@ import importlib.util
 from pathlib import Path
 
 from app.ablate import read_results
+from app.bench_settings import PUBLISHED
 from app.environment import ROOT
 from app.output import OutputError
 from app.recordings import recordings
-from app.reproduction import PUBLISHED, Reference, read_reference
+from app.reproduction import Reference, read_reference
 from app.results import Bench, ResultsError, read_bench, read_spectra
 from app.sections import (
     Figures,

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from app.bench_row import CONVERGED
+from app.bench_settings import PUBLISHED, WELL_POSED
 from app.panels import table
-from app.results import CONVERGED, WELL_POSED, Bench, ResultsError, Solves
+from app.results import Bench, ResultsError, Solves
 from sim.yaml_file import YamlFileError, read_yaml
 
-PUBLISHED = "published"
 _VALUE = {"preconditioner": str, "cells": int, "rule": str, "split": str, "frames": int, "iterations": int}
 
 

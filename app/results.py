@@ -15,27 +15,12 @@ from typing import Any
 
 import numpy as np
 
-TIMES = ("setup_ms", "inference_ms", "solve_ms", "total_ms")
+from app.bench_row import COMPUTING, CONVERGED, check_row
+from app.bench_settings import WELL_POSED
+from precond.published import LEFT_EARLY
+
 SETTING = ("family", "split", "conditions", "rule", "contrast", "rtol", "cells")  # of the problems
-COMPUTING = ("engine", "threads", "precision")  # how a method computes, None where a row does not tell
-MEASURES = (*TIMES, "ms_per_iteration", "matrix_products", "memory_mib")
-CONVERGED, LEFT_EARLY = "converged", "left early"  # the latter as a published rule has it
-WELL_POSED = "well-posed"
 _NUMBERS = (int, float, type(None))
-_KINDS = {
-    "cells": (int,),
-    "frame": (int,),
-    "preconditioner": (str,),
-    "outcome": (str,),
-    "family": (str,),
-    "split": (str,),
-    "conditions": (str,),
-    "iterations": (int, type(None)),
-    "rtol": (int, float),
-    **dict.fromkeys(("contrast", *MEASURES), _NUMBERS),
-    **dict.fromkeys(("rule", "engine", "precision"), (str, type(None))),
-    "threads": (int, type(None)),
-}
 _SPECTRUM = {
     "preconditioner": (str,),
     "outcome": (str,),
@@ -77,6 +62,8 @@ class Session:
         ]
         commit, _, changes = (header.get("commit") or "unknown").partition("+")
         date = header.get("started") or header["date"]
+        if not isinstance(date, str):
+            raise TypeError("its date is no text")
         return cls(date[:10], "; ".join(parts), commit[:10] + ("+" + changes if changes else ""))
 
 
@@ -212,7 +199,7 @@ def _bench(path: Path, content: Any) -> Bench:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for number, row in enumerate(content["rows"]):
         row = {**common, **row}
-        _check(row, _KINDS, number)
+        check_row(row, number)
         if row["outcome"] in (CONVERGED, LEFT_EARLY) and (row["iterations"] is None or not row["total_ms"]):
             raise ValueError(f"row {number}: {row['outcome']} without iterations or time")
         if row["cells"] < 1:
@@ -231,14 +218,14 @@ def _spectra(path: Path, content: Any) -> Spectra:
     for case in content["cases"]:
         rows = [dict.fromkeys(_SPECTRUM) | row for row in case["rows"]]
         for number, row in enumerate(rows):
-            _check(row, _SPECTRUM, number)
+            check_row(row, number, _SPECTRUM)
             if not all(map(_finite, row["eigenvalues"] or ())):
                 raise ValueError(f"row {number}: eigenvalues are not all numbers")
             if not all(value is None or _finite(value) for value in row["history"] or ()):
                 raise ValueError(f"row {number}: the history holds more than numbers")
         if not rows or not isinstance(case["family"], str) or not isinstance(case["frame"], int):
             raise ValueError("a case lacks its rows, family or frame")
-        _check(case, {"contrast": _NUMBERS, "cells": (int,)}, len(cases))
+        check_row(case, len(cases), {"contrast": _NUMBERS, "cells": (int,)})
         cases.append({**case, "rows": rows})
     head = _head(path, content, "spectra-")
     rtol = content["settings"]["rtol"]
@@ -249,12 +236,3 @@ def _spectra(path: Path, content: Any) -> Spectra:
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _check(row: dict[str, Any], kinds: dict[str, tuple[type, ...]], number: int) -> None:
-    for name, kind in kinds.items():
-        value = row[name] if name not in MEASURES else row.get(name)
-        if isinstance(value, bool) or not isinstance(value, kind):
-            raise ValueError(f"row {number}: {name} is of a wrong type")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"row {number}: {name} is not finite")

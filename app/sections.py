@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from app.ablate import groups_of
+from app.bench_row import CONVERGED
+from app.bench_settings import WELL_POSED
 from app.panels import (
     Panel,
     column_of,
@@ -26,7 +28,7 @@ from app.panels import (
     three_digits,
 )
 from app.reproduction import Reference, reproduction_table
-from app.results import CONVERGED, SETTING, WELL_POSED, Bench, ResultsError, Session, Spectra
+from app.results import SETTING, Bench, ResultsError, Session, Spectra
 from precond.ablation_table import legend, notes, table_cells, tabulate
 
 EXTRAS = {  # measures that not every file has

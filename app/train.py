@@ -53,7 +53,9 @@ def train(config: str, out: str | None) -> int:
     weights = target.with_name(f"{target.name}.safetensors")
     if not weights.with_suffix(".checkpoint").exists():
         usable_file(weights)
-        usable_file(weights.with_suffix(".yaml"))
+        lost = weights.with_suffix(".yaml").resolve() == path.resolve() and "sha256" in content
+        if not lost:  # weights beside their own card are made again
+            usable_file(weights.with_suffix(".yaml"))
     card = {
         "trained": time.strftime("%Y-%m-%d"),
         "command": shlex.join(["python", "-m", "app", "train", config, *(["--out", out] if out else [])]),

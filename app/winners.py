@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from app.bench_settings import WELL_POSED
 from app.panels import NOT_ITERATIVE, Panel, column_of, describe, lowest, marked, panels, table, three_digits
-from app.results import WELL_POSED, Bench, Solves
+from app.results import Bench, Solves
 from precond import is_learned
 
 

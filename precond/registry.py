@@ -65,7 +65,8 @@ def _missing(entry: Entry) -> str:
     if entry.needs and importlib.util.find_spec(entry.needs) is None:
         return f"needs {entry.needs}: {entry.remedy}"
     if entry.model and not any(MODELS.glob(entry.model)):
-        return f"needs the weights assets/models/{entry.model}: `python -m app train CARD` makes them"
+        path = f"assets/models/{entry.model.removesuffix('.safetensors')}"
+        return f"needs the weights {path}.safetensors: `htp-fluid train {path}.yaml --out {path}` makes them"
     return ""
 
 

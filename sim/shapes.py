@@ -39,13 +39,13 @@ def _coverage(inside: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def _rectangle(shape: dict[str, Any], grid: tuple[int, int], _: np.random.Generator) -> np.ndarray:
-    (x0, y0), (x1, y1) = _point(shape, "from"), _point(shape, "to")
+    (x0, y0), (x1, y1) = _box(shape)
     return np.outer(_overlap(x0, x1, grid[0]), _overlap(y0, y1, grid[1]))
 
 
 def _overlap(start: float, end: float, cells: int) -> np.ndarray:
     """Share of each of ``cells`` equal parts of [0, 1] that lies in [start, end]."""
-    edges = np.clip(np.arange(cells + 1) / cells, start, max(start, end))
+    edges = np.clip(np.arange(cells + 1) / cells, start, end)
     return np.diff(edges) * cells
 
 
@@ -71,12 +71,12 @@ def _layer(shape: dict[str, Any], grid: tuple[int, int], _: np.random.Generator)
 
 
 def _bubbles(shape: dict[str, Any], grid: tuple[int, int], random: np.random.Generator) -> np.ndarray:
-    """``count`` discs at random places that keep clear of the walls and of each other where there is room."""
-    count = int(_number(shape, "count", 1, 200))
+    """``count`` discs with centres at random places between ``from`` and ``to``, clear of each other where
+    there is room.
+    """
+    count = _whole(shape, "count", 1, 200)
     low, high = _number(shape, "smallest", 0.0, 1.0), _number(shape, "largest", 0.0, 1.0)
-    (x0, y0), (x1, y1) = _point(shape, "from"), _point(shape, "to")
-    if x0 > x1 or y0 > y1:
-        raise ShapeError(f"to: {shape['to']} lies left of or below from: {shape['from']}")
+    (x0, y0), (x1, y1) = _box(shape)
     width = grid[0] / grid[1]
     x, y = _sample_points(grid)
     inside = np.zeros(np.broadcast_shapes(x.shape, y.shape), dtype=bool)
@@ -94,7 +94,7 @@ def _bubbles(shape: dict[str, Any], grid: tuple[int, int], random: np.random.Gen
 
 def _barriers(shape: dict[str, Any], grid: tuple[int, int], _: np.random.Generator) -> np.ndarray:
     """The benchmark's test frame ``frame``, its densities mapped linearly onto phase fractions 0 to 1."""
-    frame = int(_number(shape, "frame", 0, 1_000_000, default=0.0))
+    frame = _whole(shape, "frame", 0, 1_000_000, default=0)
     density = gallery.barrier_density(grid, frame)
     lightest, heaviest = density.min(), density.max()
     return (density - lightest) / (heaviest - lightest)
@@ -145,3 +145,18 @@ def _point(shape: dict[str, Any], field: str) -> tuple[float, float]:
         raise ShapeError(f"{field}: {value!r} is not a point [x, y] in shares of the box's width and height")
     point = {"x": value[0], "y": value[1]}
     return _number(point, "x", -10.0, 10.0), _number(point, "y", -10.0, 10.0)
+
+
+def _whole(shape: dict[str, Any], field: str, low: int, high: int, default: int | None = None) -> int:
+    value = shape.get(field, default)
+    if type(value) is not int or not low <= value <= high:
+        raise ShapeError(f"{field}: {value!r} is not a whole number from {low} to {high}")
+    return value
+
+
+def _box(shape: dict[str, Any]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The corners ``from``, lower left, and ``to``."""
+    low, high = _point(shape, "from"), _point(shape, "to")
+    if low[0] > high[0] or low[1] > high[1]:
+        raise ShapeError(f"to: {shape['to']} lies left of or below from: {shape['from']}")
+    return low, high

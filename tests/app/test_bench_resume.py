@@ -147,3 +147,27 @@ def test_a_finished_run_is_not_written_again(tmp_path, capsys):
     assert run(tmp_path / "done", *arguments) == 0
     assert capsys.readouterr().out == printed  # the table again
     assert (tmp_path / "done" / "bench.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("iterations", "7"), ("preconditioner", ["a"]), ("solve_ms", True), ("family", None)]
+)
+def test_a_damaged_row_is_left_alone(name, value, stopped, capsys):
+    content = read(stopped)
+    content["rows"][1][name] = value
+    text = json.dumps(content)
+    (stopped / "bench.json").write_text(text, encoding="utf-8")
+    capsys.readouterr()
+    assert run(stopped) == 2
+    assert "already holds results" in capsys.readouterr().err
+    assert (stopped / "bench.json").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("change", [{"hardware": [1]}, {"versions": "x"}, {"rows": [{}]}])
+def test_a_damaged_part_is_left_alone(change, stopped, capsys):
+    text = json.dumps({**read(stopped), **change})
+    (stopped / "bench.json").write_text(text, encoding="utf-8")
+    capsys.readouterr()
+    assert run(stopped) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (stopped / "bench.json").read_text(encoding="utf-8") == text

@@ -246,6 +246,17 @@ def test_recording_from_a_running_engine(engine, tmp_path):
     assert yaml.safe_load((second / "run.yaml").read_text(encoding="utf-8"))["summary"]["rows"] == 0
 
 
+def test_a_disk_that_is_full_at_the_start_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("app.recorder.Recorder._write_run", full)
+    assert main(["record", "--grid", "16x16", "--frames", "2", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{tmp_path / 'run'}: cannot be written: No space left" in error
+
+
 def test_a_full_disk_ends_the_recording_and_not_the_engine(engine, tmp_path, monkeypatch):
     directory = engine.start_recording(tmp_path / "run")
     engine.step()

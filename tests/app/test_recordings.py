@@ -86,3 +86,28 @@ def test_nothing_recorded_is_no_section():
 def test_what_is_no_finished_recording_is_refused(written, broken):
     with pytest.raises(ResultsError, match=r"recording-0\.yaml.*record it again"):
         recordings(written(run("jacobi", 1.0, **broken)))
+
+
+def paths_of(content, before=()):
+    """The keys to every value of nested mappings."""
+    for key, value in content.items():
+        yield (*before, key)
+        if isinstance(value, dict):
+            yield from paths_of(value, (*before, key))
+
+
+@pytest.mark.parametrize("wrong", [None, "x", [], [1], {}, True])
+def test_no_damage_is_a_traceback(wrong, written):
+    """Every value in turn is replaced by one of another kind: a table comes out or the file is named."""
+    for keys in paths_of(run("nested", 90.0)):
+        content = yaml.safe_load(yaml.safe_dump(run("nested", 90.0)))
+        part = content
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = wrong
+        paths, message = written(content), ""
+        try:
+            assert len(recordings(paths)) == 4
+        except ResultsError as error:
+            message = str(error)
+        assert not message or str(paths[0]) in message

@@ -8,20 +8,13 @@ last.
 import pytest
 import torch
 
-from precond import PCG, available_preconditioners, fused, gallery, graph, make_preconditioner, while_node
+from precond import PCG, fused, gallery, graph, make_preconditioner, while_node
 from precond.device_loop import DeviceLoop
 from sim.scenes import load_scene
 from sim.settings import SimulationSettings
 from sim.simulation import Simulation
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
-
-
-def capturable() -> list[str]:
-    """The names that run on a device."""
-    operator = gallery.benchmark_density(256, 0).operator()
-    names = available_preconditioners()
-    return [name for name in names if make_preconditioner(name, operator).capturable]
 
 
 def changed_in_place(problem, operator):
@@ -35,12 +28,11 @@ def changed_in_place(problem, operator):
         yield b
 
 
-@pytest.mark.parametrize("name", capturable())
 @pytest.mark.parametrize("family", ["barriers", "mazes"])
-def test_a_replay_equals_an_eager_solve_after_a_and_b_changed(monkeypatch, name, family):
+def test_a_replay_equals_an_eager_solve_after_a_and_b_changed(monkeypatch, capturable_name, family):
     problem = gallery.problem(family, 1024, 0, contrast=100.0)
     operator = problem.operator("cuda")
-    captured, eager = make_preconditioner(name, operator), make_preconditioner(name, operator)
+    captured, eager = (make_preconditioner(capturable_name, operator) for _ in range(2))
     captured.setup()
     replayed = DeviceLoop(operator, captured, 3000)
     with monkeypatch.context() as patch:
@@ -59,9 +51,8 @@ def test_a_replay_equals_an_eager_solve_after_a_and_b_changed(monkeypatch, name,
         assert (replayed.x - plain.x).norm() <= 1e-10 * plain.x.norm()
 
 
-@pytest.mark.parametrize("name", capturable())
 @pytest.mark.parametrize("family", ["barriers", "mazes"])
-def test_a_single_launch_equals_blocks(monkeypatch, name, family):
+def test_a_single_launch_equals_blocks(monkeypatch, capturable_name, family):
     """One replay loads, and one does all the rest of each attempt."""
     reason = while_node.missing(torch.device("cuda"))
     if reason:
@@ -76,7 +67,7 @@ def test_a_single_launch_equals_blocks(monkeypatch, name, family):
     monkeypatch.setattr(graph.Capture, "program", counted)
     problem = gallery.problem(family, 1024, 0, contrast=100.0)
     operator = problem.operator("cuda")
-    preconditioner = make_preconditioner(name, operator)
+    preconditioner = make_preconditioner(capturable_name, operator)
     preconditioner.setup()
     single = DeviceLoop(operator, preconditioner, 3000, single_launch=True)
     assert not single.note
@@ -94,12 +85,12 @@ def test_a_single_launch_equals_blocks(monkeypatch, name, family):
         assert (single.x - blocks.x).norm() <= 1e-10 * blocks.x.norm()
 
 
-def test_a_thousand_switches_leak_nothing():
+def test_a_thousand_switches_leak_nothing(capturable_names):
     scene = load_scene("dam-break")
     simulation = Simulation(
         SimulationSettings(**{**scene.settings, "grid": (64, 32), "device": "cuda"}), scene
     )
-    names = capturable()
+    names = capturable_names
     held = []
     for turn in range(1000):
         simulation.projection.select_preconditioner(names[turn % len(names)])

@@ -1,5 +1,6 @@
 """The registry: names, reasons, and errors that a person can act on."""
 
+import hashlib
 import importlib.util
 
 import pytest
@@ -9,7 +10,9 @@ from precond import (
     available_preconditioners,
     make_preconditioner,
     registered_preconditioners,
+    registry,
 )
+from precond.model_files import MODELS, read_card
 
 
 @pytest.fixture
@@ -49,3 +52,18 @@ def test_unknown_options_are_refused(operator):
 
 def test_errors_are_value_errors():
     assert issubclass(PreconditionerError, ValueError)
+
+
+@pytest.mark.parametrize("name", ["nested", "hmatrix", "neural-spai"])
+def test_the_weights_come_with_the_program(name):
+    assert name in available_preconditioners()
+    for path in MODELS.glob(registry._ENTRIES[name].model):
+        card = read_card(path)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"]
+
+
+def test_missing_weights_are_named_with_their_remedy(monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "MODELS", tmp_path)
+    assert "nested" not in available_preconditioners()
+    remedy = "htp-fluid train assets/models/nested.yaml --out assets/models/nested"
+    assert remedy in registered_preconditioners()["nested"]

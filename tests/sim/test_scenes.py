@@ -65,6 +65,7 @@ def test_the_seed_places_the_bubbles() -> None:
     assert (first != other).any()
 
 
+RIGHT_TO_LEFT = {"shape": "rectangle", "from": [0.5, 0.0], "to": [0.1, 0.9]}
 BACKWARDS = {
     "shape": "bubbles",
     "count": 2,
@@ -106,6 +107,8 @@ def wrong(change: Callable[[dict], object]) -> str:
         (wrong(lambda c: c["shapes"].append({"shape": ["disc"]})), ["number 2", "['disc']", "bubbles"]),
         (wrong(lambda c: c["shapes"].append({"shape": {"a": 1}})), ["number 2", "bubbles"]),
         (wrong(lambda c: c["shapes"].append(BACKWARDS)), ["number 2", "to", "[0.1, 0.1]"]),
+        (wrong(lambda c: c["shapes"].append({**BACKWARDS, "count": 2.7})), ["number 2", "count", "2.7"]),
+        (wrong(lambda c: c["shapes"].append(RIGHT_TO_LEFT)), ["number 2", "to", "[0.1, 0.9]"]),
         (wrong(lambda c: c["settings"].update(preconditioner=["a"])), ["settings", "preconditioner"]),
         (wrong(lambda c: c["settings"].update(grid={16: 1, 8: 2})), ["settings", "grid"]),
         (wrong(lambda c: c.update(height=1e-300)), ["height", "1e-6"]),

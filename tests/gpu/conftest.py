@@ -1,0 +1,24 @@
+"""What runs on a device."""
+
+import pytest
+
+from precond import available_preconditioners, gallery, make_preconditioner
+
+
+def capturable() -> list[str]:
+    """The names that run on a device."""
+    operator = gallery.benchmark_density(256, 0).operator()
+    names = available_preconditioners()
+    return [name for name in names if make_preconditioner(name, operator).capturable]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of a ``capturable_name`` runs for each of them."""
+    if "capturable_name" in metafunc.fixturenames:
+        metafunc.parametrize("capturable_name", capturable())
+
+
+@pytest.fixture
+def capturable_names() -> list[str]:
+    """All of them."""
+    return capturable()
