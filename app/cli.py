@@ -41,8 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="htp-fluid",
         description="Two fluids in a box, with a pressure solve whose preconditioner you can switch.",
-        epilog="Every flag of a command can also stand in a YAML file named with --settings: `contrast: 50` "
-        "for `--contrast 50`. Flags win over the file, the file over the scene.",
+        epilog="Every flag of demo, record and bench can also stand in a YAML file named with --settings: "
+        "`contrast: 50` for `--contrast 50`. Flags win over the file, the file over the scene.",
     )
     commands = parser.add_subparsers(
         dest="command",

@@ -24,7 +24,7 @@ from app.winners import places, sentences, winners_table
 
 REFERENCE = ROOT / "assets" / "reference"
 FIGURES = Path("assets") / "figures"
-KINDS = ("bench-", "spectra-", "ablation-", "seeds-")
+KINDS = ("bench", "spectra", "ablation", "seeds")  # a file is called so, or so and -NAME
 READING = """\
 Written by `htp-fluid report` from the JSON files in `{data}`; change those, not this. Each section names
 its file, the command that measured it, machine, date and commit. Every solve starts from zero with a set-up
@@ -64,10 +64,10 @@ def report(data: str | None, out: str) -> int:
 def compose(data: Path) -> tuple[str, Figures]:
     """The text of RESULTS.md and the figures that it names; same errors as `report`, needs no matplotlib."""
     files = _files(data)
-    benches = [read_bench(path) for path in files["bench-"]]
-    spectra = [read_spectra(path) for path in files["spectra-"]]
-    ablations = [(path.name, read_results(path)) for path in files["ablation-"]]
-    seeds = [(path.name, read_results(path)) for path in files["seeds-"]]
+    benches = [read_bench(path) for path in files["bench"]]
+    spectra = [read_spectra(path) for path in files["spectra"]]
+    ablations = [(path.name, read_results(path)) for path in files["ablation"]]
+    seeds = [(path.name, read_results(path)) for path in files["seeds"]]
     figures = Figures()
     parts = ["# Results", READING.format(data=_shown(data))]
     parts += _winners(benches)
@@ -94,8 +94,8 @@ def _files(data: Path) -> dict[str, list[Path]]:
         raise ResultsError(f"{data}: cannot be read: {error.strerror}") from error
     files: dict[str, list[Path]] = {kind: [] for kind in KINDS}
     for path in paths:
-        kind = next((kind for kind in KINDS if path.name.startswith(kind)), None)
-        if kind is None:
+        kind = path.stem.partition("-")[0]
+        if kind not in KINDS:
             raise ResultsError(
                 f"{path}: is of no known kind: names begin with {', '.join(KINDS)}; move it away"
             )

@@ -18,17 +18,17 @@ runs:
   second: {family: bubbles, sizes: 64, contrast: [10, 100], preconds: jacobi, frames: 1}
 """
 FOR_THE_REPORT = {
-    "barriers",
-    "bubbles-contrast",
-    "bubbles-10000",
-    "tolerances",
-    "stirred",
-    "solids",
-    "stripes",
-    "mazes",
-    "generalisation",
-    "published",
-    "peers",
+    "bench-barriers",
+    "bench-bubbles-contrast",
+    "bench-bubbles-10000",
+    "bench-tolerances",
+    "bench-stirred",
+    "bench-solids",
+    "bench-stripes",
+    "bench-mazes",
+    "bench-generalisation",
+    "bench-published",
+    "bench-peers",
 }
 
 
@@ -131,7 +131,7 @@ def test_the_suites_that_come_with_the_program():
     assert available_suites() == ["full", "quick"]
     full, quick = load_suite("full"), load_suite("quick")
     assert set(full.runs) >= FOR_THE_REPORT
-    assert set(quick.runs) == {"barriers", "bubbles-10000"}
+    assert set(quick.runs) == {"bench-barriers", "bench-bubbles-10000"}
     for settings in (*full.runs.values(), *quick.runs.values()):
         assert usable_methods(settings)[0]
 
@@ -149,15 +149,15 @@ def test_the_full_suite_covers_what_the_report_tells():
     runs = load_suite("full").runs
     cases = [case for settings in runs.values() for case in settings.cases()]
     assert {case.family for case in cases} == set(FAMILIES)
-    assert {case.contrast for case in runs["bubbles-contrast"].cases()} == {1.0, 10.0, 100.0, 1e3, 1e4}
-    assert {case.rtol for case in runs["tolerances"].cases()} == {1e-3, 1e-5, 1e-8}
-    assert {1024, 65536} <= {case.cells for case in runs["barriers"].cases()}
-    assert max(case.cells for case in runs["bubbles-10000"].cases()) == 65536
-    assert {case.split for case in runs["generalisation"].cases()} == {
+    assert {case.contrast for case in runs["bench-bubbles-contrast"].cases()} == {1.0, 10.0, 100.0, 1e3, 1e4}
+    assert {case.rtol for case in runs["bench-tolerances"].cases()} == {1e-3, 1e-5, 1e-8}
+    assert {1024, 65536} <= {case.cells for case in runs["bench-barriers"].cases()}
+    assert max(case.cells for case in runs["bench-bubbles-10000"].cases()) == 65536
+    assert {case.split for case in runs["bench-generalisation"].cases()} == {
         split for split in SPLITS if "eval" in split
     }
-    assert usable_methods(runs["barriers"])[0] == available_preconditioners()
-    assert runs["peers"].peers == PEERS
+    assert usable_methods(runs["bench-barriers"])[0] == available_preconditioners()
+    assert runs["bench-peers"].peers == PEERS
 
 
 def test_several_values_from_flags_and_file(tmp_path):
