@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from app.environment import check_device, devices, prepare
+from app.output import in_one_line
 from app.settings import OPTIONS, Option, SettingsError, app_settings, bench_settings, default
 
 WRONG_USE = 2
@@ -169,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"htp-fluid {command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except _usage_errors() as error:
-        print(f"htp-fluid {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"htp-fluid {command}: {in_one_line(error)}", file=sys.stderr)
         return WRONG_USE
 
 

@@ -18,6 +18,7 @@ import torch
 from app.bench_row import CONVERGED, clock_fault, failed, measures, row_head
 from app.bench_settings import PEERS, PUBLISHED, STIRRED, BenchSettings, Case
 from app.held_memory import held_bytes
+from app.output import in_one_line
 from app.peer_system import PeerSystem
 from app.peers import Peer, make_peer
 from precond import PCG, PoissonOperator, Preconditioner, make_preconditioner, while_node
@@ -85,7 +86,7 @@ class Contest:
             try:
                 self._entrants[name] = self._made(name)
             except FAILURES as error:
-                self._broken[name] = _reason(error)
+                self._broken[name] = in_one_line(error)
                 continue
             for _ in range(WARM_UPS[self._device.type]):
                 self._solve(name, warm_up)
@@ -121,7 +122,7 @@ class Contest:
             solution = entrant.run(frame)
             elapsed = time.monotonic() - started
         except FAILURES as error:
-            return failed(_reason(error))
+            return failed(in_one_line(error))
         fault = clock_fault(entrant.seconds, elapsed)
         if fault:
             return failed(fault)
@@ -286,7 +287,3 @@ def _problems(case: Case) -> Callable[[int, str], Problem]:
         frames = StirredFrames(case.cells, case.contrast)
         return lambda frame, _split: frames.frame(frame)
     return lambda frame, split: problem(case.family, case.cells, frame, split, case.contrast)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.environment import check_device, use_one_thread
+from app.output import in_one_line
 from app.settings import AppSettings, scene_settings
 from precond import PreconditionerError, is_learned
 from sim.scenes import load_scene
@@ -93,7 +94,7 @@ class Engine:
         except PreconditionerError as error:
             if not is_learned(chosen):
                 raise
-            reason = " ".join(str(error).split())
+            reason = in_one_line(error)
         settings.simulation.preconditioner = SUBSTITUTE
         settings.given["preconditioner"] = SUBSTITUTE  # or a new scene would ask for it again
         engine = cls(settings)
@@ -122,7 +123,7 @@ class Engine:
                 failure = "the flow is no longer finite"
         except (ArithmeticError, RuntimeError, ValueError) as error:  # numpy's LinAlgError is a ValueError
             step = None
-            failure = " ".join(str(error).split()) or type(error).__name__
+            failure = in_one_line(error)
         elapsed_ms = 1e3 * (time.perf_counter() - start) + self._draw_ms
         self.frame += 1
         recent = [report.frame_ms for report in list(self.history)[1 - FPS_FRAMES :] if report.frame > 1]

@@ -78,6 +78,11 @@ def write_whole(path: Path, text: str) -> None:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
+def in_one_line(error: BaseException) -> str:
+    """What ``error`` says, or its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def command_line() -> str:
     """What was typed, for a shell."""
     return shlex.join(["htp-fluid", *sys.argv[1:]])

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from app.environment import describe, use_one_thread
-from app.output import command_line, now, usable_file, write_whole
+from app.output import command_line, in_one_line, now, usable_file, write_whole
 from precond import PCG, PoissonOperator, PreconditionerError, available_preconditioners, make_preconditioner
 from precond.gallery import problem
 from precond.spectra import root_on_range, spectrum
@@ -71,7 +71,7 @@ def _row(name: str, operator: PoissonOperator, root: np.ndarray, b: Any) -> dict
         preconditioner.setup()
         report = PCG(operator, preconditioner, RTOL, MAX_ITERATIONS).solve(b)
     except (*FAILURES, PreconditionerError) as error:
-        return {"outcome": f"failed: {_words(error)}", "refused": _words(error)}
+        return {"outcome": f"failed: {in_one_line(error)}", "refused": in_one_line(error)}
     row = {
         "note": preconditioner.note,
         "outcome": report.outcome.value,
@@ -81,7 +81,7 @@ def _row(name: str, operator: PoissonOperator, root: np.ndarray, b: Any) -> dict
     try:
         found = spectrum(preconditioner, root)
     except FAILURES as error:
-        return {**row, "refused": _words(error)}
+        return {**row, "refused": in_one_line(error)}
     return {
         **row,
         "condition_number": found.condition_number,
@@ -113,10 +113,6 @@ def format_table(cases: list[dict[str, Any]]) -> str:
                 f"{'-' if kaporin is None else f'{kaporin:.4f}':>17}{row['negative']:>10}"
             )
     return "\n".join(lines)
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _rounded(values: list[float]) -> list[float | None]:
