@@ -1,5 +1,6 @@
 """What every test may use: a small simulation of any scene."""
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 from sim.scenes import Scene, load_scene
 from sim.settings import SimulationSettings
 from sim.simulation import Simulation
+
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401, before a window loads Mesa, whose LLVM it would call instead of its own
 
 
 @pytest.fixture(autouse=True, scope="session")
