@@ -22,7 +22,7 @@ from app.bench_settings import PEERS, PUBLISHED, PUBLISHED_PRECONDITIONERS, Benc
 from app.bench_table import format_table, tabulate
 from app.contest import entrants, make_contest
 from app.environment import describe, use_one_thread
-from app.output import command_line, free_directory, now, stop_signals, usable_directory
+from app.output import OutputError, command_line, free_directory, now, stop_signals, usable_directory
 from app.peers import missing
 from precond import (
     PoissonOperator,
@@ -134,7 +134,11 @@ def _begin(
         "skipped": skipped,
         "sessions": [],
     }
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
+    if not there:
         usable_directory(path.parent)
         return header, [], UNFINISHED
     found = read_results(path)

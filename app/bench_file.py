@@ -28,9 +28,11 @@ def read_results(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content["ended"], str) or not isinstance(content["settings"], dict):
             raise TypeError
+        if not all(isinstance(content[name], list) for name in LISTS):
+            raise TypeError
         if not all(isinstance(part, dict) for name in LISTS for part in content[name]):
             raise TypeError
-        if not all(isinstance(content.get(name, {}), dict) for name in SAME):
+        if not all(isinstance(content[name], dict) for name in SAME) or "cores" not in content["hardware"]:
             raise TypeError
         for number, row in enumerate(content["rows"]):
             check_row(row, number)

@@ -14,11 +14,13 @@ import torch
 
 from app.bench_settings import Case
 from app.held_memory import precision
+from precond.published import LEFT_EARLY
 
 TIMES = ("setup_ms", "inference_ms", "solve_ms", "total_ms")
 MEASURES = (*TIMES, "ms_per_iteration", "matrix_products", "memory_mib")
 COMPUTING = ("engine", "threads", "precision")  # how a method computes
 CONVERGED = "converged"
+LARGEST = 1e300  # of a number in a file
 _NUMBERS, _TEXTS = (int, float, NoneType), (str, NoneType)
 KINDS = {  # of what a row holds
     **dict.fromkeys(("family", "split", "conditions", "preconditioner", "outcome"), (str,)),
@@ -79,15 +81,20 @@ def failed(reason: str) -> dict[str, Any]:
 
 
 def check_row(row: dict[str, Any], number: int, kinds: dict[str, tuple[type, ...]] = KINDS) -> None:
-    """Raise KeyError or ValueError unless ``row`` holds what ``kinds`` says, finite."""
+    """Raise KeyError or ValueError unless ``row`` holds what ``kinds`` says, finite, and a solve that
+    converged its iterations and time.
+    """
     for name, kind in kinds.items():
         value = row.get(name) if name in OPTIONAL else row[name]
         if name in OPTIONAL and value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, kind):
             raise ValueError(f"row {number}: {name} is of a wrong type")
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, int | float) and not abs(value) < LARGEST:
             raise ValueError(f"row {number}: {name} is not finite")
+    stopped = kinds is KINDS and row["outcome"] in (CONVERGED, LEFT_EARLY)
+    if stopped and (row["iterations"] is None or not row.get("total_ms")):
+        raise ValueError(f"row {number}: {row['outcome']} without iterations or time")
 
 
 def clock_fault(seconds: dict[str, float], elapsed: float) -> str:

@@ -53,11 +53,11 @@ def usable_directory(directory: str | Path) -> Path:
 def usable_file(path: str | Path) -> Path:
     """Make the directory of ``path``; OutputError when it cannot be written, or ``path`` is there already."""
     path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a directory; name a file")
-    if path.exists():
-        raise OutputError(f"{path}: is there already; name another file")
     try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a directory; name a file")
+        if path.exists():
+            raise OutputError(f"{path}: is there already; name another file")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -31,7 +31,7 @@ _SPECTRUM = {
     "eigenvalues": (list, type(None)),
     "history": (list, type(None)),
 }
-_DAMAGE = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
+_DAMAGE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 class ResultsError(ValueError):
@@ -200,8 +200,6 @@ def _bench(path: Path, content: Any) -> Bench:
     for number, row in enumerate(content["rows"]):
         row = {**common, **row}
         check_row(row, number)
-        if row["outcome"] in (CONVERGED, LEFT_EARLY) and (row["iterations"] is None or not row["total_ms"]):
-            raise ValueError(f"row {number}: {row['outcome']} without iterations or time")
         if row["cells"] < 1:
             raise ValueError(f"row {number}: has {row['cells']} cells")
         groups.setdefault(tuple(row[name] for name in ("preconditioner", *SETTING)), []).append(row)

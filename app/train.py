@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from app.environment import describe
-from app.output import OutputError, usable_file
+from app.output import OutputError, in_one_line, usable_file
 from precond.far_field import FarField, FarFieldConfig
 from precond.hmatrix_factors import HMatrixConfig
 from precond.hmatrix_training import HMatrixTraining, train_hmatrix
@@ -49,13 +49,15 @@ def train(config: str, out: str | None) -> int:
     kind = str(content.get("preconditioner", "hmatrix" if "n" in content["training"] else "nested"))
     if kind not in KINDS:
         raise SettingsError(f"{path}: preconditioner: '{kind}' is not one of {', '.join(KINDS)}")
+    if kind != "nested" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingsError(f"{path}: {kind} trains in one process; several are for nested")
     target = Path(out) if out else Path("runs") / path.stem
-    weights = target.with_name(f"{target.name}.safetensors")
-    if not weights.with_suffix(".checkpoint").exists():
-        usable_file(weights)
-        lost = weights.with_suffix(".yaml").resolve() == path.resolve() and "sha256" in content
-        if not lost:  # weights beside their own card are made again
-            usable_file(weights.with_suffix(".yaml"))
+    if target.name in ("", ".."):
+        raise OutputError(f"--out: {out} names no file")
+    weights = usable_file(target.with_name(f"{target.name}.safetensors"))
+    lost = weights.with_suffix(".yaml").resolve() == path.resolve() and "sha256" in content
+    if not lost:  # weights beside their own card are made again
+        usable_file(weights.with_suffix(".yaml"))
     card = {
         "trained": time.strftime("%Y-%m-%d"),
         "command": shlex.join(["python", "-m", "app", "train", config, *(["--out", out] if out else [])]),
@@ -64,7 +66,8 @@ def train(config: str, out: str | None) -> int:
     try:
         words = KINDS[kind](content, weights, card)
     except OSError as error:
-        raise OutputError(f"{weights}: cannot be written: {error.strerror}") from error
+        reason = error.strerror or in_one_line(error)
+        raise OutputError(f"{weights}: cannot be written: {reason}") from error
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{path}: {error}") from error
     if words:

@@ -15,7 +15,8 @@ DEPENDENT = 1e-4  # a column that keeps less than this share of its length is sp
 def orthonormalised(columns: torch.Tensor) -> torch.Tensor:
     """Gram-Schmidt over the last dimension of ``columns`` (K, L, r); dependent columns become zero.
 
-    Elimination on the Gram matrix in float64, which leaves of the columns' products (r, r) a leaf to work on.
+    Elimination on the Gram matrix in float64: (r, r) numbers a leaf to work on. The span is exact; the result
+    is orthonormal to 1e-5 while columns keep 0.3 % or more of their length, less where many keep less.
     Differentiable, batched over the leaves, without a host sync.
     """
     exact = columns.double()

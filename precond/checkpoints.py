@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,7 +23,7 @@ def save_checkpoint(path: Path, parts: dict[str, Part], notes: dict[str, str]) -
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Part], dict[str, str]]:
     """The parts that hold tensors, and the notes, of the checkpoint ``path``. Raises ValueError for a damaged
-    one.
+    one, or what cannot be read.
     """
     parts: dict[str, Part] = {}
     try:
@@ -30,7 +32,16 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Part], dict[str, str]]:
                 part, _, name = key.partition(".")
                 parts.setdefault(part, {})[name] = file.get_tensor(key)
             return parts, file.metadata() or {}
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: is damaged ({error}): delete it to start its run anew") from error
+
+
+@contextlib.contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """What a checkpoint lacks, or has of another kind, is told as ValueError."""
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: is damaged ({error}): delete it to start its run anew") from error
 
 

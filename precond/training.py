@@ -21,6 +21,7 @@ from precond.checkpoints import (
     load_checkpoint,
     optimiser_part,
     restore_optimiser,
+    restoring,
     save_checkpoint,
 )
 from precond.coupling import LeafPairs
@@ -169,7 +170,8 @@ class Trainer:
     def _resume(self) -> None:
         parts, notes = load_checkpoint(self.checkpoint)
         check_same_run(self.checkpoint, notes, self._identity)
-        progress = json.loads(notes["progress"])
-        self.step, self.seconds, self.log = progress["step"], progress["seconds"], progress["log"]
-        self.network.load_state_dict(parts["network"])
-        restore_optimiser(self.optimiser, parts.get("optimiser", {}))
+        with restoring(self.checkpoint):
+            progress = json.loads(notes["progress"])
+            self.step, self.seconds, self.log = progress["step"], progress["seconds"], progress["log"]
+            self.network.load_state_dict(parts["network"])
+            restore_optimiser(self.optimiser, parts.get("optimiser", {}))

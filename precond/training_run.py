@@ -23,6 +23,7 @@ from precond.checkpoints import (
     load_checkpoint,
     optimiser_part,
     restore_optimiser,
+    restoring,
     save_checkpoint,
 )
 from precond.gallery import Problem
@@ -113,10 +114,11 @@ class Run:
             return
         parts, notes = load_checkpoint(self.path)
         check_same_run(self.path, notes, self._identity())
-        self.state = json.loads(notes["state"])
-        self.network.load_state_dict(parts["weights"])
-        self.best = parts["best"]
-        restore_optimiser(self.optimiser, parts.get("optimiser", {}))
+        with restoring(self.path):
+            self.state = json.loads(notes["state"])
+            self.network.load_state_dict(parts["weights"])
+            self.best = parts["best"]
+            restore_optimiser(self.optimiser, parts.get("optimiser", {}))
 
     def rate(self, step: int) -> float:
         """The learning rate of ``step``."""

@@ -13,14 +13,14 @@ class YamlFileError(ValueError):
 class _Loader(yaml.SafeLoader):
     """Plain values alone; a name given twice, of which YAML would keep the second, is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = sorted({name for name in names if names.count(name) > 1 and name != "<<"})
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted({text for tag, text in names if names.count((tag, text)) > 1 and text != "<<"})
         if twice:
-            raise yaml.constructor.ConstructorError(
-                problem=f"{', '.join(twice)}: given twice", problem_mark=node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+            problem = f"{', '.join(twice)}: given twice"
+            raise yaml.composer.ComposerError(problem=problem, problem_mark=node.start_mark)
+        return node
 
 
 def read_yaml(path: str | Path) -> Any:

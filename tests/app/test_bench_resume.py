@@ -129,6 +129,11 @@ def test_other_absent_methods_are_refused(stopped, capsys):
     assert 'skipped: amg was "needs pyamg", now it is not there' in capsys.readouterr().err
 
 
+def test_a_name_that_is_too_long_is_one_line(tmp_path, capsys):
+    assert run(tmp_path / ("x" * 300)) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["precious", "[]", "{}", '{"ended": "not yet", "settings": {}, "rows": 3}'])
 def test_a_file_of_another_kind_is_left_alone(text, tmp_path, capsys):
     (tmp_path / "bench.json").write_text(text, encoding="utf-8")
@@ -150,7 +155,17 @@ def test_a_finished_run_is_not_written_again(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("iterations", "7"), ("preconditioner", ["a"]), ("solve_ms", True), ("family", None)]
+    ("name", "value"),
+    [
+        ("iterations", "7"),
+        ("iterations", None),  # of a solve that converged
+        ("iterations", 10**400),
+        ("total_ms", None),
+        ("preconditioner", ["a"]),
+        ("solve_ms", True),
+        ("contrast", 10**400),
+        ("family", None),
+    ],
 )
 def test_a_damaged_row_is_left_alone(name, value, stopped, capsys):
     content = read(stopped)
@@ -163,7 +178,10 @@ def test_a_damaged_row_is_left_alone(name, value, stopped, capsys):
     assert (stopped / "bench.json").read_text(encoding="utf-8") == text
 
 
-@pytest.mark.parametrize("change", [{"hardware": [1]}, {"versions": "x"}, {"rows": [{}]}])
+@pytest.mark.parametrize(
+    "change",
+    [{"hardware": [1]}, {"hardware": {}}, {"versions": "x"}, {"rows": [{}]}, {"rows": {}}, {"sessions": {}}],
+)
 def test_a_damaged_part_is_left_alone(change, stopped, capsys):
     text = json.dumps({**read(stopped), **change})
     (stopped / "bench.json").write_text(text, encoding="utf-8")

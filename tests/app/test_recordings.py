@@ -96,7 +96,7 @@ def paths_of(content, before=()):
             yield from paths_of(value, (*before, key))
 
 
-@pytest.mark.parametrize("wrong", [None, "x", [], [1], {}, True])
+@pytest.mark.parametrize("wrong", [None, "x", [], [1], {}, True, 10**400, float("nan")])
 def test_no_damage_is_a_traceback(wrong, written):
     """Every value in turn is replaced by one of another kind: a table comes out or the file is named."""
     for keys in paths_of(run("nested", 90.0)):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from app.cli import INTERRUPTED, main
 from app.train import simulator_frames
+from precond.checkpoints import load_checkpoint, save_checkpoint
 
 TINY = {
     "model": {
@@ -71,8 +72,12 @@ def test_what_is_there_is_never_written_over(
     refused([str(config), "--out", str(tmp_path / "tiny")], "tiny.yaml: is there already")
     refused([str(config), "--out", str(config / "x")], "file of that name")
     refused([str(config), "--out", "/proc/x/y"], "cannot be written")
+    refused([str(config), "--out", "."], "names no file")
+    refused([str(config), "--out", str(tmp_path / ("x" * 300))], "File name too long")
     (tmp_path / "other.checkpoint").write_bytes(b"no checkpoint")
     refused([str(config), "--out", str(tmp_path / "other")], "other.checkpoint", "damaged")
+    (tmp_path / "w-0.1.checkpoint").write_bytes(b"an earlier one")
+    refused([str(config), "--out", out], "w-0.1.safetensors: is there already")
     assert (tmp_path / "w-0.1.safetensors").read_bytes() == before
     assert yaml.safe_load(config.read_text()) == TINY
 
@@ -89,6 +94,12 @@ def test_a_checkpoint_of_other_settings_is_refused(
     monkeypatch.setattr("app.train.unseen_families", interrupted)  # all steps are done, nothing is written
     assert main(["train", str(config), "--out", str(tmp_path / "out")]) == INTERRUPTED
     monkeypatch.undo()
+    parts, notes = load_checkpoint(tmp_path / "out.checkpoint")
+    for name, lacking in (("no-network", {"network": {}}), ("no-progress", {})):
+        kept = {**notes, "progress": "[]"} if name == "no-progress" else notes
+        save_checkpoint(tmp_path / f"{name}.checkpoint", {**parts, **lacking}, kept)
+        assert main(["train", str(config), "--out", str(tmp_path / name)]) == 2
+        assert f"{name}.checkpoint: is damaged" in capsys.readouterr().err
     other = {**TINY, section: {**TINY[section], **values}}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
     assert main(["train", str(tmp_path / "other.yaml"), "--out", str(tmp_path / "out")]) == 2
@@ -141,6 +152,14 @@ def test_a_card_of_neural_spai_trains_it_again(
     assert main(["train", str(tmp_path / "first.yaml"), "--out", str(tmp_path / "second")]) == 0
     first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_several_processes_are_for_nested_alone(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    path = tmp_path / "small.yaml"
+    path.write_text("{preconditioner: neural-spai, training: {n: 64}}")
+    assert main(["train", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "neural-spai trains in one process" in capsys.readouterr().err
 
 
 def test_frames_of_the_simulator_are_its_own_systems(monkeypatch, tmp_path) -> None:

@@ -207,6 +207,18 @@ def test_spectral_modes_are_the_lowest_of_each_leaf(operator: PoissonOperator) -
             )
 
 
+def test_orthonormalised_columns_are_so_when_nearly_dependent() -> None:
+    """Every column keeps one per cent of the one before; the span is that of a QR factorisation."""
+    torch.manual_seed(0)
+    columns = torch.randn(50, 64, 8, dtype=torch.float64)
+    for k in range(1, 8):
+        columns[..., k] = columns[..., k - 1] + 0.01 * columns[..., k]
+    basis = orthonormalised(columns)
+    assert (basis.mT @ basis - torch.eye(8)).abs().max() < 1e-5
+    q, _ = torch.linalg.qr(columns)
+    assert (q - basis @ (basis.mT @ q)).norm(dim=1).max() < 1e-5
+
+
 def test_orthonormalised_columns_drop_what_is_spanned() -> None:
     columns = torch.randn(3, 10, 4, dtype=torch.float64)
     columns[..., 2] = columns[..., 0] - 2.0 * columns[..., 1]
