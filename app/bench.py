@@ -8,6 +8,7 @@ run stopped.
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from app.bench_settings import PEERS, PUBLISHED, PUBLISHED_PRECONDITIONERS, Benc
 from app.bench_table import format_table, tabulate
 from app.contest import entrants, make_contest
 from app.environment import describe, use_one_thread
-from app.output import OutputError, command_line, free_directory, now, stop_signals, usable_directory
+from app.output import command_line, free_directory, now, stop_signals, usable_directory
 from app.peers import missing
 from precond import (
     PoissonOperator,
@@ -134,11 +135,7 @@ def _begin(
         "skipped": skipped,
         "sessions": [],
     }
-    try:
-        there = path.is_file()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
-    if not there:
+    if not os.path.isfile(path):  # unlike Path.is_file False, too, for a name that is too long
         usable_directory(path.parent)
         return header, [], UNFINISHED
     found = read_results(path)

@@ -7,28 +7,28 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from types import NoneType
 from typing import Any
 
 import torch
 
 from app.bench_settings import Case
 from app.held_memory import precision
+from app.kinds import check_kinds
 from precond.published import LEFT_EARLY
 
 TIMES = ("setup_ms", "inference_ms", "solve_ms", "total_ms")
 MEASURES = (*TIMES, "ms_per_iteration", "matrix_products", "memory_mib")
 COMPUTING = ("engine", "threads", "precision")  # how a method computes
+SETTING = ("family", "split", "conditions", "rule", "contrast", "rtol", "cells")  # of the problems
 CONVERGED = "converged"
-LARGEST = 1e300  # of a number in a file
-_NUMBERS, _TEXTS = (int, float, NoneType), (str, NoneType)
+STOPPED = (CONVERGED, LEFT_EARLY)  # as the rule has it: no failure
 KINDS = {  # of what a row holds
-    **dict.fromkeys(("family", "split", "conditions", "preconditioner", "outcome"), (str,)),
-    **dict.fromkeys(("cells", "frame"), (int,)),
-    **dict.fromkeys(("iterations", "threads"), (int, NoneType)),
-    **dict.fromkeys(("contrast", *MEASURES), _NUMBERS),
-    **dict.fromkeys(("rule", "note", "engine", "precision"), _TEXTS),
-    "rtol": (int, float),
+    **dict.fromkeys(("family", "split", "conditions", "preconditioner", "outcome"), str),
+    **dict.fromkeys(("cells", "frame"), int),
+    **dict.fromkeys(("iterations", "threads"), int | None),
+    **dict.fromkeys(("contrast", *MEASURES), int | float | None),
+    **dict.fromkeys(("rule", "note", "engine", "precision"), str | None),
+    "rtol": int | float,
 }
 OPTIONAL = (*MEASURES, *COMPUTING, "rule", "note")  # in a row of an earlier form, or where it has no meaning
 LOST_SECONDS = 0.02  # that may pass between the two clocks' readings on a busy machine
@@ -80,20 +80,13 @@ def failed(reason: str) -> dict[str, Any]:
     return {"outcome": f"failed: {reason}", "note": "", **absent}
 
 
-def check_row(row: dict[str, Any], number: int, kinds: dict[str, tuple[type, ...]] = KINDS) -> None:
-    """Raise KeyError or ValueError unless ``row`` holds what ``kinds`` says, finite, and a solve that
-    converged its iterations and time.
+def check_row(row: dict[str, Any], number: int) -> None:
+    """Raise KeyError or ValueError unless ``row`` holds what KINDS says, and of a solve that did not fail its
+    iterations and time.
     """
-    for name, kind in kinds.items():
-        value = row.get(name) if name in OPTIONAL else row[name]
-        if name in OPTIONAL and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, kind):
-            raise ValueError(f"row {number}: {name} is of a wrong type")
-        if isinstance(value, int | float) and not abs(value) < LARGEST:
-            raise ValueError(f"row {number}: {name} is not finite")
-    stopped = kinds is KINDS and row["outcome"] in (CONVERGED, LEFT_EARLY)
-    if stopped and (row["iterations"] is None or not row.get("total_ms")):
+    row = dict.fromkeys(OPTIONAL) | row
+    check_kinds(row, KINDS, f"row {number}: ")
+    if row["outcome"] in STOPPED and (row["iterations"] is None or not row["total_ms"]):
         raise ValueError(f"row {number}: {row['outcome']} without iterations or time")
 
 

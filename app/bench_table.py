@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from app.bench_row import CONVERGED, MEASURES, TIMES
+from app.bench_row import MEASURES, SETTING, STOPPED, TIMES
 from precond.published import LEFT_EARLY, RULES
-
-GROUP = ("family", "split", "conditions", "rule", "contrast", "rtol", "cells")  # and the preconditioner
 
 
 def tabulate(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, Any]]:
-    """One entry per group of GROUP and preconditioner: groups as rows have them, rules and sizes in order.
+    """One entry per group of SETTING and preconditioner: groups as rows have them, rules and sizes in order.
 
     Times, products and memory are medians and 95th percentiles over all rows that have them. An unconverged
     solve counts as failed, and its iterations, few where a solve broke down, stay out of the mean. Under the
@@ -22,19 +20,19 @@ def tabulate(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, A
     """
     groups: dict[tuple, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
-        key = tuple(row.get(name) for name in GROUP)
+        key = tuple(row.get(name) for name in SETTING)
         groups.setdefault(key, {}).setdefault(row["preconditioner"], []).append(row)
-    heads = [tuple(row.get(name) for name in GROUP if name not in ("rule", "cells")) for row in rows]
+    heads = [tuple(row.get(name) for name in SETTING if name not in ("rule", "cells")) for row in rows]
     places = {head: number for number, head in enumerate(dict.fromkeys(heads))}
 
     def place(key: tuple) -> tuple:
-        named = dict(zip(GROUP, key, strict=True))
+        named = dict(zip(SETTING, key, strict=True))
         rule, cells = named.pop("rule"), named.pop("cells")
         return places[tuple(named.values())], RULES.index(rule) if rule else 0, cells
 
     table = []
     for key in sorted(groups, key=place):
-        head = dict(zip(GROUP, key, strict=True))
+        head = dict(zip(SETTING, key, strict=True))
         if head["rule"] is None:
             del head["rule"]
         for name in methods:
@@ -45,12 +43,11 @@ def tabulate(rows: list[dict[str, Any]], methods: list[str]) -> list[dict[str, A
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What an entry says of its rows."""
-    stopped = {CONVERGED, LEFT_EARLY}
-    iterations = [row["iterations"] for row in rows if row["outcome"] in stopped]
+    iterations = [row["iterations"] for row in rows if row["outcome"] in STOPPED]
     left = {"left_early": sum(row["outcome"] == LEFT_EARLY for row in rows)} if "rule" in rows[0] else {}
     return {
         "frames": len(rows),
-        "failed": sum(row["outcome"] not in stopped for row in rows),
+        "failed": sum(row["outcome"] not in STOPPED for row in rows),
         **left,
         "note": next((row["note"] for row in rows if row.get("note")), ""),
         "iterations_mean": float(np.mean(iterations)) if iterations else None,

@@ -34,17 +34,28 @@ def free_directory(directory: str | Path, files: Sequence[str] = FILES) -> Path:
     return candidate
 
 
-def usable_directory(directory: str | Path) -> Path:
-    """Make ``directory``; OutputError when it cannot be written or holds results already."""
-    directory = Path(directory)
+@contextlib.contextmanager
+def _making(directory: Path, path: Path) -> Iterator[None]:
+    """Errors of making ``directory`` as OutputError; ``path`` is what then cannot be written."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
+        yield
     except (FileExistsError, NotADirectoryError):
         raise OutputError(f"{directory}: cannot be a directory, there is a file of that name") from None
     except OSError as error:
-        raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _make(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=directory):
+        pass
+
+
+def usable_directory(directory: str | Path) -> Path:
+    """Make ``directory``; OutputError when it cannot be written or holds results already."""
+    directory = Path(directory)
+    with _making(directory, directory):
+        _make(directory)
     if holds_results(directory):
         raise OutputError(f"{directory}: already holds results; name another directory")
     return directory
@@ -53,18 +64,12 @@ def usable_directory(directory: str | Path) -> Path:
 def usable_file(path: str | Path) -> Path:
     """Make the directory of ``path``; OutputError when it cannot be written, or ``path`` is there already."""
     path = Path(path)
-    try:
+    with _making(path.parent, path):
         if path.is_dir():
             raise OutputError(f"{path}: is a directory; name a file")
         if path.exists():
             raise OutputError(f"{path}: is there already; name another file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except (FileExistsError, NotADirectoryError):
-        raise OutputError(f"{path.parent}: cannot be a directory, there is a file of that name") from None
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        _make(path.parent)
     return path
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from app.bench_row import COMPUTING
+from app.bench_row import COMPUTING, SETTING
 from app.bench_settings import WELL_POSED
-from app.results import SETTING, Bench, Solves, exponent
+from app.results import Bench, Solves, exponent
 from precond import is_learned, registered_preconditioners
 
 CURVES = ("cells", "contrast", "rtol")  # sweeps that make a curve from three values on

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from app.bench_row import LARGEST
+from app.kinds import check_kinds
 from app.panels import marked, table
 from app.results import ResultsError, Session
 from app.sections import session_lines
@@ -66,24 +66,14 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         run = read_yaml(path)
         for section, kinds in KINDS.items():
-            _check(run[section], kinds)
-        _check(run["summary"]["mean"], dict.fromkeys(PHASES, int | float))
+            check_kinds(run[section], kinds)
+        check_kinds(run["summary"]["mean"], dict.fromkeys(PHASES, int | float))
         Session.of(run)
     except (YamlFileError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ResultsError(f"{path}: is not the run.yaml of a recording ({error}); record it again") from None
     if run["summary"]["ended"] != "completed" or run["summary"]["rows"] != run["settings"]["frames"]:
         raise ResultsError(f"{path}: the recording ended early; record it again")
     return run
-
-
-def _check(values: dict[str, Any], kinds: dict[str, Any]) -> None:
-    """Raise KeyError or ValueError unless every one of ``kinds`` is there and of that kind."""
-    for name, kind in kinds.items():
-        value = values[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"{name}: {value!r} is of a wrong type")
-        if kind == int | float and not abs(value) < LARGEST:
-            raise ValueError(f"{name}: is not finite")
 
 
 def _group(key: tuple[Any, ...], runs: list[tuple[Path, dict[str, Any]]]) -> list[str]:

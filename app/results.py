@@ -15,21 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from app.bench_row import COMPUTING, CONVERGED, check_row
+from app.bench_row import COMPUTING, SETTING, STOPPED, check_row
 from app.bench_settings import WELL_POSED
-from precond.published import LEFT_EARLY
+from app.kinds import check_kinds
 
-SETTING = ("family", "split", "conditions", "rule", "contrast", "rtol", "cells")  # of the problems
-_NUMBERS = (int, float, type(None))
 _SPECTRUM = {
-    "preconditioner": (str,),
-    "outcome": (str,),
-    "condition_number": _NUMBERS,
-    "log_kaporin": _NUMBERS,
-    "iterations": (int, type(None)),
-    "negative": (int, type(None)),
-    "eigenvalues": (list, type(None)),
-    "history": (list, type(None)),
+    "preconditioner": str,
+    "outcome": str,
+    "condition_number": int | float | None,
+    "log_kaporin": int | float | None,
+    "iterations": int | None,
+    "negative": int | None,
+    "eigenvalues": list | None,
+    "history": list | None,
 }
 _DAMAGE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 
@@ -86,14 +84,12 @@ class Solves:
     @property
     def failed(self) -> int:
         """How many of them neither converged nor were left early."""
-        return sum(row["outcome"] not in (CONVERGED, LEFT_EARLY) for row in self.rows)
+        return sum(row["outcome"] not in STOPPED for row in self.rows)
 
     def failures(self) -> dict[str, int]:
         """How many solves failed, by the reason."""
         outcomes = [row["outcome"].removeprefix("failed: ") for row in self.rows]
-        return {
-            outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes) - {CONVERGED, LEFT_EARLY})
-        }
+        return {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes) - {*STOPPED})}
 
     @property
     def note(self) -> str:
@@ -102,7 +98,7 @@ class Solves:
 
     def iterations(self) -> tuple[float, float] | None:
         """Mean and standard deviation over the frames that did not fail; None without one."""
-        counts = [row["iterations"] for row in self.rows if row["outcome"] in (CONVERGED, LEFT_EARLY)]
+        counts = [row["iterations"] for row in self.rows if row["outcome"] in STOPPED]
         if not counts:
             return None
         return float(np.mean(counts)), float(np.std(counts, ddof=1)) if len(counts) > 1 else 0.0
@@ -216,14 +212,14 @@ def _spectra(path: Path, content: Any) -> Spectra:
     for case in content["cases"]:
         rows = [dict.fromkeys(_SPECTRUM) | row for row in case["rows"]]
         for number, row in enumerate(rows):
-            check_row(row, number, _SPECTRUM)
+            check_kinds(row, _SPECTRUM, f"row {number}: ")
             if not all(map(_finite, row["eigenvalues"] or ())):
                 raise ValueError(f"row {number}: eigenvalues are not all numbers")
             if not all(value is None or _finite(value) for value in row["history"] or ()):
                 raise ValueError(f"row {number}: the history holds more than numbers")
         if not rows or not isinstance(case["family"], str) or not isinstance(case["frame"], int):
             raise ValueError("a case lacks its rows, family or frame")
-        check_row(case, len(cases), {"contrast": _NUMBERS, "cells": (int,)})
+        check_kinds(case, {"contrast": int | float | None, "cells": int}, f"case {len(cases)}: ")
         cases.append({**case, "rows": rows})
     head = _head(path, content, "spectra-")
     rtol = content["settings"]["rtol"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from app.ablate import groups_of
-from app.bench_row import CONVERGED
+from app.bench_row import CONVERGED, SETTING
 from app.bench_settings import WELL_POSED
 from app.panels import (
     Panel,
@@ -28,7 +28,7 @@ from app.panels import (
     three_digits,
 )
 from app.reproduction import Reference, reproduction_table
-from app.results import SETTING, Bench, ResultsError, Session, Spectra
+from app.results import Bench, ResultsError, Session, Spectra
 from precond.ablation_table import legend, notes, table_cells, tabulate
 
 EXTRAS = {  # measures that not every file has

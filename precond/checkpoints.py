@@ -33,22 +33,26 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Part], dict[str, str]]:
                 parts.setdefault(part, {})[name] = file.get_tensor(key)
             return parts, file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: is damaged ({error}): delete it to start its run anew") from error
+        raise _damaged(path, error) from error
 
 
 @contextlib.contextmanager
-def restoring(path: Path) -> Iterator[None]:
-    """What a checkpoint lacks, or has of another kind, is told as ValueError."""
-    try:
-        yield
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: is damaged ({error}): delete it to start its run anew") from error
+def resuming(path: Path, run: str) -> Iterator[tuple[dict[str, Part], dict[str, str]]]:
+    """`load_checkpoint` for the run that its note "run" describes, to take from it within the context.
 
-
-def check_same_run(path: Path, notes: dict[str, str], run: str) -> None:
-    """Raise ValueError unless the checkpoint with these ``notes`` is of the run described by ``run``."""
+    Raises ValueError for another run's, and for what it turns out to lack or to have of another kind.
+    """
+    parts, notes = load_checkpoint(path)
     if notes.get("run") != run:
         raise ValueError(f"{path}: is the checkpoint of another run: delete it to start anew")
+    try:
+        yield parts, notes
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: is damaged ({error}): delete it to start its run anew")
 
 
 def optimiser_part(optimiser: torch.optim.Optimizer) -> Part:

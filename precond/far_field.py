@@ -28,10 +28,7 @@ class FarFieldConfig:
             raise ValueError(f"leaf_size must be a power of two from 4 on, not {self.leaf_size}")
         if not 2 <= self.rank <= min(16, self.leaf_size):
             raise ValueError(f"rank must be from 2 to {min(16, self.leaf_size)}, not {self.rank}")
-        if self.trunk.off_diagonal_stream and self.leaf_size % self.trunk.tile_tokens:
-            raise ValueError(
-                f"leaf_size {self.leaf_size} must be a multiple of tile_tokens {self.trunk.tile_tokens}"
-            )
+        self.trunk.check_leaf_size(self.leaf_size)
 
     @classmethod
     def of(cls, values: dict) -> FarFieldConfig:

@@ -28,10 +28,7 @@ class HMatrixConfig:
     def __post_init__(self) -> None:
         if not self.trunk.off_diagonal_stream:
             raise ValueError("hmatrix needs the off_diagonal_stream: the tile cores are read from it")
-        if self.leaf_size % self.trunk.tile_tokens:
-            raise ValueError(
-                f"leaf_size {self.leaf_size} must be a multiple of tile_tokens {self.trunk.tile_tokens}"
-            )
+        self.trunk.check_leaf_size(self.leaf_size)
 
     @classmethod
     def of(cls, values: dict) -> HMatrixConfig:

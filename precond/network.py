@@ -53,6 +53,13 @@ class TrunkConfig:
         if not self.softmax_attention and (self.off_diagonal_stream or not self.edge_term):
             raise ValueError("without softmax_attention leaves need edge_term, and tiles cannot attend")
 
+    def check_leaf_size(self, leaf_size: int) -> None:
+        """Raise ValueError unless ``leaf_size`` cells make whole runs of the tiles' tokens, where there are
+        tiles.
+        """
+        if self.off_diagonal_stream and leaf_size % self.tile_tokens:
+            raise ValueError(f"leaf_size {leaf_size} must be a multiple of tile_tokens {self.tile_tokens}")
+
 
 class Attention(nn.Module):
     """Softmax attention inside groups, biased by A, plus the gated linear term of the edge features.

@@ -16,14 +16,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from precond.checkpoints import (
-    check_same_run,
-    load_checkpoint,
-    optimiser_part,
-    restore_optimiser,
-    restoring,
-    save_checkpoint,
-)
+from precond.checkpoints import optimiser_part, restore_optimiser, resuming, save_checkpoint
 from precond.coupling import LeafPairs
 from precond.far_field import FarField
 from precond.features import LeafFeatures
@@ -168,9 +161,7 @@ class Trainer:
         save_checkpoint(self.checkpoint, parts, {"progress": json.dumps(progress), "run": self._identity})
 
     def _resume(self) -> None:
-        parts, notes = load_checkpoint(self.checkpoint)
-        check_same_run(self.checkpoint, notes, self._identity)
-        with restoring(self.checkpoint):
+        with resuming(self.checkpoint, self._identity) as (parts, notes):
             progress = json.loads(notes["progress"])
             self.step, self.seconds, self.log = progress["step"], progress["seconds"], progress["log"]
             self.network.load_state_dict(parts["network"])

@@ -18,14 +18,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from precond.checkpoints import (
-    check_same_run,
-    load_checkpoint,
-    optimiser_part,
-    restore_optimiser,
-    restoring,
-    save_checkpoint,
-)
+from precond.checkpoints import optimiser_part, restore_optimiser, resuming, save_checkpoint
 from precond.gallery import Problem
 from precond.model_files import save_model
 from precond.pcg import PCG
@@ -112,9 +105,7 @@ class Run:
         """Go on from the checkpoint when there is one. Raises ValueError when damaged or another run's."""
         if not self.path.exists():
             return
-        parts, notes = load_checkpoint(self.path)
-        check_same_run(self.path, notes, self._identity())
-        with restoring(self.path):
+        with resuming(self.path, self._identity()) as (parts, notes):
             self.state = json.loads(notes["state"])
             self.network.load_state_dict(parts["weights"])
             self.best = parts["best"]
