@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from app.config.settings import OPTIONS, Option, SettingsError, app_settings, bench_settings, default
 from app.environment import check_device, devices, prepare
 from app.output import in_one_line
-from app.settings import OPTIONS, Option, SettingsError, app_settings, bench_settings, default
 
 WRONG_USE = 2
 INTERRUPTED = 130
@@ -28,7 +28,7 @@ _USAGE_ERRORS = (
     ("sim.scenes", "SceneError"),
     ("precond", "PreconditionerError"),
     ("app.output", "OutputError"),
-    ("app.results", "ResultsError"),
+    ("app.report.results", "ResultsError"),
 )
 
 
@@ -198,7 +198,7 @@ def _demo(flags: dict[str, Any]) -> int:
 
 def _record(flags: dict[str, Any]) -> int:
     settings = app_settings("record", flags)
-    from app.recorder import record
+    from app.recording.recorder import record
 
     return record(settings)
 
@@ -208,36 +208,36 @@ def _bench(flags: dict[str, Any]) -> int:
         others = [name for name in flags if name not in ("suite", "out")]
         if others:
             raise SettingsError(f"--suite takes only --out beside it; {others[0]} is for its file")
-        from app.bench_suite import run_suite
+        from app.bench.suite import run_suite
 
         return run_suite(flags["suite"], flags.get("out"))
     settings = bench_settings(flags)
     check_device(settings.device)
-    from app.bench import bench
+    from app.bench.run import bench
 
     return bench(settings)
 
 
 def _spectra(flags: dict[str, Any]) -> int:
-    from app.spectra import spectra
+    from app.commands.spectra import spectra
 
     return spectra(flags["out"], flags["cells"])
 
 
 def _report(flags: dict[str, Any]) -> int:
-    from app.report import report
+    from app.report.report import report
 
     return report(flags["data"], flags["out"])
 
 
 def _train(flags: dict[str, Any]) -> int:
-    from app.train import train
+    from app.commands.train import train
 
     return train(flags["config"], flags["out"])
 
 
 def _ablate(flags: dict[str, Any]) -> int:
-    from app.ablate import ablate
+    from app.commands.ablate import ablate
 
     return ablate(flags["study"], flags["out"])
 

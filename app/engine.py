@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.config.settings import AppSettings, scene_settings
 from app.environment import check_device, use_one_thread
 from app.output import in_one_line
-from app.settings import AppSettings, scene_settings
 from precond import PreconditionerError, is_learned
 from sim.scenes import load_scene
 from sim.settings import SettingsError, SimulationSettings
 from sim.simulation import Simulation
 
 if TYPE_CHECKING:
-    from app.recorder import Recorder
+    from app.recording.recorder import Recorder
 
 HISTORY_FRAMES = 600
 FPS_FRAMES = 30
@@ -251,7 +251,7 @@ class Engine:
         Raises OutputError when it cannot be written. Does nothing while a recording runs.
         """
         from app.output import free_directory
-        from app.recorder import Recorder
+        from app.recording.recorder import Recorder
 
         if self.recording is None:
             self.recording = Recorder(free_directory(out_dir), self.settings)

@@ -1,7 +1,7 @@
 """Preconditioned solves of the variable-density Poisson equation; knows neither fluids nor windows."""
 
-from precond.operator import PoissonOperator
-from precond.pcg import PCG, Outcome, SolveReport
+from precond.krylov.pcg import PCG, Outcome, SolveReport
+from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, PreconditionerError
 from precond.registry import (
     available_preconditioners,

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import torch
 
-from precond.graph import CapturedStages, Clock
-from precond.operator import PoissonOperator
+from precond.device.graph import CapturedStages, Clock
+from precond.poisson import PoissonOperator
 
 Stage = tuple[str, Callable[[], None]]  # what its time counts as, "setup" or "inference", and the work
 
@@ -51,7 +51,7 @@ class Preconditioner:
             )
         self.operator = operator
         self.seconds = {"setup": 0.0, "inference": 0.0}
-        self._set_up_for: int | None = None  # the topology of the last set-up
+        self._set_up_for: int | None = None  # the geometry_version of the last set-up
         self._captured = CapturedStages(operator.device)
 
     @property
@@ -69,7 +69,7 @@ class Preconditioner:
         """As `setup`, at less cost where the coefficients moved a little since the last call: parts may be
         kept that slow the solve down but never spoil it. Most preconditioners have nothing to keep.
         """
-        if self._set_up_for == (operator or self.operator).topology:
+        if self._set_up_for == (operator or self.operator).geometry_version:
             self._take(operator, self._follow, "follow")
         else:
             self.setup(operator)
@@ -86,13 +86,13 @@ class Preconditioner:
         seconds = {"setup": 0.0, "inference": 0.0}
         programs = stages()
         if self.capturable and self.capturable_setup:
-            programs = self._captured.programs(name, programs, self.operator.topology)
+            programs = self._captured.programs(name, programs, self.operator.geometry_version)
         for part, work in programs:
             clock = Clock(self.operator.device)
             work()
             seconds[part] += clock.seconds()
         self.seconds = seconds
-        self._set_up_for = self.operator.topology
+        self._set_up_for = self.operator.geometry_version
 
     def apply(self, residual: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """``out`` = M ``residual``, both (nx, ny) float64; returns ``out``, mean-zero over components.

@@ -6,8 +6,8 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 
-from precond.model_files import MODELS
-from precond.operator import PoissonOperator
+from precond.learned import MODELS
+from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, PreconditionerError
 
 
@@ -23,40 +23,49 @@ class Entry:
 
 
 _ENTRIES = {
-    "none": Entry("precond.identity:Identity", "plain conjugate gradients"),
-    "jacobi": Entry("precond.jacobi:Jacobi", "diagonal scaling"),
+    "none": Entry("precond.classical.identity:Identity", "plain conjugate gradients"),
+    "jacobi": Entry("precond.classical.jacobi:Jacobi", "diagonal scaling"),
     "ic0": Entry(
-        "precond.ic0:IncompleteCholesky",
+        "precond.classical.ic0:IncompleteCholesky",
         "incomplete Cholesky without fill-in, CPU only",
         "ilupp",
         "pip install 'htp-fluid[ic0]' (built from source: wants a C++ compiler)",
     ),
-    "multigrid": Entry("precond.multigrid:Multigrid", "black box multigrid V-cycle, polynomial smoothing"),
-    "leaf-blocks": Entry("precond.leaf_blocks:LeafBlocks", "exact inverses of blocks along the Morton curve"),
-    "polynomial": Entry("precond.balanced:Polynomial", "exact leaves, far field of monomials, balanced"),
-    "spectral": Entry(
-        "precond.balanced:Spectral", "exact leaves, far field of each leaf's lowest modes, balanced"
+    "multigrid": Entry(
+        "precond.classical.multigrid.cycle:Multigrid", "black box multigrid V-cycle, polynomial smoothing"
     ),
-    "nested": Entry(
-        "precond.nested:Nested", "exact leaves, learned far field, balanced", model="nested.safetensors"
+    "block-jacobi": Entry(
+        "precond.two_level.block_jacobi:BlockJacobi", "exact inverses of blocks along the Morton curve"
+    ),
+    "coarse-monomial": Entry(
+        "precond.two_level.preconditioner:CoarseMonomial", "exact leaves, far field of monomials, balanced"
+    ),
+    "coarse-geneo": Entry(
+        "precond.two_level.preconditioner:CoarseGenEO",
+        "exact leaves, far field of each leaf's lowest modes, balanced",
+    ),
+    "coarse-learned": Entry(
+        "precond.learned.coarse_learned:CoarseLearned",
+        "exact leaves, learned far field, balanced",
+        model="coarse-learned.safetensors",
     ),
     "hmatrix": Entry(
-        "precond.hmatrix:HMatrix",
+        "precond.learned.hmatrix:HMatrix",
         "learned hierarchical matrix of arXiv 2605.13343, not always definite",
         model="hmatrix-*.safetensors",
     ),
     "neural-spai": Entry(
-        "precond.neural_spai:NeuralSpai",
+        "precond.learned.neural_spai:NeuralSpai",
         "learned sparse approximate inverse of arXiv 2510.27517",
         model="neural-spai-*.safetensors",
     ),
     "amg": Entry(
-        "precond.amg:AlgebraicMultigrid",
+        "precond.classical.amg:AlgebraicMultigrid",
         "algebraic multigrid, CPU only",
         "pyamg",
         "pip install 'htp-fluid[bench]'",
     ),
-    "direct": Entry("precond.direct:Direct", "sparse factorisation, CPU only, the reference"),
+    "direct": Entry("precond.classical.direct:Direct", "sparse factorisation, CPU only, the reference"),
 }
 
 

@@ -17,8 +17,8 @@ from precond import (
     make_preconditioner,
 )
 from sim.faces import net_outflow
+from sim.reuse_policy import ReusePolicy
 from sim.settings import SimulationSettings
-from sim.setup_policy import SetupPolicy
 
 FALLBACK = "jacobi"
 BREAKDOWNS = (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER, Outcome.NOT_FINITE)
@@ -48,7 +48,7 @@ class Projection:
         self._difference_y = torch.zeros_like(density[:, 1:]).contiguous()
         self._settings = settings
         self._solvers: dict[str, PCG] = {}
-        self._solvers_topology = self.operator.topology
+        self._solvers_geometry = self.operator.geometry_version
         self._captures = self.operator.device.type != "cpu"
         self.select_preconditioner(settings.preconditioner)
         if self._captures:
@@ -71,9 +71,9 @@ class Projection:
 
     def _kept(self, name: str) -> PCG:
         """The solver of ``name`` for the present solids, made once: graphs must not come and go."""
-        if self._solvers_topology != self.operator.topology:
+        if self._solvers_geometry != self.operator.geometry_version:
             self._solvers.clear()
-            self._solvers_topology = self.operator.topology
+            self._solvers_geometry = self.operator.geometry_version
         if name not in self._solvers:
             self._solvers[name] = self._made(name)
         return self._solvers[name]
@@ -81,7 +81,7 @@ class Projection:
     def select_preconditioner(self, name: str) -> None:
         """Solve with ``name`` from now on. Raises PreconditionerError and keeps the old one."""
         self._pcg = self._kept(name) if self._captures else self._made(name)  # which reads weights again
-        self._policy = SetupPolicy()
+        self._policy = ReusePolicy()
         self.name = name
 
     @property
@@ -101,13 +101,13 @@ class Projection:
         p, a divergence-free u needs A p = -div(u*) / ratio, differences taken over one cell.
         """
         self.operator.update(density)
-        if self._captures and self._solvers_topology != self.operator.topology:
+        if self._captures and self._solvers_geometry != self.operator.geometry_version:
             self._pcg, _ = self._kept(self.name), self._kept(FALLBACK)
         net_outflow(velocity, self.right_hand_side).mul_(-1.0 / ratio)
         solve = self._solve(self._pcg, self._policy)
         fallback = solve.outcome in BREAKDOWNS and self.name != FALLBACK
         if fallback:
-            solve = self._solve(self._kept(FALLBACK), SetupPolicy())
+            solve = self._solve(self._kept(FALLBACK), ReusePolicy())
         if solve.outcome not in BREAKDOWNS:
             self.pressure.copy_(solve.x)
             self._subtract_gradient(velocity, ratio)
@@ -120,7 +120,7 @@ class Projection:
         velocity[0, 1:-1, :-1].sub_(self._difference_x, alpha=ratio)
         velocity[1, :-1, 1:-1].sub_(self._difference_y, alpha=ratio)
 
-    def _solve(self, pcg: PCG, policy: SetupPolicy) -> SolveReport:
+    def _solve(self, pcg: PCG, policy: ReusePolicy) -> SolveReport:
         pcg.rtol = self._settings.rtol
         pcg.max_iterations = self._settings.max_iterations
         pcg.single_launch = self._settings.single_launch

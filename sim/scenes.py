@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from precond.config import YamlFileError, read_yaml
 from sim.settings import SettingsError, SimulationSettings
 from sim.shapes import SHAPES, ShapeError, paint_shape
-from sim.yaml_file import YamlFileError, read_yaml
 
 if TYPE_CHECKING:
     from sim.simulation import Simulation

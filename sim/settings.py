@@ -30,13 +30,13 @@ class SimulationSettings:
     light_viscosity: float = 1e-5  # m^2/s, kinematic
     courant: float = 0.5  # largest share of a cell's content that may leave it per step
     max_time_step: float = 1.0 / 120.0  # s
-    preconditioner: str = "nested"
+    preconditioner: str = "coarse-learned"
     rtol: float = 1e-4  # relative residual of the pressure solve
     max_iterations: int = 2000
     warm_start: bool = True
-    reuse_setup: bool = True  # keep what still serves of a preconditioner's set-up (sim.setup_policy)
+    reuse_setup: bool = True  # keep what still serves of a preconditioner's set-up (sim.reuse_policy)
     device: str = "cpu"
-    single_launch: bool = False  # on cuda: the device ends a solve's loop itself (precond.while_node)
+    single_launch: bool = False  # on cuda: the device ends a solve's loop itself (precond.device.while_node)
     seed: int = 0
 
     def __post_init__(self) -> None:

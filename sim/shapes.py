@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from precond import gallery
+from precond.problems import gallery
 
 FILLS = ("heavy", "light", "solid")
 SAMPLES = 8  # points per cell and direction from which a cell's phase fraction is counted

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from app.engine import Engine
 from precond import Preconditioner
-from precond.inspection import Inspection, LeafBasis, inspect, leaf_basis, leaf_count
+from precond.analysis.inspection import Inspection, LeafBasis, inspect, leaf_basis, leaf_count
 
 SECONDS = 0.5  # at least between two inspections,
 WAIT = 10.0  # and this many times what the last one took
@@ -70,7 +70,7 @@ class Inspector:
         if not leaves:
             self.reason = (
                 f"{preconditioner.name} has no hierarchical partition: "
-                "nested, hmatrix, polynomial and spectral have one"
+                "coarse-learned, hmatrix, coarse-monomial and coarse-geneo have one"
             )
         elif not preconditioner.is_set_up:
             self.reason = f"{preconditioner.name} has no factors before its first step"

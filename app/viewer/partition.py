@@ -20,7 +20,7 @@ from app.viewer.partition_picture import (
 from app.viewer.scale import Scale
 from app.viewer.session import Session
 from app.viewer.texture import Texture
-from precond.inspection import RANK_TOLERANCE, Inspection, LeafBasis
+from precond.analysis.inspection import RANK_TOLERANCE, Inspection, LeafBasis
 
 BAR_SPACE = 74.0  # a colour bar and its numbers
 TEXT_SPACE = 216.0

@@ -8,8 +8,8 @@ import numpy as np
 
 from app.picture import LEVELS, SOLID_COLOUR, colour_table, nice_ceiling
 from app.viewer.scale import Scale
-from precond.inspection import RANK_TOLERANCE, Inspection, LeafBasis
-from precond.partition import tile_of
+from precond.analysis.inspection import RANK_TOLERANCE, Inspection, LeafBasis
+from precond.partition.tiles import tile_of
 
 QUANTITIES = {"norm": "inferno", "rank": "viridis"}  # what colours a tile, and in which colours
 DENSE_COLOUR = (104, 112, 130)  # a leaf on the diagonal, which has no rank to show

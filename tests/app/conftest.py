@@ -87,8 +87,8 @@ def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     def run(test: Callable, **settings: object) -> None:
         from imgui_bundle.immapp import testing
 
+        from app.config.settings import app_settings
         from app.engine import Engine
-        from app.settings import app_settings
         from app.viewer.window import Window
 
         window = Window(Engine.with_substitute(app_settings("demo", {"grid": (64, 32), **settings})))

@@ -9,13 +9,14 @@ import torch
 import yaml
 
 from app.cli import main
-from precond import PCG, ablation_hmatrix
-from precond.ablation import Study
-from precond.ablation_table import format_table, tabulate
-from precond.gallery import benchmark_density
-from precond.hmatrix import HMatrix
-from precond.hmatrix_factors import HMatrixConfig, HMatrixNetwork
-from sim.yaml_file import read_yaml
+from precond import PCG
+from precond.config import read_yaml
+from precond.learned.factors import HMatrixConfig, HMatrixNetwork
+from precond.learned.hmatrix import HMatrix
+from precond.problems.gallery import benchmark_density
+from precond.study import ablation_hmatrix
+from precond.study.ablation import Study
+from precond.study.ablation_table import format_table, tabulate
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "assets" / "reference" / "ablation-hmatrix-1024.json"
@@ -224,8 +225,8 @@ def test_failures_are_counted_and_seeds_weigh_the_same() -> None:
         ("just text", ["mapping"]),
         ("variants: [", ["YAML"]),
         ({"colour": "red"}, ["colour", "unknown"]),
-        ({"form": "jacobi"}, ["form", "jacobi", "nested"]),
-        ({"form": ["nested"]}, ["form", "['nested']"]),
+        ({"form": "jacobi"}, ["form", "jacobi", "coarse-learned"]),
+        ({"form": ["coarse-learned"]}, ["form", "['coarse-learned']"]),
         ({"data": {"seed": 1}}, ["data", "unknown"]),
         ({"seeds": []}, ["seeds"]),
         ({"seeds": [1, 1]}, ["seeds", "different"]),

@@ -6,14 +6,16 @@ import signal
 import numpy as np
 import pytest
 
-from app import contest as contest_module
-from app.bench import bench
-from app.bench_row import TIMES
-from app.bench_settings import FAMILIES, BenchSettings
-from app.bench_table import format_table, tabulate
+from app.bench import contest as contest_module
+from app.bench.row import TIMES
+from app.bench.run import bench
+from app.bench.settings import FAMILIES, BenchSettings
+from app.bench.table import format_table, tabulate
 from app.cli import main
-from precond import PCG, available_preconditioners, gallery, make_preconditioner, while_node
-from precond.gallery import benchmark_density
+from precond import PCG, available_preconditioners, make_preconditioner
+from precond.device import while_node
+from precond.problems import gallery
+from precond.problems.gallery import benchmark_density
 
 
 def run(directory, *arguments, sizes=("64", "144")):

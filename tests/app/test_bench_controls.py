@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
-from app import contest as contest_module
-from app.bench_row import clock_fault
+from app.bench import contest as contest_module
+from app.bench.row import clock_fault
 from app.cli import main
 from precond import PCG, Outcome
 
@@ -93,7 +93,8 @@ def test_a_solver_that_lies_about_its_residual_fails(monkeypatch, benched):
 def test_solving_another_matrix_than_the_frames_fails(monkeypatch, benched):
     """A set-up that changes the operator makes the solver's own residual small, and the frame's large."""
     monkeypatch.setattr(
-        "precond.jacobi.Jacobi._setup", lambda self: self.operator.update(self.operator.density + 1.0) or 0.0
+        "precond.classical.jacobi.Jacobi._setup",
+        lambda self: self.operator.update(self.operator.density + 1.0) or 0.0,
     )
     content = benched()
     assert {row["outcome"][:27] for row in by_method(content, "jacobi")} <= {

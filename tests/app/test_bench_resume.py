@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from app.bench.contest import Contest
 from app.cli import main
-from app.contest import Contest
 
 SAME = ("family", "split", "contrast", "rtol", "cells", "frame", "preconditioner", "turn", "iterations")
 ARGUMENTS = (

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from app.bench import usable_methods
-from app.bench_settings import FAMILIES, PEERS, PUBLISHED_PRECONDITIONERS, SPLITS, BenchSettings
-from app.bench_suite import available_suites, load_suite
+from app.bench.run import usable_methods
+from app.bench.settings import FAMILIES, PEERS, PUBLISHED_PRECONDITIONERS, SPLITS, BenchSettings
+from app.bench.suite import available_suites, load_suite
 from app.cli import main
-from app.settings import bench_settings
-from precond import available_preconditioners, gallery, published
+from app.config.settings import bench_settings
+from precond import available_preconditioners
+from precond.problems import gallery, published
 
 OWN = """
 title: Own

@@ -8,7 +8,7 @@ import yaml
 
 from app import cli
 from app.cli import main
-from app.settings import OPTIONS, SettingsError, app_settings, bench_settings
+from app.config.settings import OPTIONS, SettingsError, app_settings, bench_settings
 from sim.scenes import available_scenes
 from sim.settings import SimulationSettings
 
@@ -249,7 +249,7 @@ def test_settings_errors_are_value_errors():
 
 
 def test_values_that_are_named_twice_count_once():
-    from app.settings import bench_settings
+    from app.config.settings import bench_settings
 
     settings = bench_settings({"preconds": ["jacobi", "none", "jacobi"], "contrast": [100.0, 100.0]})
     assert settings.preconds == ("jacobi", "none")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from app.bench_settings import BenchSettings, Case
-from app.contest import Contest, Frame
+from app.bench.contest import Contest, Frame
+from app.bench.settings import BenchSettings, Case
 from app.environment import ROOT
 from precond import PCG, make_preconditioner
-from precond.gallery import benchmark_density, mazes, problem
-from precond.multigrid import Multigrid
-from precond.multigrid_level import Level
+from precond.classical.multigrid.cycle import Multigrid
+from precond.classical.multigrid.level import Level
+from precond.problems.gallery import benchmark_density, mazes, problem
 
 CASE = Case("barriers", "test", "well-posed", None, 1e-8, 256)
 
@@ -32,7 +32,7 @@ def products_expected(iterations, per_application, starts):
 
 @pytest.mark.parametrize(
     ("name", "per_application", "starts"),
-    [("none", 0, 0), ("jacobi", 0, 0), ("multigrid", 4, 0), ("polynomial", 1, 1), ("direct", 0, 0)],
+    [("none", 0, 0), ("jacobi", 0, 0), ("multigrid", 4, 0), ("coarse-monomial", 1, 1), ("direct", 0, 0)],
 )
 def test_products_with_the_matrix_are_those_of_the_method(name, per_application, starts, benched):
     content = benched(preconds=(name,))
@@ -55,7 +55,7 @@ def test_multigrid_makes_the_products_that_it_states(monkeypatch):
 
 
 def test_rows_have_every_measure(benched):
-    content = benched("--contrast", "7", preconds=("multigrid", "polynomial"))
+    content = benched("--contrast", "7", preconds=("multigrid", "coarse-monomial"))
     for row in content["rows"]:
         assert (row["family"], row["split"], row["conditions"]) == ("barriers", "test", "well-posed")
         assert (row["contrast"], row["rtol"], row["cells"]) == (7.0, 1e-8, 256)
@@ -63,7 +63,7 @@ def test_rows_have_every_measure(benched):
         assert row["ms_per_iteration"] == pytest.approx(row["solve_ms"] / row["iterations"])
         assert row["memory_mib"] > 0.0
     assert {row["precision"] for row in by_method(content, "multigrid")} == {"float64"}
-    assert {row["precision"] for row in by_method(content, "polynomial")} == {"float32+float64"}
+    assert {row["precision"] for row in by_method(content, "coarse-monomial")} == {"float32+float64"}
     assert json.loads(json.dumps(content)) == content
 
 

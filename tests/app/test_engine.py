@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from app.config.settings import app_settings
 from app.engine import FPS_FRAMES, HISTORY_FRAMES, Engine, FrameReport
-from app.settings import app_settings
 from precond import PreconditionerError
 from sim.scenes import SceneError
 from sim.settings import SettingsError

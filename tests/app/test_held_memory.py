@@ -8,9 +8,9 @@ import scipy.sparse
 import scipy.sparse.linalg
 import torch
 
-from app.held_memory import held_bytes, precision
+from app.bench.held_memory import held_bytes, precision
 from precond import make_preconditioner
-from precond.gallery import bubbles
+from precond.problems.gallery import bubbles
 
 
 class Holder:
@@ -62,7 +62,7 @@ def test_the_precision_is_that_of_most_bytes():
     assert precision({"float32": 90, "float64": 10}) == "float32+float64"
 
 
-@pytest.mark.parametrize("name", ["jacobi", "multigrid", "leaf-blocks", "direct"])
+@pytest.mark.parametrize("name", ["jacobi", "multigrid", "block-jacobi", "direct"])
 def test_preconditioners_hold_more_on_larger_grids_and_not_the_operator(name):
     sizes = []
     for side in (16, 32):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from app.config.settings import app_settings
 from app.engine import Engine
 from app.picture import LEVELS, SOLID_COLOUR, colour_table
-from app.settings import app_settings
 from app.viewer.inspector import AUTOMATIC_LEAVES, SECONDS, WAIT, Inspector
 from app.viewer.partition_picture import (
     DENSE_COLOUR,
@@ -20,8 +20,8 @@ from app.viewer.partition_picture import (
     tile_scale,
 )
 from app.viewer.scale import Scale, ticks
-from precond.inspection import Inspection, LeafBasis, inspect, leaf_basis
-from precond.partition import tiles
+from precond.analysis.inspection import Inspection, LeafBasis, inspect, leaf_basis
+from precond.partition.tiles import tiles
 
 
 class Clock:
@@ -38,7 +38,7 @@ class Clock:
 def make(monkeypatch):
     """Build an inspector on a small scene; its ``count`` is the number of inspections so far."""
 
-    def build(preconditioner="polynomial", grid=(32, 16), cost=0.0):
+    def build(preconditioner="coarse-monomial", grid=(32, 16), cost=0.0):
         clock = Clock()
         inspector = Inspector(
             Engine(app_settings("demo", {"grid": grid, "preconditioner": preconditioner})), clock
@@ -112,7 +112,7 @@ def test_another_preconditioner_is_inspected_at_once(make):
     assert inspector.reason.startswith("jacobi has no hierarchical partition")
     assert "\n" not in inspector.reason
     assert not inspector.has_partition
-    engine.set("preconditioner", "nested")
+    engine.set("preconditioner", "coarse-learned")
     engine.step()
     inspector.refresh()
     assert inspector.count == 2
@@ -151,7 +151,7 @@ def test_bad_factors_are_said(make):
     assert "NaN" in inspector.reason
 
 
-@pytest.mark.parametrize("preconditioner", ["nested", "hmatrix"])
+@pytest.mark.parametrize("preconditioner", ["coarse-learned", "hmatrix"])
 def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     """8 x 8 blocks cut off at the walls; runs of 128 cells along the Morton curve."""
     inspector, engine = make(preconditioner, (37, 22))
@@ -169,7 +169,7 @@ def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     for i, j in [(0, 0), (36, 21), (7, 8), (8, 7), (31, 20), (32, 15), (20, 11)]:
         inspector.point_at(i, j)
         leaf = inspector.leaf()
-        if preconditioner == "nested":
+        if preconditioner == "coarse-learned":
             expected = {(a, b) for a, b in cells if (a // 8, b // 8) == (i // 8, j // 8)}
         else:
             expected = {cell for cell in cells if order[cell] // 128 == order[i, j] // 128}
@@ -182,7 +182,7 @@ def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     assert inspector.leaf() is None  # the cell is no longer there
 
 
-@pytest.mark.parametrize("preconditioner", ["nested", "hmatrix"])
+@pytest.mark.parametrize("preconditioner", ["coarse-learned", "hmatrix"])
 def test_pictures_of_a_leaf_are_its_basis(make, preconditioner):
     _, engine = make(preconditioner, (37, 22))
     engine.simulation.paint(0.5, 0.3, 0.15, "solid")

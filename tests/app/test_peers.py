@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from app import peers as peers_module
-from app.bench_settings import PEERS
+from app.bench import external as peers_module
+from app.bench.contest import Frame
+from app.bench.external import CLASSES, amgx_configuration, make_peer, missing
+from app.bench.external_system import PeerSystem
+from app.bench.settings import PEERS
 from app.cli import main
-from app.contest import Frame
-from app.peer_system import PeerSystem
-from app.peers import CLASSES, amgx_configuration, make_peer, missing
 from precond import PoissonOperator
-from precond.gallery import bubbles, mazes
+from precond.problems.gallery import bubbles, mazes
 
 HERE = [name for name in PEERS if not missing(name)]
 
@@ -197,4 +197,4 @@ def test_projected_results_have_no_mean_over_any_component():
     assert np.abs(sums).max() < 1e-12
     assert np.abs(result).max() > 0.1
     assert np.abs(system.matrix @ np.ones(143)).max() < 1e-12
-    assert np.linalg.eigvalsh(system.grounded.toarray())[0] > 1e-4
+    assert np.linalg.eigvalsh(system.pinned.toarray())[0] > 1e-4

@@ -15,8 +15,8 @@ import yaml
 from PIL import Image
 
 from app.cli import main
+from app.config.settings import app_settings
 from app.engine import Engine, FrameReport
-from app.settings import app_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["record", "--grid", "32x16", "--precond", "jacobi"]
@@ -250,7 +250,7 @@ def test_a_disk_that_is_full_at_the_start_is_one_line(tmp_path, monkeypatch, cap
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.recorder.Recorder._write_run", full)
+    monkeypatch.setattr("app.recording.recorder.Recorder._write_run", full)
     assert main(["record", "--grid", "16x16", "--frames", "2", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from app.recordings import recordings
-from app.results import ResultsError
+from app.report.recordings import recordings
+from app.report.results import ResultsError
 
 HARDWARE = {"gpu": None, "cpu": "some", "cores": 2, "torch_threads": 1, "memory_gib": 8.0}
 
@@ -44,11 +44,11 @@ def written(tmp_path):
 
 def test_a_row_is_the_median_of_its_runs(written):
     paths = written(
-        run("nested", 90.0),
+        run("coarse-learned", 90.0),
         run("jacobi", 70.0),
-        run("nested", 100.0),
-        run("nested", 30.0),
-        run("nested", 20.0, reuse=False),
+        run("coarse-learned", 100.0),
+        run("coarse-learned", 30.0),
+        run("coarse-learned", 20.0, reuse=False),
     )
     heading, title, provenance, rows = recordings(paths)
     assert (heading, title) == ("## In the simulator", "### dam-break, contrast 100")
@@ -56,9 +56,9 @@ def test_a_row_is_the_median_of_its_runs(written):
     assert "128x64 cells" in provenance
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in rows.splitlines()[2:]]
     assert [row[:3] for row in cells] == [
-        ["`nested` †", "3", "90.0"],
+        ["`coarse-learned` †", "3", "90.0"],
         ["`jacobi`", "1", "70.0"],
-        ["`nested` †, set up anew every frame", "1", "20.0"],
+        ["`coarse-learned` †, set up anew every frame", "1", "20.0"],
     ]
     assert cells[0][7:] == ["11.11", "3"]
 
@@ -99,8 +99,8 @@ def paths_of(content, before=()):
 @pytest.mark.parametrize("wrong", [None, "x", [], [1], {}, True, 10**400, float("nan")])
 def test_no_damage_is_a_traceback(wrong, written):
     """Every value in turn is replaced by one of another kind: a table comes out or the file is named."""
-    for keys in paths_of(run("nested", 90.0)):
-        content = yaml.safe_load(yaml.safe_dump(run("nested", 90.0)))
+    for keys in paths_of(run("coarse-learned", 90.0)):
+        content = yaml.safe_load(yaml.safe_dump(run("coarse-learned", 90.0)))
         part = content
         for key in keys[:-1]:
             part = part[key]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from app.cli import main
-from app.panels import panels
-from app.report import REFERENCE, compose
-from app.results import SETTING, exponent, read_bench
-from app.winners import places, sentences
+from app.report.panels import panels
+from app.report.report import REFERENCE, compose
+from app.report.results import SETTING, exponent, read_bench
+from app.report.winners import places, sentences
 
 MACHINE = {
     "versions": {"torch": "2.9.0", "python": "3.11.0"},
@@ -150,7 +150,7 @@ def test_two_runs_write_the_same_bytes(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     data = tmp_path / "data"
     data.mkdir()
-    sizes = itertools.product((64, 256, 1024), ("jacobi", "nested", "peer:other"), range(2))
+    sizes = itertools.product((64, 256, 1024), ("jacobi", "coarse-learned", "peer:other"), range(2))
     write(data, "bench-small.json", bench([solve(n, frame, name, n, n / 10) for n, name, frame in sizes]))
     write(data, "spectra-64.json", (REFERENCE / "spectra-1024.json").read_text(encoding="utf-8"))
     written = []
@@ -224,7 +224,7 @@ def test_committed_files_give_the_table_that_bench_wrote(path):
 
 
 def test_panels_are_cut_along_what_varies_most(tmp_path):
-    methods = ("jacobi", "nested")
+    methods = ("jacobi", "coarse-learned")
     swept = [
         solve(n, 0, name, 5, 1.0, contrast=contrast)
         for n, contrast, name in itertools.product((64, 256), (1.0, 10.0, 100.0), methods)
@@ -265,15 +265,15 @@ def test_winners_converged_everywhere_and_losses_are_stated(tmp_path):
         rows += [
             solve(n, frame, "direct", 1, 50.0),
             solve(n, frame, "jacobi", 9 if n == 64 else 90, 5.0),
-            solve(n, frame, "nested", 12, 4.0 if n == 256 else 6.0),
+            solve(n, frame, "coarse-learned", 12, 4.0 if n == 256 else 6.0),
             solve(n, frame, "hmatrix", 3 if frame else None, 1.0),
         ]
     found = places([read_bench(write(tmp_path, "bench-w.json", bench(rows)))])
     assert [(place.setting["cells"], place.fastest, place.fewest) for place in found] == [
         (64, ["jacobi"], ["jacobi"]),
-        (256, ["nested"], ["nested"]),
+        (256, ["coarse-learned"], ["coarse-learned"]),
     ]
-    assert {place.learned for place in found} == {"nested"}
+    assert {place.learned for place in found} == {"coarse-learned"}
     (sentence,) = sentences(found)
     assert sentence.count("no learned method wins at N = 64 (contrast 100, rtol 1e-8)") == 2
     assert "one wins 1 of 2" in sentence
@@ -315,7 +315,7 @@ def test_published_counts_stand_beside_ours_and_the_well_posed_ones(tmp_path):
 def test_seeds_have_a_row_each_and_their_spread(tmp_path):
     groups = {"barriers": {"frames": 2}, "mazes": {"frames": 2}}
     seeds = {"base": [[12, 13, 40, 41], [13, 13, 44, None], [12, 12, 39, 40]]}
-    write(tmp_path, "seeds-x.json", study(seeds, form="nested", shared={"test": groups}))
+    write(tmp_path, "seeds-x.json", study(seeds, form="coarse-learned", shared={"test": groups}))
     write(tmp_path, "ablation-x.json", study({"base": [[10, 20], [20, None]], "bare": [[5, 5]]}))
     text = report_of(tmp_path)
     spread = np.std([40.5, 44.0, 39.5], ddof=1)
@@ -400,7 +400,9 @@ def test_what_cannot_be_read_written_or_drawn_is_one_line(tmp_path, capsys, monk
 
 
 def test_text_needs_no_matplotlib(monkeypatch):
-    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib" or name == "app.figures"]:
+    for name in [
+        name for name in sys.modules if name.split(".")[0] == "matplotlib" or name == "app.report.figures"
+    ]:
         monkeypatch.delitem(sys.modules, name)
     compose(REFERENCE)
     assert "matplotlib" not in sys.modules

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from app.cli import main
-from app.report import REFERENCE
-from app.results import read_spectra
+from app.report.report import REFERENCE
+from app.report.results import read_spectra
 from precond import available_preconditioners
-from precond.gallery import problem
+from precond.problems.gallery import problem
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from app.bench.stirred import SCENES, STEPS, StirredFrames
 from app.cli import main
-from app.settings import scene_settings
-from app.stirred import SCENES, STEPS, StirredFrames
+from app.config.settings import scene_settings
 from precond import PCG, make_preconditioner
 from sim.scenes import load_scene
 from sim.settings import SettingsError

@@ -10,8 +10,8 @@ import yaml
 from safetensors.torch import load_file
 
 from app.cli import INTERRUPTED, main
-from app.train import simulator_frames
-from precond.checkpoints import load_checkpoint, save_checkpoint
+from app.commands.train import simulator_frames
+from precond.training.checkpoints import load_checkpoint, save_checkpoint
 
 TINY = {
     "model": {
@@ -91,7 +91,9 @@ def test_a_checkpoint_of_other_settings_is_refused(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("app.train.unseen_families", interrupted)  # all steps are done, nothing is written
+    monkeypatch.setattr(
+        "app.commands.train.unseen_families", interrupted
+    )  # all steps are done, nothing is written
     assert main(["train", str(config), "--out", str(tmp_path / "out")]) == INTERRUPTED
     monkeypatch.undo()
     parts, notes = load_checkpoint(tmp_path / "out.checkpoint")
@@ -182,8 +184,8 @@ def test_frames_of_the_simulator_are_its_own_systems(monkeypatch, tmp_path) -> N
         ("{training: {}, data: {frames: 3}}", ["frames", "systems"]),
         ("training: {n: 1024, speed: 3}", ["speed"]),
         ("training: 3", ["training", "mapping"]),
-        ("{preconditioner: jacobi, model: {}}", ["jacobi", "nested, hmatrix, neural-spai"]),
-        ("{preconditioner: [a], model: {}}", ["nested, hmatrix, neural-spai"]),
+        ("{preconditioner: jacobi, model: {}}", ["jacobi", "coarse-learned, hmatrix, neural-spai"]),
+        ("{preconditioner: [a], model: {}}", ["coarse-learned, hmatrix, neural-spai"]),
         ("{preconditioner: neural-spai, training: {n: many}}", ["many", "number of cells"]),
         ("{preconditioner: neural-spai, training: {n: [12]}}", ["64", "12"]),
         ("{preconditioner: neural-spai, training: {n: true}}", ["True", "number of cells"]),

@@ -7,7 +7,7 @@ from PIL import Image
 from app.picture import LEVELS, colour_table
 from app.viewer import inspector as inspector_module
 from app.viewer.partition_picture import QUANTITIES, basis_pixels, outline, tile_scale
-from precond.inspection import inspect, leaf_basis
+from precond.analysis.inspection import inspect, leaf_basis
 
 LEAF = (255, 219, 89)  # the outline's colour
 
@@ -41,7 +41,7 @@ def inspections(monkeypatch):
     return done
 
 
-@pytest.mark.parametrize(("name", "leaves"), [("nested", 32), ("hmatrix", 16)])
+@pytest.mark.parametrize(("name", "leaves"), [("coarse-learned", 32), ("hmatrix", 16)])
 def test_every_tile_has_its_colour_on_the_screen(drive, tmp_path, name, leaves):
     def test(ctx, window):
         inspector = window.session.inspector
@@ -75,7 +75,7 @@ def test_every_tile_has_its_colour_on_the_screen(drive, tmp_path, name, leaves):
 
 
 @pytest.mark.parametrize("grid", [(64, 32), (37, 22)])
-@pytest.mark.parametrize("name", ["nested", "hmatrix"])
+@pytest.mark.parametrize("name", ["coarse-learned", "hmatrix"])
 def test_the_leaf_under_the_mouse_is_outlined_and_shown(drive, tmp_path, name, grid):
     def test(ctx, window):
         session = window.session
@@ -121,11 +121,11 @@ def test_the_leaf_under_the_mouse_is_outlined_and_shown(drive, tmp_path, name, g
 def test_nothing_is_computed_behind_the_plots(drive, inspections):
     def test(ctx, window):
         ctx.yield_(10)
-        assert window.session.engine.last.preconditioner == "polynomial"
+        assert window.session.engine.last.preconditioner == "coarse-monomial"
         assert inspections == []
         ctx.item_click("Plots/tabs/Partition")
         ctx.yield_(3)
-        assert inspections == ["polynomial"]
+        assert inspections == ["coarse-monomial"]
         ctx.item_click("Plots/tabs/Plots")
         ctx.yield_(3)
         done = len(inspections)
@@ -133,7 +133,7 @@ def test_nothing_is_computed_behind_the_plots(drive, inspections):
         ctx.yield_(10)
         assert len(inspections) == done
 
-    drive(test, preconditioner="polynomial")
+    drive(test, preconditioner="coarse-monomial")
 
 
 def test_one_line_where_there_is_no_partition(drive, inspections):
@@ -151,9 +151,9 @@ def test_one_line_where_there_is_no_partition(drive, inspections):
         assert window.partition.pictures is None
         assert inspections == []
         ctx.set_ref("Controls")
-        ctx.combo_click("##preconditioner/###spectral")
+        ctx.combo_click("##preconditioner/###coarse-geneo")
         ctx.yield_(3)
-        assert inspections == ["spectral"]
+        assert inspections == ["coarse-geneo"]
 
     drive(test, preconditioner="jacobi")
 
@@ -168,7 +168,7 @@ def test_many_leaves_wait_for_the_button(drive, inspections, monkeypatch):
         assert inspections == []
         ctx.item_click("Plots/tabs/Partition/**/Update")
         ctx.yield_(3)
-        assert inspections == ["polynomial"]
+        assert inspections == ["coarse-monomial"]
         assert window.session.inspector.inspection is not None
 
-    drive(test, preconditioner="polynomial")
+    drive(test, preconditioner="coarse-monomial")

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
+from app.config.settings import app_settings
 from app.engine import Engine
-from app.settings import app_settings
 from app.viewer import run_demo
 from app.viewer.history import FRAMES, History
 from app.viewer.session import Session

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_demo_runs_for_the_frames_it_was_given(display, tmp_path, monkeypatch):  # noqa: ARG001
+    from app.config.settings import app_settings
     from app.engine import Engine
-    from app.settings import app_settings
     from app.viewer import run_demo
 
     monkeypatch.chdir(tmp_path)

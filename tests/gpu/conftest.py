@@ -2,7 +2,8 @@
 
 import pytest
 
-from precond import available_preconditioners, gallery, make_preconditioner
+from precond import available_preconditioners, make_preconditioner
+from precond.problems import gallery
 
 
 def capturable() -> list[str]:

@@ -8,8 +8,10 @@ last.
 import pytest
 import torch
 
-from precond import PCG, fused, gallery, graph, make_preconditioner, while_node
-from precond.device_loop import DeviceLoop
+from precond import PCG, make_preconditioner
+from precond.device import graph, ops, while_node
+from precond.krylov.cuda_cg import CudaCG
+from precond.problems import gallery
 from sim.scenes import load_scene
 from sim.settings import SimulationSettings
 from sim.simulation import Simulation
@@ -34,11 +36,11 @@ def test_a_replay_equals_an_eager_solve_after_a_and_b_changed(monkeypatch, captu
     operator = problem.operator("cuda")
     captured, eager = (make_preconditioner(capturable_name, operator) for _ in range(2))
     captured.setup()
-    replayed = DeviceLoop(operator, captured, 3000)
+    replayed = CudaCG(operator, captured, 3000)
     with monkeypatch.context() as patch:
         patch.setattr(graph, "captures", lambda _device: False)
         eager.setup()
-        plain = DeviceLoop(operator, eager, 3000)
+        plain = CudaCG(operator, eager, 3000)
     for b in changed_in_place(problem, operator):
         captured.setup()
         with monkeypatch.context() as patch:
@@ -69,9 +71,9 @@ def test_a_single_launch_equals_blocks(monkeypatch, capturable_name, family):
     operator = problem.operator("cuda")
     preconditioner = make_preconditioner(capturable_name, operator)
     preconditioner.setup()
-    single = DeviceLoop(operator, preconditioner, 3000, single_launch=True)
+    single = CudaCG(operator, preconditioner, 3000, single_launch=True)
     assert not single.note
-    blocks = DeviceLoop(operator, preconditioner, 3000)
+    blocks = CudaCG(operator, preconditioner, 3000)
     monkeypatch.setattr(single, "_attempt", lambda run=single._attempt: attempts.append(1) or run())
     for b in changed_in_place(problem, operator):
         preconditioner.setup()
@@ -114,22 +116,22 @@ def test_a_solve_asks_the_host_only_between_blocks(monkeypatch):
     monkeypatch.setattr(graph.Snapshots, "last_but_one", lambda self: looks.append(1) or real(self))
     report = pcg.solve(problem.b.cuda())
     assert report.converged
-    assert len(looks) <= -(-report.iterations // pcg._device_loop.per_block) + 2
+    assert len(looks) <= -(-report.iterations // pcg._cuda_cg.per_block) + 2
 
 
-@pytest.mark.parametrize("name", ["jacobi", "nested"])
+@pytest.mark.parametrize("name", ["jacobi", "coarse-learned"])
 def test_kernels_agree_with_their_plain_form(name):
     """The loop's state after ten iterations on the device and on the CPU, where the operations are plain."""
     states = []
     for device in ("cpu", "cuda"):
         problem = gallery.benchmark_density(2048, 1)
         operator = problem.operator(device)
-        options = {"on_device": True} if name == "nested" else {}
+        options = {"on_device": True} if name == "coarse-learned" else {}
         preconditioner = make_preconditioner(name, operator, **options)
         preconditioner.setup()
-        loop = DeviceLoop(operator, preconditioner, 100)
+        loop = CudaCG(operator, preconditioner, 100)
         outcome, history, _, _ = loop.run(problem.b.to(device), None, 1e-14, 10)
-        states.append((outcome, torch.tensor(history), loop.x.cpu(), loop.state[fused.ITERATIONS].cpu()))
+        states.append((outcome, torch.tensor(history), loop.x.cpu(), loop.state[ops.ITERATIONS].cpu()))
     assert states[0][0] is states[1][0]
     assert states[0][3] == states[1][3] == 10
     assert torch.allclose(states[0][1], states[1][1], rtol=1e-3)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from precond import PCG, gallery, make_preconditioner
+from precond import PCG, make_preconditioner
+from precond.problems import gallery
 from sim.scenes import load_scene
 from sim.settings import SimulationSettings
 from sim.simulation import Simulation

@@ -9,11 +9,11 @@ import os
 import pytest
 import torch
 
-from precond import fused, triton_kernels
-from precond.balanced import Polynomial
-from precond.device_loop import DeviceLoop
-from precond.ordering import leaves
-from precond.outcome import Outcome
+from precond.device import ops, triton_kernels
+from precond.krylov.cuda_cg import CudaCG
+from precond.krylov.outcome import Outcome
+from precond.partition.morton import leaves
+from precond.two_level.preconditioner import CoarseMonomial
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 CELLS = 2100  # two runs of BLOCK cells and a piece of a third
 SHAPE = (40, 27)  # of what needs a grid
-PARTIALS = fused.partials(CELLS)
+PARTIALS = ops.partials(CELLS)
 SLOTS = 103  # of the history
 ON = {
     "RZ_BEFORE": 2.5,
@@ -48,9 +48,9 @@ def random():
 
 def state_of(**slots):
     """A running solve's state, but for ``slots``."""
-    state = torch.zeros(fused.SLOTS, dtype=torch.float64)
+    state = torch.zeros(ops.SLOTS, dtype=torch.float64)
     for name, value in {**ON, **slots}.items():
-        state[getattr(fused, name)] = value
+        state[getattr(ops, name)] = value
     return state
 
 
@@ -75,7 +75,7 @@ def both(name, *arguments):
     returns the twin's by name.
     """
     expected = [a.clone() if isinstance(a, torch.Tensor) else a for a in arguments]
-    getattr(fused, name)(*expected)
+    getattr(ops, name)(*expected)
     launcher = getattr(triton_kernels, name)
     fences = []
     found = [fenced(a, fences) for a in arguments]
@@ -105,13 +105,13 @@ def both(name, *arguments):
 
 
 RESIDUALS = {
-    "goes on": ({}, 0.5, fused.NONE),
-    "just above the tolerance": ({}, 1e-12, fused.NONE),
-    "within the tolerance": ({}, 1e-17, fused.CONVERGED),
-    "at the limit": ({"ITERATIONS": 100.0}, 0.5, fused.ITERATION_LIMIT),
-    "converged at the limit": ({"ITERATIONS": 100.0}, 1e-17, fused.CONVERGED),
-    "nan": ({}, math.nan, fused.NOT_FINITE),
-    "infinite": ({}, math.inf, fused.NOT_FINITE),
+    "goes on": ({}, 0.5, ops.NONE),
+    "just above the tolerance": ({}, 1e-12, ops.NONE),
+    "within the tolerance": ({}, 1e-17, ops.CONVERGED),
+    "at the limit": ({"ITERATIONS": 100.0}, 0.5, ops.ITERATION_LIMIT),
+    "converged at the limit": ({"ITERATIONS": 100.0}, 1e-17, ops.CONVERGED),
+    "nan": ({}, math.nan, ops.NOT_FINITE),
+    "infinite": ({}, math.inf, ops.NOT_FINITE),
 }
 
 
@@ -119,8 +119,8 @@ RESIDUALS = {
 def test_check(random, slots, rr, outcome):
     history = random(SLOTS)
     left = both("check", parts_of(rr), state_of(**slots), history)
-    assert left["state"][fused.OUTCOME] == outcome
-    assert left["state"][fused.ACTIVE] == left["state"][fused.GOING] == (outcome == fused.NONE)
+    assert left["state"][ops.OUTCOME] == outcome
+    assert left["state"][ops.ACTIVE] == left["state"][ops.GOING] == (outcome == ops.NONE)
     entered = left["history"] != history
     assert entered.nonzero().tolist() == [[int(slots.get("ITERATIONS", 3))]]
 
@@ -128,13 +128,13 @@ def test_check(random, slots, rr, outcome):
 @pytest.mark.parametrize(("iterations", "going"), [(49.0, 1.0), (50.0, 0.0)])
 def test_check_stops_for_what_is_due(random, iterations, going):
     left = both("check", parts_of(0.5), state_of(ITERATIONS=iterations), random(SLOTS))
-    assert left["state"][fused.ACTIVE] == 1.0
-    assert left["state"][fused.GOING] == going
+    assert left["state"][ops.ACTIVE] == 1.0
+    assert left["state"][ops.GOING] == going
 
 
 @pytest.mark.parametrize("rr", [0.5, 1e-20, math.nan])
 def test_check_of_a_solve_that_ended(random, rr):
-    state = state_of(ACTIVE=0.0, GOING=0.0, OUTCOME=fused.INDEFINITE_OPERATOR)
+    state = state_of(ACTIVE=0.0, GOING=0.0, OUTCOME=ops.INDEFINITE_OPERATOR)
     history = random(SLOTS)
     left = both("check", parts_of(rr), state, history)
     assert torch.equal(left["state"], state)
@@ -145,10 +145,10 @@ def test_check_of_a_solve_that_ended(random, rr):
 def test_dots(random, flexible):
     r, z, r_before = random(3, CELLS)
     fluid = (random(CELLS) > 0.0).double()
-    left = both("dots", r, z, r_before, fluid, torch.full((fused.SUMS, PARTIALS), 7.0).double(), flexible)
+    left = both("dots", r, z, r_before, fluid, torch.full((ops.SUMS, PARTIALS), 7.0).double(), flexible)
     products = torch.stack([r * z, r_before * z, fluid * z, fluid * r, fluid * r_before])
-    products = torch.nn.functional.pad(products, (0, -CELLS % fused.BLOCK))
-    runs = products.view(fused.SUMS, PARTIALS, fused.BLOCK).sum(dim=2)
+    products = torch.nn.functional.pad(products, (0, -CELLS % ops.BLOCK))
+    runs = products.view(ops.SUMS, PARTIALS, ops.BLOCK).sum(dim=2)
     if not flexible:
         runs[[1, 4]] = 7.0
     torch.testing.assert_close(left["sums_z"], runs, rtol=1e-12, atol=1e-12)
@@ -157,22 +157,22 @@ def test_dots(random, flexible):
 def test_dots_of_nan(random):
     r, z, r_before, fluid = random(4, CELLS)
     z[CELLS - 2] = math.nan
-    left = both("dots", r, z, r_before, fluid, torch.zeros(fused.SUMS, PARTIALS).double(), True)
+    left = both("dots", r, z, r_before, fluid, torch.zeros(ops.SUMS, PARTIALS).double(), True)
     assert left["sums_z"].isnan().nonzero().tolist() == [[0, 2], [1, 2], [2, 2]]
 
 
 ACTIVE = {"goes on": ({}, 0.5, 1.25, 0.0), "flexible": ({}, 0.5, 1.25, 0.75)}
 ACTIVE["fresh start"] = ({"RZ_BEFORE": math.inf}, 0.5, 1.25, 0.75)
 ENDS = {
-    "r.z negative": ({}, 0.5, -1.0, fused.INDEFINITE_PRECONDITIONER),
-    "r.z zero": ({}, 0.5, 0.0, fused.INDEFINITE_PRECONDITIONER),
-    "r.z nan": ({}, 0.5, math.nan, fused.NOT_FINITE),
-    "r.z infinite": ({}, 0.5, math.inf, fused.NOT_FINITE),
-    "converged": ({}, 1e-20, 1.25, fused.CONVERGED),
-    "converged to zero": ({}, 0.0, 0.0, fused.CONVERGED),
-    "at the limit": ({"ITERATIONS": 100.0}, 0.5, -1.0, fused.ITERATION_LIMIT),
-    "residual nan": ({}, math.nan, 1.25, fused.NOT_FINITE),
-    "ended before": ({"ACTIVE": 0.0, "OUTCOME": fused.CONVERGED}, 0.5, math.nan, fused.CONVERGED),
+    "r.z negative": ({}, 0.5, -1.0, ops.INDEFINITE_PRECONDITIONER),
+    "r.z zero": ({}, 0.5, 0.0, ops.INDEFINITE_PRECONDITIONER),
+    "r.z nan": ({}, 0.5, math.nan, ops.NOT_FINITE),
+    "r.z infinite": ({}, 0.5, math.inf, ops.NOT_FINITE),
+    "converged": ({}, 1e-20, 1.25, ops.CONVERGED),
+    "converged to zero": ({}, 0.0, 0.0, ops.CONVERGED),
+    "at the limit": ({"ITERATIONS": 100.0}, 0.5, -1.0, ops.ITERATION_LIMIT),
+    "residual nan": ({}, math.nan, 1.25, ops.NOT_FINITE),
+    "ended before": ({"ACTIVE": 0.0, "OUTCOME": ops.CONVERGED}, 0.5, math.nan, ops.CONVERGED),
 }
 
 
@@ -193,9 +193,9 @@ def test_direction(random, slots, rr, rz, rz_before, cells):
     mean = sums_z[2].sum() / cells if cells else 0.0
     rz, rz_before = rz - mean * sums_z[3].sum(), rz_before - mean * sums_z[4].sum()
     beta = (rz - rz_before) / slots.get("RZ_BEFORE", ON["RZ_BEFORE"])
-    assert left["state"][fused.RZ] == pytest.approx(float(rz), rel=1e-12)
+    assert left["state"][ops.RZ] == pytest.approx(float(rz), rel=1e-12)
     torch.testing.assert_close(left["p"], z + beta * p - mean * fluid, rtol=1e-12, atol=1e-12)
-    assert left["state"][fused.ACTING] == 1.0
+    assert left["state"][ops.ACTING] == 1.0
     assert left["history"][3] == pytest.approx(math.sqrt(rr))
 
 
@@ -203,8 +203,8 @@ def test_direction(random, slots, rr, rz, rz_before, cells):
 def test_direction_that_ends(random, slots, rr, rz, outcome):
     (_, _, p, _), left = direction(random, slots, rr, rz, 0.0, 501.0, poison=math.nan)
     assert torch.equal(left["p"], p)
-    assert left["state"][fused.OUTCOME] == outcome
-    assert left["state"][fused.ACTING] == 0.0
+    assert left["state"][ops.OUTCOME] == outcome
+    assert left["state"][ops.ACTING] == 0.0
 
 
 def test_product(make_case, random):
@@ -212,12 +212,12 @@ def test_product(make_case, random):
     count = SHAPE[0] * SHAPE[1]
     operator, p = case.operator, random(count)
     coefficients = (operator.diagonal().view(-1), *operator.flat_face_weights())
-    left = both("product", p, *coefficients, random(count), random(fused.partials(count)))
+    left = both("product", p, *coefficients, random(count), random(ops.partials(count)))
     product = torch.from_numpy(case.matrix) @ p
     torch.testing.assert_close(left["ap"], product, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(left["sums_p"][1], torch.dot(p[fused.BLOCK :], product[fused.BLOCK :]))
+    torch.testing.assert_close(left["sums_p"][1], torch.dot(p[ops.BLOCK :], product[ops.BLOCK :]))
     p[count - 1] = math.inf
-    both("product", p, *coefficients, random(count), random(fused.partials(count)))
+    both("product", p, *coefficients, random(count), random(ops.partials(count)))
 
 
 @pytest.mark.parametrize("flexible", [False, True])
@@ -229,16 +229,16 @@ def test_update(random, flexible):
     torch.testing.assert_close(left["x"], x + alpha * p, rtol=1e-12, atol=1e-12)
     assert torch.equal(left["r_before"], r if flexible else r_before)
     state = left["state"]
-    assert (state[fused.ITERATIONS], state[fused.RZ_BEFORE], state[fused.ACTIVE]) == (4.0, 1.75, 1.0)
+    assert (state[ops.ITERATIONS], state[ops.RZ_BEFORE], state[ops.ACTIVE]) == (4.0, 1.75, 1.0)
 
 
 STOPS = {
-    "p.Ap negative": ({}, -0.7, fused.INDEFINITE_OPERATOR),
-    "p.Ap zero": ({}, 0.0, fused.INDEFINITE_OPERATOR),
-    "p.Ap nan": ({}, math.nan, fused.NOT_FINITE),
-    "p.Ap infinite": ({}, math.inf, fused.NOT_FINITE),
-    "ended before": ({"ACTING": 0.0, "OUTCOME": fused.CONVERGED}, 0.7, fused.CONVERGED),
-    "ended before, on zero": ({"ACTING": 0.0, "OUTCOME": fused.CONVERGED}, 0.0, fused.CONVERGED),
+    "p.Ap negative": ({}, -0.7, ops.INDEFINITE_OPERATOR),
+    "p.Ap zero": ({}, 0.0, ops.INDEFINITE_OPERATOR),
+    "p.Ap nan": ({}, math.nan, ops.NOT_FINITE),
+    "p.Ap infinite": ({}, math.inf, ops.NOT_FINITE),
+    "ended before": ({"ACTING": 0.0, "OUTCOME": ops.CONVERGED}, 0.7, ops.CONVERGED),
+    "ended before, on zero": ({"ACTING": 0.0, "OUTCOME": ops.CONVERGED}, 0.0, ops.CONVERGED),
 }
 
 
@@ -254,7 +254,7 @@ def test_update_that_moves_nothing(random, slots, p_ap, outcome, flexible):
     )
     torch.testing.assert_close(left["sums_r"].sum(), torch.dot(r, r))
     state = left["state"]
-    assert (state[fused.OUTCOME], state[fused.ACTIVE], state[fused.ITERATIONS]) == (outcome, 0.0, 3.0)
+    assert (state[ops.OUTCOME], state[ops.ACTIVE], state[ops.ITERATIONS]) == (outcome, 0.0, 3.0)
 
 
 @pytest.mark.parametrize(("leaf_size", "rank"), [(32, 4), (64, 8), (128, 3), (1024, 16)])
@@ -289,13 +289,13 @@ def test_a_nan_stays_in_its_leaf(random):
 @pytest.mark.parametrize(("with_solids", "flexible", "rtol"), [(False, False, 1e-3), (True, True, 0.02)])
 def test_pcg_takes_as_many_iterations(make_case, monkeypatch, with_solids, flexible, rtol):
     case = make_case(SHAPE, 100.0, with_solids)
-    preconditioner = Polynomial(case.operator, leaf_size=256, rank=4, on_device=True)
+    preconditioner = CoarseMonomial(case.operator, leaf_size=256, rank=4, on_device=True)
     preconditioner.symmetric_positive_definite = not flexible
     preconditioner.setup()
     b = case.vectors(1)[0]
 
     def solved():
-        loop = DeviceLoop(case.operator, preconditioner, 200)
+        loop = CudaCG(case.operator, preconditioner, 200)
         return loop.run(b, None, rtol, 200), loop.x.clone()
 
     (outcome, history, residual, _), x = solved()
@@ -309,7 +309,7 @@ def test_pcg_takes_as_many_iterations(make_case, monkeypatch, with_solids, flexi
         return run
 
     for launcher in triton_kernels.LAUNCHERS:
-        monkeypatch.setattr(fused, launcher.__name__, counted(launcher))
+        monkeypatch.setattr(ops, launcher.__name__, counted(launcher))
     (outcome_2, history_2, residual_2, _), x_2 = solved()
     assert called == {launcher.__name__ for launcher in triton_kernels.LAUNCHERS}
     assert outcome is outcome_2 is Outcome.CONVERGED

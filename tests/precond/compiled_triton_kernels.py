@@ -10,9 +10,9 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from precond import fused, triton_kernels
-from precond.balanced import Polynomial
-from precond.device_loop import DeviceLoop
+from precond.device import ops, triton_kernels
+from precond.krylov.cuda_cg import CudaCG
+from precond.two_level.preconditioner import CoarseMonomial
 
 assert os.environ.get("TRITON_INTERPRET") != "1", "interpreted kernels do not compile"
 
@@ -39,7 +39,7 @@ def compiled(monkeypatch, tmp_path):
 
         monkeypatch.setattr(triton.JITFunction, "__getitem__", at)
         for launcher in triton_kernels.LAUNCHERS:
-            monkeypatch.setattr(fused, launcher.__name__, launcher)
+            monkeypatch.setattr(ops, launcher.__name__, launcher)
         return found
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -52,9 +52,9 @@ def compiled(monkeypatch, tmp_path):
 def test_an_iteration(make_case, compiled, architecture, shape, leaf_size):
     """On the odd grid no vector but the first is aligned to 16 bytes: other code than on the even one."""
     operator = make_case(shape, 100.0, False).operator
-    preconditioner = Polynomial(operator, leaf_size=leaf_size, on_device=True)
+    preconditioner = CoarseMonomial(operator, leaf_size=leaf_size, on_device=True)
     preconditioner.setup()
-    loop = DeviceLoop(operator, preconditioner, 100, per_block=1)
+    loop = CudaCG(operator, preconditioner, 100, per_block=1)
     found = compiled(architecture)
     loop.block()
     loop._flexible, loop._cells = (

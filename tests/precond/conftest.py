@@ -16,7 +16,9 @@ from torch.utils._python_dispatch import (
 )
 from torch.utils._pytree import tree_leaves
 
-from precond import PoissonOperator, device_loop, graph
+from precond import PoissonOperator
+from precond.device import graph
+from precond.krylov import cuda_cg
 from precond.preconditioner import Preconditioner
 
 
@@ -163,7 +165,7 @@ class Tape(TorchDispatchMode):
 
 
 class TapeCapture:
-    """Stands in for precond.graph.Capture."""
+    """Stands in for precond.device.graph.Capture."""
 
     def __init__(self, device=None):
         del device
@@ -181,8 +183,8 @@ class TapeCapture:
 
 
 class Loops:
-    """Stands in for precond.while_node.WhileNodes: asks the flag before every turn; on a tape the loop is
-    recorded as one operation that is played as often as the flag then says.
+    """Stands in for precond.device.while_node.WhileNodes: asks the flag before every turn; on a tape the loop
+    is recorded as one operation that is played as often as the flag then says.
     """
 
     def __init__(self, device=None):
@@ -209,7 +211,7 @@ class Loops:
 @pytest.fixture
 def loops(monkeypatch):
     """Single launches are possible from now on. Returns the class that does them."""
-    monkeypatch.setattr(device_loop, "WhileNodes", Loops)
+    monkeypatch.setattr(cuda_cg, "WhileNodes", Loops)
     return Loops
 
 
@@ -257,7 +259,7 @@ def taped(monkeypatch):
             super().__init__(device)
             made.append(self)
 
-    monkeypatch.setattr(device_loop, "Capture", Kept)
+    monkeypatch.setattr(cuda_cg, "Capture", Kept)
     monkeypatch.setattr(graph, "Capture", Kept)
     monkeypatch.setattr(graph, "captures", lambda _device: True)
     return made

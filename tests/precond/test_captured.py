@@ -13,9 +13,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
-from precond import PCG, available_preconditioners, device_loop, make_preconditioner
-from precond.device_loop import DeviceLoop
-from precond.jacobi import Jacobi
+from precond import PCG, available_preconditioners, make_preconditioner
+from precond.classical.jacobi import Jacobi
+from precond.krylov import cuda_cg
+from precond.krylov.cuda_cg import CudaCG
 from precond.preconditioner import Preconditioner
 
 # Device operations that one iteration takes: those of its application and four fused ones.
@@ -23,15 +24,15 @@ OPERATIONS = {
     "none": 5,
     "jacobi": 5,
     "multigrid": 58,
-    "leaf-blocks": 9,
-    "polynomial": 8,
-    "spectral": 8,
-    "nested": 8,
+    "block-jacobi": 9,
+    "coarse-monomial": 8,
+    "coarse-geneo": 8,
+    "coarse-learned": 8,
     "hmatrix": 20,
     "neural-spai": 17,
 }
-BALANCED = ("polynomial", "spectral", "nested")
-CAPTURABLE = ("none", "jacobi", "multigrid", "leaf-blocks", *BALANCED, "hmatrix", "neural-spai")
+BALANCED = ("coarse-monomial", "coarse-geneo", "coarse-learned")
+CAPTURABLE = ("none", "jacobi", "multigrid", "block-jacobi", *BALANCED, "hmatrix", "neural-spai")
 
 
 def device_form(name, operator):
@@ -57,7 +58,7 @@ def test_replays_follow_a_and_b_changed_in_place(make_case, taped, name, with_so
     if not preconditioner.capturable_setup:
         pytest.skip("set-up asks the host")
     preconditioner.setup()
-    loop = DeviceLoop(operator, preconditioner, 2000)
+    loop = CudaCG(operator, preconditioner, 2000)
     assert len(taped) == 2
     for factor, b in zip((1.0, 30.0, 0.1), case.vectors(3), strict=True):
         density = torch.from_numpy(case.density).clone()
@@ -121,8 +122,8 @@ def _device_guard(tmp_path_factory):
 @pytest.fixture
 def on_fake_cuda(make_case, tape, monkeypatch, _device_guard):
     """Set-up, loop and a way to trace them, on tensors that claim to be on a CUDA device."""
-    monkeypatch.setattr(device_loop, "Capture", lambda _device: SimpleNamespace(program=lambda work: work))
-    monkeypatch.setattr(device_loop, "Snapshots", lambda _state: None)
+    monkeypatch.setattr(cuda_cg, "Capture", lambda _device: SimpleNamespace(program=lambda work: work))
+    monkeypatch.setattr(cuda_cg, "Snapshots", lambda _state: None)
 
     def build(name, with_solids=False, shape=(40, 27)):
         case = make_case(shape, 100.0, with_solids)
@@ -131,7 +132,7 @@ def on_fake_cuda(make_case, tape, monkeypatch, _device_guard):
         mode = FakeTensorMode()
         with mode:
             moved(preconditioner, {})
-            loop = DeviceLoop(preconditioner.operator, preconditioner, 100)
+            loop = CudaCG(preconditioner.operator, preconditioner, 100)
 
         def trace(work):
             with mode, tape() as recorded:
@@ -169,7 +170,7 @@ def test_operations_of_an_iteration(on_fake_cuda, name):
 
 def test_the_operations_promised():
     assert OPERATIONS["jacobi"] <= 6
-    assert OPERATIONS["nested"] <= 10
+    assert OPERATIONS["coarse-learned"] <= 10
 
 
 class Reading(Jacobi):
@@ -214,7 +215,7 @@ def solved_again(kind, case, single_launch=False):
     operator = case.operator
     preconditioner = kind(operator)
     preconditioner.setup()
-    loop = DeviceLoop(operator, preconditioner, 400, single_launch=single_launch)
+    loop = CudaCG(operator, preconditioner, 400, single_launch=single_launch)
     assert not loop.note
     for b in case.vectors(2):
         operator.update(torch.from_numpy(case.density).flip(0) * torch.linspace(1.0, 9.0, case.shape[1]))
@@ -257,7 +258,7 @@ def test_several_components_are_projected_one_by_one(on_fake_cuda):
 
 def test_new_solids_are_set_up_and_do_not_become_what_follows(make_case, taped):
     case = make_case((40, 27), 100.0, False)
-    preconditioner = device_form("nested", case.operator)
+    preconditioner = device_form("coarse-learned", case.operator)
     preconditioner.setup()
     preconditioner.follow()
     solid = torch.zeros(case.shape, dtype=torch.bool)
@@ -274,7 +275,7 @@ def test_a_loop_fits_one_set_up_operator_alone(make_case):
     case = make_case((40, 27), 100.0, False)
     preconditioner = device_form("jacobi", case.operator)
     preconditioner.setup()
-    loop = DeviceLoop(case.operator, preconditioner, 100)
+    loop = CudaCG(case.operator, preconditioner, 100)
     assert loop.fits(preconditioner, case.operator, 100)
     assert not loop.fits(preconditioner, case.operator, 101)
     preconditioner.setup(make_case((40, 27), 10.0, False).operator)

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from precond import coarse_solve, gallery, make_preconditioner
-from precond.coarse_solve import CoarseSolve
-from precond.coupling import assembled, galerkin_blocks
-from precond.leaf_faces import face_weights
-from precond.operator import PoissonOperator
-from precond.ordering import leaf_numbers
+from precond import make_preconditioner
+from precond.partition.leaf_faces import face_weights
+from precond.partition.morton import leaf_numbers
+from precond.poisson import PoissonOperator
+from precond.problems import gallery
+from precond.two_level import coarse_solve
+from precond.two_level.coarse_operator import assembled, galerkin_blocks
+from precond.two_level.coarse_solve import CoarseSolve
 
 EVERY = slice(None)
 
@@ -20,26 +22,26 @@ def system():
     density = gallery.bubbles((44, 27), 1000.0, 5).density
     solid = np.zeros((44, 27), dtype=bool)
     solid[:13, 15:] = True
-    form = make_preconditioner("polynomial", PoissonOperator.from_density(density, solid))
+    form = make_preconditioner("coarse-monomial", PoissonOperator.from_density(density, solid))
     form.setup()
     weights = face_weights(form.operator)
     diagonal, off = galerkin_blocks(form.basis.double(), form.leaves.blocks, form.pairs, weights)
-    grounded = torch.zeros(len(diagonal), dtype=torch.float64)
-    grounded[int(form.leaves.coupled.any(dim=1).nonzero()[0])] = 1.0
+    pinned = torch.zeros(len(diagonal), dtype=torch.float64)
+    pinned[int(form.leaves.coupled.any(dim=1).nonzero()[0])] = 1.0
     number = leaf_numbers(form.leaves.vectors.cells.numpy(), (44, 27))
-    return form, diagonal, off, grounded, number
+    return form, diagonal, off, pinned, number
 
 
 @pytest.mark.parametrize(("way", "widest"), [("band", 400), ("sparse", 1), ("dense", 400)])
 def test_solves_as_a_dense_matrix_does(system, way, widest, monkeypatch) -> None:
-    form, diagonal, off, grounded, number = system
+    form, diagonal, off, pinned, number = system
     monkeypatch.setattr(coarse_solve, "WIDEST_BAND", widest)
     coarse = CoarseSolve(form.pairs, number, form.rank, dense=way == "dense")
-    coarse.place(EVERY, diagonal.clone(), EVERY, off, grounded)
+    coarse.place(EVERY, diagonal.clone(), EVERY, off, pinned)
     coarse.factorise()
     matrix = assembled(diagonal, off, form.pairs).numpy()
     matrix[np.diag_indices_from(matrix)] *= 1.0 + coarse_solve.REGULARISATION
-    first = np.flatnonzero(grounded.numpy())[0] * form.rank
+    first = np.flatnonzero(pinned.numpy())[0] * form.rank
     matrix[first, first] *= 2.0
     matrix[np.diag_indices_from(matrix)] += matrix.diagonal() == 0.0
     right = torch.from_numpy(np.random.default_rng(0).standard_normal(len(matrix)))
@@ -54,26 +56,26 @@ def test_solves_as_a_dense_matrix_does(system, way, widest, monkeypatch) -> None
 def test_the_band_is_one_row_of_leaves_wide(shape: tuple[int, int], leaf_size: int, row: int) -> None:
     """A leaf is coupled to as many before it as a row has, and to none further; 32 cells are 8 x 4."""
     operator = PoissonOperator.from_density(torch.ones(*shape))
-    form = make_preconditioner("polynomial", operator, leaf_size=leaf_size)
+    form = make_preconditioner("coarse-monomial", operator, leaf_size=leaf_size)
     assert form.coarse._width == (row + 1) * form.rank
 
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_blocks_that_are_not_finite_or_not_definite_give_nan(system, dense) -> None:
-    form, diagonal, off, grounded, number = system
+    form, diagonal, off, pinned, number = system
     coarse = CoarseSolve(form.pairs, number, form.rank, dense)
     right = torch.ones(len(diagonal) * form.rank, dtype=torch.float64)
     for bad in (torch.nan, -1.0):
         broken = diagonal.clone()
         broken[2] = bad * torch.eye(form.rank)
-        coarse.place(EVERY, broken, EVERY, off, grounded)
+        coarse.place(EVERY, broken, EVERY, off, pinned)
         coarse.factorise()
         assert torch.isnan(coarse.solve(right)).all()
 
 
 @pytest.mark.parametrize("widest", [400, 1])
 def test_blocks_placed_again_count_and_the_others_stay(system, widest, monkeypatch) -> None:
-    form, diagonal, off, grounded, number = system
+    form, diagonal, off, pinned, number = system
     monkeypatch.setattr(coarse_solve, "WIDEST_BAND", widest)
     leaves, pairs = torch.tensor([1, 5]), torch.tensor([3])
     changed, between = diagonal.clone(), off.clone()
@@ -81,9 +83,9 @@ def test_blocks_placed_again_count_and_the_others_stay(system, widest, monkeypat
     between[pairs] *= 0.5
     right = torch.from_numpy(np.random.default_rng(1).standard_normal(diagonal.shape[0] * form.rank))
     in_parts, at_once = (CoarseSolve(form.pairs, number, form.rank, dense=False) for _ in range(2))
-    in_parts.place(EVERY, diagonal.clone(), EVERY, off, grounded)
-    in_parts.place(leaves, changed[leaves], pairs, between[pairs], grounded[leaves])
-    at_once.place(EVERY, changed.clone(), EVERY, between, grounded)
+    in_parts.place(EVERY, diagonal.clone(), EVERY, off, pinned)
+    in_parts.place(leaves, changed[leaves], pairs, between[pairs], pinned[leaves])
+    at_once.place(EVERY, changed.clone(), EVERY, between, pinned)
     for coarse in (in_parts, at_once):
         coarse.factorise()
     torch.testing.assert_close(in_parts.solve(right), at_once.solve(right), rtol=0.0, atol=0.0)
@@ -94,7 +96,7 @@ def test_a_factorisation_that_raised_is_made_up_for(monkeypatch) -> None:
     monkeypatch.setattr(coarse_solve, "WIDEST_BAND", 1)
     density = gallery.bubbles((40, 27), 100.0, 5).density
     operator = PoissonOperator.from_density(density)
-    form = make_preconditioner("polynomial", operator)
+    form = make_preconditioner("coarse-monomial", operator)
     form.setup()
     density[10:20] *= 30.0
     operator.update(density)
@@ -103,7 +105,7 @@ def test_a_factorisation_that_raised_is_made_up_for(monkeypatch) -> None:
         with pytest.raises(ZeroDivisionError):
             form.follow()
     form.follow()
-    fresh = make_preconditioner("polynomial", operator)
+    fresh = make_preconditioner("coarse-monomial", operator)
     fresh.setup()
     right = torch.from_numpy(np.random.default_rng(2).standard_normal(form.basis.shape[0] * form.rank))
     torch.testing.assert_close(form.coarse.solve(right), fresh.coarse.solve(right), rtol=1e-8, atol=1e-8)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from precond import PoissonOperator
-from precond.features import GLOBAL_FEATURES, NODE_FEATURES, LeafFeatures
-from precond.gallery import benchmark_density
+from precond.learned.features import GLOBAL_FEATURES, NODE_FEATURES, LeafFeatures
+from precond.problems.gallery import benchmark_density
 
 SHAPES = [((16, 16), 32, False), ((46, 45), 128, False), ((28, 17), 64, True), ((21, 18), 50, True)]
 BUFFERS = ("mask", "positions", "node", "level", "globals", "bias", "neighbour_weights")

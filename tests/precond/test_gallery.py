@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from precond import PCG, gallery, make_preconditioner
-from precond.gallery import benchmark_density, bubbles, layers
-from precond.ordering import leaves, morton_order
+from precond import PCG, make_preconditioner
+from precond.partition.morton import leaves, morton_order
+from precond.problems import gallery
+from precond.problems.gallery import benchmark_density, bubbles, layers
 
 
 def mean_iterations(name: str, n: int) -> float:

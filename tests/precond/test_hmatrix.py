@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from precond import PCG, Outcome, PreconditionerError
-from precond.gallery import benchmark_density
-from precond.hmatrix import HMatrix, HMatrixForm
-from precond.hmatrix_factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
-from precond.hmatrix_training import Frame, iterations, train_hmatrix
-from precond.model_files import ModelError, model_sizes, save_model
-from precond.objectives import kaporin
-from precond.partition import Tiles, tiles
+from precond.learned.factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
+from precond.learned.hmatrix import HMatrix, HMatrixForm
+from precond.learned.weights import ModelError, model_sizes, save_model
+from precond.partition.tiles import Tiles, tiles
+from precond.problems.gallery import benchmark_density
+from precond.training.hmatrix import Frame, iterations, train_hmatrix
+from precond.training.objectives import kaporin
 
 MODEL = {"leaf_size": 32, "trunk": {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 8}}
 
@@ -100,7 +100,7 @@ def test_an_untrained_network_is_solved_with_or_named(make_case):
 
 
 def test_the_nearest_model_is_transferred(tmp_path, monkeypatch):
-    monkeypatch.setattr("precond.model_files.MODELS", tmp_path)
+    monkeypatch.setattr("precond.learned.weights.MODELS", tmp_path)
     operator = benchmark_density(400, 0).operator()
     with pytest.raises(ModelError, match="no model file"):
         HMatrix(operator)

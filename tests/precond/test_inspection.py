@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from precond import gallery, make_preconditioner
-from precond.hmatrix import HMatrixForm
-from precond.hmatrix_factors import HMatrixConfig, HMatrixNetwork
-from precond.inspection import RANK_TOLERANCE, inspect, leaf_basis, leaf_count
-from precond.operator import PoissonOperator
-from precond.ordering import leaves
-from precond.partition import tile_of, tiles
-from precond.peeling import peel
+from precond import make_preconditioner
+from precond.analysis.inspection import RANK_TOLERANCE, inspect, leaf_basis, leaf_count
+from precond.analysis.peeling import peel
+from precond.learned.factors import HMatrixConfig, HMatrixNetwork
+from precond.learned.hmatrix import HMatrixForm
+from precond.partition.morton import leaves
+from precond.partition.tiles import tile_of, tiles
+from precond.poisson import PoissonOperator
+from precond.problems import gallery
 
-BALANCED = ("nested", "polynomial", "spectral")
+BALANCED = ("coarse-learned", "coarse-monomial", "coarse-geneo")
 
 
 def open_box(shape: tuple[int, int]) -> PoissonOperator:
@@ -112,7 +113,7 @@ def test_balanced_tiles_are_those_of_u_z_ut(name, shape):
 def test_tiles_do_not_depend_on_what_is_grounded(make_case):
     """Rooms, a channel, pockets: several fluid components, and some that a single leaf holds."""
     case = make_case((28, 17), 100.0, True)
-    form = make_preconditioner("polynomial", case.operator, leaf_size=16, rank=4)
+    form = make_preconditioner("coarse-monomial", case.operator, leaf_size=16, rank=4)
     form.setup()
     count, leaf_size, rank = form.basis.shape
     cells = leaves((28, 17), leaf_size, aligned=True)
@@ -151,7 +152,7 @@ def test_others_have_no_partition():
         leaf_basis(preconditioner, 0)
 
 
-@pytest.mark.parametrize("name", ["polynomial", "hmatrix"])
+@pytest.mark.parametrize("name", ["coarse-monomial", "hmatrix"])
 def test_inspection_before_the_set_up_and_of_bad_factors_is_refused(name):
     operator = open_box((24, 16))
     form = make_preconditioner(name, operator)
@@ -164,7 +165,7 @@ def test_inspection_before_the_set_up_and_of_bad_factors_is_refused(name):
         inspect(form)
 
 
-@pytest.mark.parametrize("name", ["polynomial", "hmatrix"])
+@pytest.mark.parametrize("name", ["coarse-monomial", "hmatrix"])
 @pytest.mark.parametrize("shape", [(37, 26), (32, 16)])
 def test_the_leaf_of_a_cell_and_its_columns(name, shape):
     form = make_preconditioner(name, open_box(shape))

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from precond.coupling import Coupling, LeafPairs, galerkin_blocks
-from precond.leaf_blocks import LeafBlocks
-from precond.leaf_faces import LeafFaces, face_weights
+from precond.partition.leaf_faces import LeafFaces, face_weights
+from precond.two_level.block_jacobi import BlockJacobi
+from precond.two_level.coarse_operator import CoarseOperator, LeafPairs, galerkin_blocks
 
 
 @pytest.mark.parametrize(("leaf_size", "aligned"), [(16, True), (32, True), (20, False)])
 def test_faces_add_up_to_the_leaves_blocks(make_case, leaf_size, aligned):
     """The sum of w (e_i - e_j) (e_i - e_j)^T over a leaf's faces is its block of the assembled matrix."""
     case = make_case((22, 13), 100.0, True)
-    leaves = LeafBlocks(case.operator, leaf_size, aligned=aligned)
+    leaves = BlockJacobi(case.operator, leaf_size, aligned=aligned)
     position = leaves.position.numpy()
     faces = LeafFaces.of((22, 13), position, leaf_size)
     weights = face_weights(case.operator)[faces.face]
@@ -35,15 +35,17 @@ def test_faces_add_up_to_the_leaves_blocks(make_case, leaf_size, aligned):
 @pytest.mark.parametrize("some", [False, True])
 def test_the_coupling_of_faces_is_galerkins(make_case, some):
     case = make_case((22, 13), 100.0, False)
-    leaves = LeafBlocks(case.operator, 16, aligned=True)
+    leaves = BlockJacobi(case.operator, 16, aligned=True)
     leaves.setup()
     pairs = LeafPairs.of(case.operator, leaves.position.numpy(), 16)
-    coupling = Coupling(leaves.faces, pairs, 3)
+    coarse_operator = CoarseOperator(leaves.faces, pairs, 3)
     basis = torch.randn((len(leaves.blocks), 16, 3), dtype=torch.float64)
     basis[~leaves.coupled] = 0.0  # on the padding
-    coupling.take(basis)
+    coarse_operator.take(basis)
     weights = face_weights(case.operator)
     own, between = galerkin_blocks(basis, leaves.blocks, pairs, weights)
     which = (torch.tensor([2, 0]), torch.tensor([4])) if some else (slice(None), slice(None))
-    torch.testing.assert_close(coupling.own(weights, which[0]), own[which[0]], rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(coupling.between(weights, which[1]), between[which[1]], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(coarse_operator.own(weights, which[0]), own[which[0]], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        coarse_operator.between(weights, which[1]), between[which[1]], rtol=1e-10, atol=1e-10
+    )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from precond import PCG, PoissonOperator, make_preconditioner
-from precond.gallery import benchmark_density, bubbles, layers
+from precond.problems.gallery import benchmark_density, bubbles, layers
 
 
 def iterations(problem) -> int:

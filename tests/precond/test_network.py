@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from precond import PoissonOperator
-from precond.features import NODE_FEATURES, LeafFeatures
-from precond.gallery import benchmark_density
-from precond.network import Trunk, TrunkConfig
+from precond.learned.features import NODE_FEATURES, LeafFeatures
+from precond.learned.network import Trunk, TrunkConfig
+from precond.problems.gallery import benchmark_density
 
 FULL = {"width": 16, "heads": 2, "layers": 2, "tile_tokens": 8}
 LEAN = {
@@ -158,7 +158,7 @@ def test_parts_of_the_leaves_are_the_whole(make_case, monkeypatch):
     """Without gradients a CPU takes leaves that know nothing of each other a few at a time."""
     features = LeafFeatures(make_case((37, 22), 100.0, False).operator, 64)
     trunk = make_trunk(**LEAN)
-    monkeypatch.setattr("precond.network.PART", 3 * 64)
+    monkeypatch.setattr("precond.learned.network.PART", 3 * 64)
     whole = trunk(features)[0].detach()
     with torch.inference_mode():
         torch.testing.assert_close(trunk(features)[0], whole)

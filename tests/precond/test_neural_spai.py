@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from precond import PCG, PreconditionerError, make_preconditioner
-from precond.gallery import Problem, benchmark_density
-from precond.model_files import MODELS, ModelError, model_sizes, read_card, save_model
-from precond.neural_spai import Faces, NeuralSpai, NeuralSpaiForm, SpaiConfig, SpaiNetwork
-from precond.spai_training import SpaiFrame, SpaiTraining, iterations, train_neural_spai
+from precond.learned import MODELS
+from precond.learned.neural_spai import Faces, NeuralSpai, NeuralSpaiForm, SpaiConfig, SpaiNetwork
+from precond.learned.weights import ModelError, model_sizes, read_card, save_model
+from precond.problems.gallery import Problem, benchmark_density
+from precond.training.neural_spai import SpaiFrame, SpaiTraining, iterations, train_neural_spai
 
 EPSILON = 3e-3
 MODEL = {"width": 8, "layers": 2, "epsilon": EPSILON}
@@ -201,7 +202,7 @@ def test_gradients_are_true(make_case):
 
 
 def test_which_weights_are_loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr("precond.model_files.MODELS", tmp_path)
+    monkeypatch.setattr("precond.learned.weights.MODELS", tmp_path)
     operators = {n: benchmark_density(n, 0).operator() for n in (256, 400, 1024)}
 
     def save(name, n):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from precond.features import NODE_FEATURES, LeafFeatures
-from precond.hmatrix import HMatrixForm
-from precond.hmatrix_factors import HMatrixConfig, HMatrixNetwork
-from precond.network import Trunk, TrunkConfig
-from precond.neural_spai import NeuralSpaiForm, SpaiConfig, SpaiNetwork
+from precond.learned.factors import HMatrixConfig, HMatrixNetwork
+from precond.learned.features import NODE_FEATURES, LeafFeatures
+from precond.learned.hmatrix import HMatrixForm
+from precond.learned.network import Trunk, TrunkConfig
+from precond.learned.neural_spai import NeuralSpaiForm, SpaiConfig, SpaiNetwork
 
 READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
 

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from precond.objectives import cosine_hutchinson, kaporin, root_of, sai, smoothed
+from precond.training.objectives import cosine_hutchinson, kaporin, root_of, sai, smoothed
 
 
 class Dense:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from precond.gallery import benchmark_density
-from precond.ordering import morton_order
-from precond.published import (
+from precond.partition.morton import morton_order
+from precond.problems.gallery import benchmark_density
+from precond.problems.published import (
     CPU_CURVATURE,
     RULES,
     inverse_diagonal,

@@ -12,7 +12,8 @@ from precond import (
     registered_preconditioners,
     registry,
 )
-from precond.model_files import MODELS, read_card
+from precond.learned import MODELS
+from precond.learned.weights import read_card
 
 
 @pytest.fixture
@@ -21,10 +22,10 @@ def operator(make_case):
 
 
 def test_the_classical_names_are_registered():
-    names = ["none", "jacobi", "ic0", "multigrid", "leaf-blocks", "amg", "direct"]
+    names = ["none", "jacobi", "ic0", "multigrid", "block-jacobi", "amg", "direct"]
     assert [name for name in registered_preconditioners() if name in names] == names
     assert set(available_preconditioners()) <= set(registered_preconditioners())
-    assert {"none", "jacobi", "multigrid", "leaf-blocks", "direct"} <= set(available_preconditioners())
+    assert {"none", "jacobi", "multigrid", "block-jacobi", "direct"} <= set(available_preconditioners())
     assert all(
         description and "\n" not in description for description in registered_preconditioners().values()
     )
@@ -54,7 +55,7 @@ def test_errors_are_value_errors():
     assert issubclass(PreconditionerError, ValueError)
 
 
-@pytest.mark.parametrize("name", ["nested", "hmatrix", "neural-spai"])
+@pytest.mark.parametrize("name", ["coarse-learned", "hmatrix", "neural-spai"])
 def test_the_weights_come_with_the_program(name):
     assert name in available_preconditioners()
     for path in MODELS.glob(registry._ENTRIES[name].model):
@@ -64,6 +65,6 @@ def test_the_weights_come_with_the_program(name):
 
 def test_missing_weights_are_named_with_their_remedy(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "MODELS", tmp_path)
-    assert "nested" not in available_preconditioners()
-    remedy = "htp-fluid train assets/models/nested.yaml --out assets/models/nested"
-    assert remedy in registered_preconditioners()["nested"]
+    assert "coarse-learned" not in available_preconditioners()
+    remedy = "htp-fluid train assets/models/coarse-learned.yaml --out assets/models/coarse-learned"
+    assert remedy in registered_preconditioners()["coarse-learned"]

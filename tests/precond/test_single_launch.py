@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
-from precond import PCG, Outcome, available_preconditioners, device_loop, fused, make_preconditioner
-from precond.device_loop import DeviceLoop
-from precond.jacobi import Jacobi
-from precond.while_node import WhileNodeError
+from precond import PCG, Outcome, available_preconditioners, make_preconditioner
+from precond.classical.jacobi import Jacobi
+from precond.device import ops
+from precond.device.while_node import WhileNodeError
+from precond.krylov import cuda_cg
+from precond.krylov.cuda_cg import CudaCG
 
 
 def capturable(operator):
@@ -18,9 +20,9 @@ def capturable(operator):
 
 def both_forms(operator, preconditioner, limit=2000, per_block=5):
     """The same loop launched once and by blocks."""
-    single = DeviceLoop(operator, preconditioner, limit, per_block, single_launch=True)
+    single = CudaCG(operator, preconditioner, limit, per_block, single_launch=True)
     assert not single.note
-    return single, DeviceLoop(operator, preconditioner, limit, per_block)
+    return single, CudaCG(operator, preconditioner, limit, per_block)
 
 
 def assert_same(single, blocks, b, x0=None, rtol=1e-8, limit=2000):
@@ -53,12 +55,12 @@ def test_every_preconditioner_after_changes_in_place(make_case, with_solids):
             assert (single.x * scale - report.x).norm() <= 1e-6 * report.x.norm()
 
 
-@pytest.mark.parametrize("name", ["jacobi", "multigrid", "polynomial", "nested", "hmatrix"])
+@pytest.mark.parametrize("name", ["jacobi", "multigrid", "coarse-monomial", "coarse-learned", "hmatrix"])
 @pytest.mark.usefixtures("loops")
 def test_replays_of_a_recorded_loop(make_case, taped, name):
     case = make_case((40, 27), 100.0, True)
     operator = case.operator
-    options = {"on_device": True} if name in ("polynomial", "nested") else {}
+    options = {"on_device": True} if name in ("coarse-monomial", "coarse-learned") else {}
     preconditioner = make_preconditioner(name, operator, **options)
     preconditioner.setup()
     single, blocks = both_forms(operator, preconditioner)
@@ -81,7 +83,7 @@ def test_residuals_are_replaced_within_the_launch(make_case, monkeypatch, per_bl
     b, x0 = case.vectors(2)
     single, blocks = both_forms(case.operator, preconditioner, per_block=per_block)
     replaced = []
-    monkeypatch.setattr(single, "replace", lambda: replaced.append(1) or DeviceLoop.replace(single))
+    monkeypatch.setattr(single, "replace", lambda: replaced.append(1) or CudaCG.replace(single))
     single._attempt = single.attempt
     _, history, _, _ = assert_same(single, blocks, b, x0)
     assert len(history) > 120
@@ -170,11 +172,11 @@ def test_one_launch_for_an_attempt_and_one_look_after_it(make_case, taped, monke
     def refused(_state):
         raise AssertionError("the host looks inside a solve")
 
-    monkeypatch.setattr(device_loop, "Snapshots", refused)
+    monkeypatch.setattr(cuda_cg, "Snapshots", refused)
     case = make_case((40, 27), 100.0, False)
     preconditioner = make_preconditioner("jacobi", case.operator)
     preconditioner.setup()
-    loop = DeviceLoop(case.operator, preconditioner, 2000, single_launch=True)
+    loop = CudaCG(case.operator, preconditioner, 2000, single_launch=True)
     assert [len(capture.tapes) for capture in taped[1:]] == [1, 1]  # to load, and all the rest
     launches = []
     for name in ("_load", "_attempt"):
@@ -192,10 +194,10 @@ def test_blocks_allocate_nothing(make_case, tape, with_solids):
     operator = make_case((40, 27), 100.0, with_solids).operator
     allocating = set()
     for preconditioner in capturable(operator):
-        if preconditioner.name in ("polynomial", "spectral", "nested"):
+        if preconditioner.name in ("coarse-monomial", "coarse-geneo", "coarse-learned"):
             preconditioner = make_preconditioner(preconditioner.name, operator, on_device=True)
         preconditioner.setup()
-        loop = DeviceLoop(operator, preconditioner, 100)
+        loop = CudaCG(operator, preconditioner, 100)
         with tape() as recorded:
             loop.block()
         if any(outputs for *_, outputs in recorded.calls):
@@ -220,7 +222,7 @@ def jacobi_case(make_case):
 
 def test_without_a_graph_blocks_are_launched(jacobi_case):
     case, preconditioner = jacobi_case
-    loop = DeviceLoop(case.operator, preconditioner, 500, single_launch=True)
+    loop = CudaCG(case.operator, preconditioner, 500, single_launch=True)
     assert solves_by_blocks(loop, case, "there are no CUDA graphs on a CPU")
 
 
@@ -237,14 +239,14 @@ def test_what_fails_while_it_is_captured_is_said(jacobi_case, loops, monkeypatch
     case, preconditioner = jacobi_case
     for fault in (fails, fails_twice):
         monkeypatch.setattr(loops, "repeat", fault)
-        loop = DeviceLoop(case.operator, preconditioner, 500, single_launch=True)
+        loop = CudaCG(case.operator, preconditioner, 500, single_launch=True)
         assert solves_by_blocks(loop, case, "cuGraphAddNode answered CUDA_ERROR_NOT_SUPPORTED")
 
 
 def test_a_loop_that_does_not_loop_is_not_used(jacobi_case, loops, monkeypatch):
     case, preconditioner = jacobi_case
     monkeypatch.setattr(loops, "repeat", lambda _self, _flag, body: body())
-    loop = DeviceLoop(case.operator, preconditioner, 500, single_launch=True)
+    loop = CudaCG(case.operator, preconditioner, 500, single_launch=True)
     assert solves_by_blocks(loop, case, "the loop that was captured does not come to its end")
 
 
@@ -256,8 +258,8 @@ def test_a_change_of_the_setting_captures_anew(jacobi_case, loops, monkeypatch):
     reports, made = [], []
     for pcg.single_launch in (False, True, True, False):
         reports.append(pcg.solve(b))
-        made.append(pcg._device_loop)
-        assert (pcg._device_loop._attempt is not None) is pcg.single_launch
+        made.append(pcg._cuda_cg)
+        assert (pcg._cuda_cg._attempt is not None) is pcg.single_launch
         assert not pcg.note
     assert made[1] is made[2]
     assert len(set(made)) == 3
@@ -280,15 +282,15 @@ def test_on_a_cpu_it_has_no_effect_and_says_so(jacobi_case):
 
 def test_going_is_false_when_a_replacement_is_due(jacobi_case):
     case, preconditioner = jacobi_case
-    loop = DeviceLoop(case.operator, preconditioner, 500)
+    loop = CudaCG(case.operator, preconditioner, 500)
     loop.run(case.vectors(1)[0], None, 0.0, 0)  # loads
-    loop.state[fused.LIMIT] = 500.0
+    loop.state[ops.LIMIT] = 500.0
     loop.start()
     going = []
     for _ in range(11):
         loop.block()
-        going.append(loop.state[fused.GOING].item())
-    assert loop.state[fused.ACTIVE] == 1.0
+        going.append(loop.state[ops.GOING].item())
+    assert loop.state[ops.ACTIVE] == 1.0
     assert going == [1.0] * 9 + [0.0] * 2
 
 
@@ -297,15 +299,15 @@ def test_an_attempt_that_begins_late_replaces_its_residual_fifty_iterations_late
     case = make_case((40, 27), 100.0, False)
     preconditioner = Jacobi(case.operator)
     preconditioner.setup()
-    loop = DeviceLoop(case.operator, preconditioner, 2000, single_launch=True)
+    loop = CudaCG(case.operator, preconditioner, 2000, single_launch=True)
     loop.b.copy_(case.vectors(1)[0])
-    loop.state[fused.TOLERANCE].zero_()
-    loop.state[fused.LIMIT].fill_(2000.0)
+    loop.state[ops.TOLERANCE].zero_()
+    loop.state[ops.LIMIT].fill_(2000.0)
     loop.load()
-    loop.state[fused.ITERATIONS].fill_(137.0)
+    loop.state[ops.ITERATIONS].fill_(137.0)
     loop.start()
     going = []
     for _ in range(11):
         loop.block()
-        going.append(loop.state[fused.GOING].item())
+        going.append(loop.state[ops.GOING].item())
     assert going == [1.0] * 9 + [0.0] * 2  # with five iterations in a block

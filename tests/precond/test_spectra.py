@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from precond import PoissonOperator, available_preconditioners, gallery, make_preconditioner
-from precond.kaporin import additive_objective, balanced_objective
-from precond.leaf_faces import face_weights
+from precond import PoissonOperator, available_preconditioners, make_preconditioner
+from precond.analysis.spectra import Spectrum, dense_preconditioner, root_on_range, spectrum
+from precond.partition.leaf_faces import face_weights
 from precond.preconditioner import Preconditioner
-from precond.spectra import Spectrum, dense_preconditioner, root_on_range, spectrum
+from precond.problems import gallery
+from precond.training.kaporin import additive_objective, balanced_objective
 
 
 def made(name: str, operator: PoissonOperator, **options: object) -> Preconditioner:
@@ -39,7 +40,7 @@ def test_eigenvalues_are_those_of_the_dense_product(name, case):
 
 
 def test_the_dense_form_is_what_apply_does_to_residuals_that_pcg_meets(case):
-    preconditioner = made("spectral", case.operator)
+    preconditioner = made("coarse-geneo", case.operator)
     dense = dense_preconditioner(preconditioner)
     residual, start = case.vectors(1)[0], torch.zeros(case.shape, dtype=torch.float64)
     preconditioner.start(residual, start)
@@ -75,7 +76,7 @@ def test_kaporin_numbers_differ_as_the_closed_forms_do(additive):
     """The closed forms know the number up to a constant of the problem, so two bases are compared."""
     operator = PoissonOperator.from_density(gallery.bubbles((24, 16), 100.0, 3).density)
     found, closed = [], []
-    for name in ("polynomial", "spectral"):
+    for name in ("coarse-monomial", "coarse-geneo"):
         form = made(name, operator, leaf_size=16, rank=3, additive=additive)
         result = spectrum(form)
         arguments = form.basis.double(), form.leaves.blocks.double(), form.pairs, face_weights(operator)

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from precond import PCG, gallery
-from precond.balanced import Polynomial
-from precond.far_field import FarField, FarFieldConfig
-from precond.model_files import ModelError, save_model
-from precond.nested import Nested
-from precond.network import TrunkConfig
-from precond.training import System, Trainer, TrainingConfig, held_out_iterations
-from precond.training_data import held_out, random_system
+from precond import PCG
+from precond.learned.coarse_learned import CoarseLearned
+from precond.learned.coarse_space import CoarseSpaceConfig, CoarseSpaceNetwork
+from precond.learned.network import TrunkConfig
+from precond.learned.weights import ModelError, save_model
+from precond.problems import gallery
+from precond.training.coarse_learned import System, Trainer, TrainingConfig, held_out_iterations
+from precond.training.data import held_out, random_system
+from precond.two_level.preconditioner import CoarseMonomial
 
-TINY = FarFieldConfig(
+TINY = CoarseSpaceConfig(
     leaf_size=16,
     rank=4,
     trunk=TrunkConfig(
@@ -31,9 +32,9 @@ TINY = FarFieldConfig(
 )
 
 
-def tiny_network() -> FarField:
+def tiny_network() -> CoarseSpaceNetwork:
     torch.manual_seed(0)
-    return FarField(TINY)
+    return CoarseSpaceNetwork(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +46,10 @@ def test_an_untrained_network_gives_the_monomials(system: System) -> None:
     operator = system.features.operator
     network = tiny_network()
     problem = gallery.bubbles((16, 16), 1000.0, 1)
-    from_network = Nested.of(operator, network)
+    from_network = CoarseLearned.of(operator, network)
     from_network.setup()
     report = PCG(operator, from_network).solve(problem.b)
-    polynomial = Polynomial(operator, TINY.leaf_size, TINY.rank)
+    polynomial = CoarseMonomial(operator, TINY.leaf_size, TINY.rank)
     polynomial.setup()
     assert report.iterations == PCG(operator, polynomial).solve(problem.b).iterations
 
@@ -115,7 +116,7 @@ def test_nested_loads_what_was_saved_and_refuses_what_is_damaged(system: System,
     path = tmp_path / "model.safetensors"
     save_model(path, network, {"model": TINY.plain()})
     operator = system.features.operator
-    form, reference = Nested(operator, path), Nested.of(operator, network)
+    form, reference = CoarseLearned(operator, path), CoarseLearned.of(operator, network)
     residual = operator.project(torch.from_numpy(np.random.default_rng(0).standard_normal(operator.shape)))
     results = []
     for preconditioner in (form, reference):
@@ -125,4 +126,4 @@ def test_nested_loads_what_was_saved_and_refuses_what_is_damaged(system: System,
     assert form.seconds["inference"] > 0.0
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ModelError, match="damaged"):
-        Nested(operator, path)
+        CoarseLearned(operator, path)

@@ -1,5 +1,5 @@
-"""The Triton twins of precond.fused: one for each operation, registered where CUDA is; interpreted they do
-the same, and all of them compile.
+"""The Triton twins of precond.device.ops: one for each operation, registered where CUDA is; interpreted they
+do the same, and all of them compile.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from precond import fused
+from precond.device import ops
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -21,9 +21,9 @@ IMPORTED = """
 import importlib, sys, torch
 torch.cuda.is_available = lambda: {available}
 torch.cuda.get_device_capability = lambda: ({capability}, 0)
-importlib.import_module("precond.{module}")
-importlib.import_module("precond.fused").use_triton()
-names = [operation._qualname for operation in importlib.import_module("precond.fused").OPERATIONS]
+importlib.import_module("precond.device.{module}")
+importlib.import_module("precond.device.ops").use_triton()
+names = [operation._qualname for operation in importlib.import_module("precond.device.ops").OPERATIONS]
 print("triton" in sys.modules, {{torch._C._dispatch_has_kernel_for_dispatch_key(n, "CUDA") for n in names}})
 """
 
@@ -43,9 +43,9 @@ def run(*arguments: str, **environment: str) -> str:
 
 
 def test_every_operation_has_a_twin_with_its_arguments() -> None:
-    from precond.triton_kernels import LAUNCHERS
+    from precond.device.triton_kernels import LAUNCHERS
 
-    for operation, launcher in zip(fused.OPERATIONS, LAUNCHERS, strict=True):
+    for operation, launcher in zip(ops.OPERATIONS, LAUNCHERS, strict=True):
         assert operation._qualname == f"htp_fluid::{launcher.__name__}"
         schema = getattr(torch.ops.htp_fluid, launcher.__name__).default._schema
         wanted = ", ".join(f"{argument.type} {argument.name}" for argument in schema.arguments)
@@ -56,8 +56,8 @@ def test_every_operation_has_a_twin_with_its_arguments() -> None:
 @pytest.mark.parametrize(
     ("available", "capability", "module", "printed"),
     [
-        (False, 9, "fused", "False {False}"),
-        (True, 7, "fused", "False {False}"),
+        (False, 9, "ops", "False {False}"),
+        (True, 7, "ops", "False {False}"),
         (True, 9, "triton_kernels", "True {True}"),
     ],
 )

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from precond import while_node
-from precond.while_node import WhileNodeError, WhileNodes, missing
+from precond.device import while_node
+from precond.device.while_node import WhileNodeError, WhileNodes, missing
 
 CUDA = torch.device("cuda", 0)
 Result = enum.IntEnum("Result", {"CUDA_SUCCESS": 0, "CUDA_ERROR_NOT_SUPPORTED": 801})
@@ -395,7 +395,7 @@ sys.path[:0] = {folders!r}
 from types import SimpleNamespace
 import pytest, torch
 from test_while_node import Streams
-from precond import while_node
+from precond.device import while_node
 patch = pytest.MonkeyPatch()
 real = while_node._bindings
 streams = Streams(patch, SimpleNamespace(bindings=None, capturing=(1, 2)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from precond import gallery
+from precond.problems import gallery
 from sim.scenes import SCENE_FOLDER, SceneError, SceneStart, available_scenes, load_scene
 from sim.simulation import Simulation
 

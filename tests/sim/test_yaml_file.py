@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from sim.yaml_file import YamlFileError, read_yaml
+from precond.config import YamlFileError, read_yaml
 
 MERGED = """
 base: &a {x: 1}

@@ -1,0 +1,64 @@
+"""Frames of the simulator as problems of the benchmark: density, solids and divergence as its projection met
+them.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from app.config.settings import scene_settings
+from precond.problems.gallery import Problem, square_shape
+from sim.scenes import load_scene
+from sim.settings import SettingsError
+from sim.simulation import Simulation, SimulationError
+
+SCENES = ("dam-break", "rising-bubbles")
+STEPS = 20  # time steps between two frames of one scene
+RTOL = 1e-6  # of the recording's own pressure solves
+
+
+class StirredFrames:
+    """Problems from `SCENES` in turn on a square grid of ``cells`` cells: frame i is the scene i mod 2, 20
+    (1 + i // 2) time steps after its start.
+
+    The face densities are the simulator's arithmetic means, and b is the divergence's right-hand side,
+    projected. The scenes run on as far as is asked, so frames should be asked for in order. Deterministic.
+    """
+
+    def __init__(self, cells: int, contrast: float):
+        self._shape, self._contrast = square_shape(cells), contrast
+        self._simulations: dict[str, Simulation] = {}
+
+    def frame(self, number: int) -> Problem:
+        """Frame ``number``. Raises SettingsError when the scene cannot be run so far."""
+        name = SCENES[number % len(SCENES)]
+        steps = STEPS * (1 + number // len(SCENES))
+        simulation = self._simulations.get(name)
+        if simulation is None or simulation.step_count > steps:
+            simulation = self._simulations[name] = self._started(name)
+        try:
+            while simulation.step_count < steps:
+                simulation.step()
+        except SimulationError as error:
+            raise SettingsError(f"family: stirred: frame {number}, {name}: {error}") from error
+        projection = simulation.projection
+        operator = projection.operator
+        b = operator.project(projection.right_hand_side.clone())
+        solid = operator.solid.clone()
+        return Problem(
+            operator.density.clone(),
+            solid,
+            b / torch.linalg.vector_norm(b),
+            int((~solid).sum()),
+            "arithmetic",
+        )
+
+    def _started(self, name: str) -> Simulation:
+        given = {
+            "grid": self._shape,
+            "contrast": self._contrast,
+            "preconditioner": "multigrid",
+            "rtol": RTOL,
+            "seed": 0,
+        }
+        return Simulation(scene_settings(name, given), load_scene(name))

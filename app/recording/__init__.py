@@ -1,0 +1,1 @@
+"""Recordings: every frame's report on disk, with what repeats the run."""

@@ -1,0 +1,1 @@
+"""RESULTS.md: measured results read back, pivoted and drawn."""

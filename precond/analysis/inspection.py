@@ -1,0 +1,190 @@
+"""What a hierarchical preconditioner holds, in plain arrays: its tiles' norms and ranks, its leaves' bases.
+
+The off-diagonal blocks are the far field's: U C V^T for `hmatrix`, U Z U^T for the balanced forms, whose
+projection P is left out. U's columns are orthonormal in each leaf, so a tile's singular values are those of
+its block of Z. U^T A U is singular, and on mean-zero vectors the far field is that of its pseudo-inverse:
+that is what Z means here, whatever the solve has pinned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from precond.analysis.peeling import peel
+from precond.learned.hmatrix import HMatrixForm
+from precond.partition.leaf_vectors import LeafVectors
+from precond.partition.tiles import tile_of, tiles
+from precond.preconditioner import Preconditioner
+from precond.two_level.preconditioner import TwoLevel
+
+RANK_TOLERANCE = 1e-3  # a tile's numerical rank counts the singular values above this share of its largest
+LEAF_COLUMNS = 8  # of `hmatrix`'s basis that `leaf_basis` gives
+IN_RANGE = 1e-5  # a vector of which U misses no more than this share lies in U's range (float32 columns)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The partition of one preconditioner over K leaves, T = K - 1 tiles.
+
+    tiles: (T, 3) int64, see precond.partition.tiles. norms: (T,) float64, Frobenius norms. ranks: (T,) int64,
+    numerical ranks (RANK_TOLERANCE). leaf_norms: (K,) float64, Frobenius norms of M's diagonal blocks.
+    leaf_size: cells a leaf. columns: far-field columns a leaf. formula: what is shown of M, in words.
+    """
+
+    tiles: np.ndarray
+    norms: np.ndarray
+    ranks: np.ndarray
+    leaf_norms: np.ndarray
+    leaf_size: int
+    columns: int
+    formula: str
+
+    def tile_at(self, row: int, column: int) -> int:
+        """The tile that holds the pair of leaves, in either order; -1 on the diagonal."""
+        return int(tile_of(len(self.leaf_norms), np.array(row), np.array(column)))
+
+
+@dataclass(frozen=True)
+class LeafBasis:
+    """Far-field basis of one leaf: ``cells`` (n,) int64, flat i ny + j, those that exist; ``columns`` (n, c)
+    float32, the first of ``total``.
+    """
+
+    leaf: int
+    cells: np.ndarray
+    columns: np.ndarray
+    total: int
+
+
+def leaf_count(preconditioner: Preconditioner) -> int:
+    """Leaves of its partition; 0 for a preconditioner that has none."""
+    vectors = _vectors(preconditioner)
+    return 0 if vectors is None else len(vectors.cells)
+
+
+def inspect(preconditioner: Preconditioner) -> Inspection:
+    """Norms and ranks of the factors as they are, on the host.
+
+    The balanced forms take about 130 log2(K) coarse solves; a rank then ends at 64. Raises ValueError for a
+    preconditioner without a partition, RuntimeError before its first set-up, ArithmeticError when its factors
+    hold NaN or infinity.
+    """
+    vectors = _vectors(preconditioner)
+    if vectors is None:
+        raise ValueError(f"{preconditioner.name} has no hierarchical partition")
+    if not preconditioner.is_set_up:
+        raise RuntimeError(f"{preconditioner.name}: call setup() before inspecting it")
+    count, leaf_size = vectors.cells.shape
+    balanced = isinstance(preconditioner, TwoLevel)
+    found = (_balanced_values if balanced else _hmatrix_values)(preconditioner)
+    if found is None:
+        raise ArithmeticError(f"{preconditioner.name}: its factors hold NaN or infinity")
+    values, leaf_norms = found  # singular values by tile size, (T, s) each; (K,)
+    norms = [level.norm(dim=1) for level in values]
+    ranks = [(level > RANK_TOLERANCE * level.amax(dim=1, keepdim=True)).sum(dim=1) for level in values]
+    if balanced:
+        columns, formula = preconditioner.rank, "D^-1 + U Z U^T, Z = (U^T A U)^-1"
+        if not preconditioner.additive:
+            formula += ", without the balance P"
+    else:
+        columns, formula = preconditioner.factors.core.shape[-1], "F F^T + U C V^T + (U C V^T)^T + diagonal"
+    arrays = _joined(norms), _joined(ranks).astype(np.int64), leaf_norms.cpu().numpy()
+    return Inspection(tiles(count), *arrays, leaf_size, columns, formula)
+
+
+def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
+    """The far-field basis of the leaf that holds flat ``cell``; of `hmatrix` LEAF_COLUMNS columns of U.
+
+    Raises ValueError for a preconditioner without a partition.
+    """
+    vectors = _vectors(preconditioner)
+    if vectors is None:
+        raise ValueError(f"{preconditioner.name} has no hierarchical partition")
+    leaf = int(vectors.position[cell]) // vectors.cells.shape[1]
+    if isinstance(preconditioner, TwoLevel):
+        columns = preconditioner.basis[leaf]  # (L, r)
+        total = columns.shape[1]
+    else:
+        total = preconditioner.factors.core.shape[-1]
+        columns = preconditioner.factors.node[leaf, :, : min(LEAF_COLUMNS, total)]
+    cells = vectors.cells[leaf].cpu().numpy()
+    exists = cells < len(vectors.position)
+    return LeafBasis(leaf, cells[exists], columns.cpu().numpy()[exists], total)
+
+
+def _vectors(preconditioner: Preconditioner) -> LeafVectors | None:
+    if isinstance(preconditioner, TwoLevel):
+        return preconditioner.leaves.vectors
+    return preconditioner.vectors if isinstance(preconditioner, HMatrixForm) else None
+
+
+def _joined(parts: list[torch.Tensor]) -> np.ndarray:
+    return torch.cat(parts).cpu().numpy() if parts else np.empty(0)
+
+
+def _balanced_values(form: TwoLevel) -> tuple[list[torch.Tensor], torch.Tensor] | None:
+    """Singular values of Z's tiles and norms of D_k^-1 + U_k Z_kk U_k^T on coupled cells; None for NaN."""
+    basis = form.basis.double()
+    count, leaf_size, rank = basis.shape
+    probe = form.coarse.solve(torch.ones(count * rank, dtype=torch.float64, device=basis.device))
+    if not bool(torch.isfinite(probe).all() & torch.isfinite(basis).all()):
+        return None
+    kernel = _kernel(form, basis)  # (K r, g)
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        image = form.coarse.solve(x - kernel @ (kernel.mT @ x))
+        return image - kernel @ (kernel.mT @ image)
+
+    values, blocks = peel(multiply, count, rank, device=basis.device)
+    near = torch.empty(count, leaf_size, leaf_size, dtype=torch.float64, device=basis.device)
+    unit = torch.zeros(count, 1, leaf_size, dtype=torch.float32, device=basis.device)
+    for place in range(leaf_size):
+        unit.zero_()
+        unit[..., place] = 1.0
+        near[:, place] = form.leaves.solve(unit)[:, 0]
+    coupled = form.leaves.coupled.double()
+    near *= coupled[:, None] * coupled[..., None]
+    return values, (near + basis @ blocks @ basis.mT).flatten(1).norm(dim=1)
+
+
+def _kernel(form: TwoLevel, basis: torch.Tensor) -> torch.Tensor:
+    """Orthonormal kernel of U^T A U, (K r, g): what U represents of the fluid components' constants."""
+    labels = torch.from_numpy(np.append(form.operator.labels.ravel(), -1)).to(basis.device)
+    labels = torch.where(form.leaves.coupled, labels[form.leaves.vectors.cells], -1)  # (K, L)
+    constants = []
+    for component in labels[labels >= 0].unique():
+        inside = (labels == component).to(basis.dtype)[..., None]  # (K, L, 1)
+        constants.append((basis.mT @ inside).view(-1) / inside.sum().sqrt())
+    if not constants:
+        return basis.new_zeros(basis.shape[0] * basis.shape[2], 0)
+    vectors, shares, _ = torch.linalg.svd(torch.stack(constants, dim=1), full_matrices=False)
+    return vectors[:, shares**2 > 1.0 - IN_RANGE]
+
+
+def _hmatrix_values(form: HMatrixForm) -> tuple[list[torch.Tensor], torch.Tensor] | None:
+    """Singular values of the tiles U C V^T from the Gram matrices of their strips, and norms of F_k F_k^T +
+    diag; None for NaN.
+    """
+    factors, partition = form.factors, form.features.tiles
+    if not all(bool(torch.isfinite(part).all()) for part in vars(factors).values()):
+        return None
+    leaf = factors.leaf @ factors.leaf.mT + torch.diag_embed(factors.jacobi[:, 0])
+    leaf_norms = leaf.double().flatten(1).norm(dim=1)
+    if not len(factors.core):
+        return [], leaf_norms
+    rows, columns = factors.node.double().chunk(2, dim=-1)  # (K, L, L_s) each: U, V
+    left, right = _gram_root(rows, partition.rows), _gram_root(columns, partition.columns)
+    return [torch.linalg.svdvals(left @ factors.core.double() @ right)], leaf_norms
+
+
+def _gram_root(columns: torch.Tensor, strips: torch.Tensor) -> torch.Tensor:
+    """Square roots of the Gram matrices of ``columns`` (K, L, s) stacked over ``strips`` (T, K): (T, s,
+    s).
+    """
+    gram = columns.mT @ columns  # (K, s, s)
+    stacked = (strips.double() @ gram.flatten(1)).view(-1, *gram.shape[1:])
+    squares, vectors = torch.linalg.eigh(stacked)
+    return vectors * squares.clamp(min=0.0).sqrt()[:, None] @ vectors.mT

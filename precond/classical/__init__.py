@@ -1,0 +1,3 @@
+"""Preconditioners without learning and without leaves: identity, Jacobi, IC(0), multigrid, AMG and a direct
+solver.
+"""

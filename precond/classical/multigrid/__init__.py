@@ -1,0 +1,1 @@
+"""Black box multigrid: the V-cycle, one level, and the transfer between two levels."""

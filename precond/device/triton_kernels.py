@@ -1,0 +1,349 @@
+"""Triton twins of precond.device.ops, which says what each operation does: one kernel launch apiece, and no
+allocation, atomic operation or host sync.
+
+Vector kernels run a program for every BLOCK cells and write the partial sum of those; where a sum is needed
+every program adds up all partial sums, in one order, so that all decide alike. Program 0 alone writes the
+history and the state, and no program reads a slot that another one writes. Leaf kernels run a program a leaf;
+leaves are powers of two, L in all. Tensors are contiguous and shapes are not checked. The leaves hold every
+cell once.
+
+Memory traffic in bytes per cell, padding aside (N float64 cells, L = 64, r = 8; what neighbouring cells or
+programs read again comes from a cache, and partial sums are below 0.1):
+
+| operation | read | | written | |
+|---|---|---|---|---|
+| check | 0 | | 0 | |
+| dots | 24 | r, z, fluid; r_before 8 if flexible | 0 | |
+| direction | 24 | z, p; fluid, 8 of them, with a mean | 8 | p |
+| product | 32 | p, diagonal, two weights | 8 | ap |
+| update | 32 | x, r, p, ap | 16 | x, r; r_before 8 if flexible |
+| solve_leaves | 272 | cells, r, inverses 4 L | 12 | rows, out |
+| restrict_residual | 80 | cells, r, y, diagonal, two weights, basis 4 r | 1 | strips 8 r / L |
+| prolong | 45 | rows, cells, basis 4 r, coefficients 8 r / L | 8 | out |
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language import constexpr
+
+from precond.device import ops
+
+# Kernels may only use constants that are marked as such.
+BLOCK = constexpr(ops.BLOCK)
+RZ_BEFORE, RZ, ACTIVE, ACTING = map(constexpr, (ops.RZ_BEFORE, ops.RZ, ops.ACTIVE, ops.ACTING))
+ITERATIONS, OUTCOME = map(constexpr, (ops.ITERATIONS, ops.OUTCOME))
+DUE, GOING = map(constexpr, (ops.DUE, ops.GOING))
+TOLERANCE, LIMIT = map(constexpr, (ops.TOLERANCE, ops.LIMIT))
+NONE, CONVERGED, NOT_FINITE = map(constexpr, (ops.NONE, ops.CONVERGED, ops.NOT_FINITE))
+ITERATION_LIMIT, INDEFINITE_OPERATOR, INDEFINITE_PRECONDITIONER = map(
+    constexpr, (ops.ITERATION_LIMIT, ops.INDEFINITE_OPERATOR, ops.INDEFINITE_PRECONDITIONER)
+)
+
+ENTRIES = 8192  # of a leaf's inverse in registers at a time: 32 KiB of a multiprocessor's 256
+
+
+@triton.jit
+def _finite(value):
+    return tl.abs(value) < float("inf")  # False for NaN
+
+
+@triton.jit
+def _total(sums, partials, PADDED: constexpr):
+    entry = tl.arange(0, PADDED)
+    return tl.sum(tl.load(sums + entry, mask=entry < partials, other=0.0))
+
+
+@triton.jit
+def _judge(rr, state):
+    """ops._judge without its entry in the history."""
+    tolerance = tl.load(state + TOLERANCE)
+    over = tl.load(state + ITERATIONS) >= tl.load(state + LIMIT)
+    outcome = tl.where(rr <= tolerance * tolerance, CONVERGED, tl.where(over, ITERATION_LIMIT, NONE))
+    return tl.where(_finite(rr), outcome, NOT_FINITE)
+
+
+@triton.jit
+def _enter(rr, active, state, history, slots):
+    """The residual in its slot of ``history`` (slots,), or in the last, which is nobody's."""
+    last = slots - 1
+    count = tl.minimum(tl.load(state + ITERATIONS).to(tl.int32), last)
+    tl.store(history + tl.where(active, count, last), tl.sqrt(rr))
+
+
+@triton.jit
+def _guard(product, sign_outcome: constexpr):
+    """What an inner product that must be positive means."""
+    outcome = tl.where(product <= 0.0, sign_outcome, NONE)
+    return tl.where(_finite(product), outcome, NOT_FINITE)
+
+
+@triton.jit
+def _times_a(v, diagonal, weights_x, weights_y, cell, valid, n, ny):
+    """(A v) at the ``valid`` ones of the indices ``cell``, 0 elsewhere."""
+    left, right = valid & (cell >= ny), valid & (cell < n - ny)
+    below, above = valid & (cell >= 1), valid & (cell < n - 1)
+    result = tl.load(diagonal + cell, mask=valid, other=0.0) * tl.load(v + cell, mask=valid, other=0.0)
+    weight = tl.load(weights_x + cell - ny, mask=left, other=0.0)
+    result -= weight * tl.load(v + cell - ny, mask=left, other=0.0)
+    weight = tl.load(weights_x + cell, mask=right, other=0.0)
+    result -= weight * tl.load(v + cell + ny, mask=right, other=0.0)
+    weight = tl.load(weights_y + cell - 1, mask=below, other=0.0)
+    result -= weight * tl.load(v + cell - 1, mask=below, other=0.0)
+    weight = tl.load(weights_y + cell, mask=above, other=0.0)
+    return result - weight * tl.load(v + cell + 1, mask=above, other=0.0)
+
+
+@triton.jit
+def _check(sums_r, state, history, partials, slots, PADDED: constexpr):
+    rr = _total(sums_r, partials, PADDED)
+    outcome = _judge(rr, state)
+    active = tl.load(state + ACTIVE) > 0.0
+    ended = active & (outcome > NONE)
+    _enter(rr, active, state, history, slots)
+    tl.store(state + OUTCOME, outcome.to(tl.float64), mask=ended)
+    active &= outcome == NONE
+    going = active & (tl.load(state + ITERATIONS) < tl.load(state + DUE))
+    tl.store(state + ACTIVE, active.to(tl.float64))
+    tl.store(state + GOING, going.to(tl.float64))
+
+
+@triton.jit
+def _dots(r, z, r_before, fluid, sums_z, n, partials, FLEXIBLE: constexpr):
+    program = tl.program_id(0)
+    cell = program * BLOCK + tl.arange(0, BLOCK)
+    inside = cell < n
+    z_here = tl.load(z + cell, mask=inside, other=0.0)
+    r_here = tl.load(r + cell, mask=inside, other=0.0)
+    fluid_here = tl.load(fluid + cell, mask=inside, other=0.0)
+    tl.store(sums_z + program, tl.sum(r_here * z_here))
+    tl.store(sums_z + 2 * partials + program, tl.sum(fluid_here * z_here))
+    tl.store(sums_z + 3 * partials + program, tl.sum(fluid_here * r_here))
+    if FLEXIBLE:
+        before = tl.load(r_before + cell, mask=inside, other=0.0)
+        tl.store(sums_z + partials + program, tl.sum(before * z_here))
+        tl.store(sums_z + 4 * partials + program, tl.sum(fluid_here * before))
+
+
+@triton.jit(do_not_specialize=["count"])
+def _direction(
+    z, fluid, p, sums_z, sums_r, state, history, count, n, partials, slots, MEAN: constexpr, PADDED: constexpr
+):
+    """``count`` is that of the fluid cells."""
+    program = tl.program_id(0)
+    rr = _total(sums_r, partials, PADDED)
+    rz = _total(sums_z, partials, PADDED)
+    rz_before = _total(sums_z + partials, partials, PADDED)
+    if MEAN:
+        mean = _total(sums_z + 2 * partials, partials, PADDED) / count
+        rz -= mean * _total(sums_z + 3 * partials, partials, PADDED)
+        rz_before -= mean * _total(sums_z + 4 * partials, partials, PADDED)
+    outcome = _judge(rr, state)
+    outcome = tl.where(outcome > NONE, outcome, _guard(rz, INDEFINITE_PRECONDITIONER))
+    active = tl.load(state + ACTIVE) > 0.0
+    acting = active & (outcome == NONE)
+    beta = (rz - rz_before) / tl.load(state + RZ_BEFORE)
+    cell = program * BLOCK + tl.arange(0, BLOCK)
+    inside = cell < n
+    turned = tl.load(z + cell, mask=inside, other=0.0)
+    turned += beta * tl.load(p + cell, mask=inside, other=0.0)
+    if MEAN:
+        turned -= mean * tl.load(fluid + cell, mask=inside, other=0.0)
+    tl.store(p + cell, turned, mask=cell < tl.where(acting, n, 0))
+    if program == 0:
+        _enter(rr, active, state, history, slots)
+        tl.store(state + OUTCOME, outcome.to(tl.float64), mask=active & (outcome > NONE))
+        tl.store(state + RZ, rz)
+        tl.store(state + ACTING, acting.to(tl.float64))
+
+
+@triton.jit
+def _product(p, diagonal, weights_x, weights_y, ap, sums_p, n, ny):
+    program = tl.program_id(0)
+    cell = program * BLOCK + tl.arange(0, BLOCK)
+    inside = cell < n
+    image = _times_a(p, diagonal, weights_x, weights_y, cell, inside, n, ny)
+    tl.store(ap + cell, image, mask=inside)
+    tl.store(sums_p + program, tl.sum(tl.load(p + cell, mask=inside, other=0.0) * image))
+
+
+@triton.jit
+def _update(
+    x, r, r_before, p, ap, sums_p, sums_r, state, n, partials, FLEXIBLE: constexpr, PADDED: constexpr
+):
+    program = tl.program_id(0)
+    p_ap = _total(sums_p, partials, PADDED)
+    rz = tl.load(state + RZ)
+    outcome = _guard(p_ap, INDEFINITE_OPERATOR)
+    acting = tl.load(state + ACTING) > 0.0
+    active = acting & (outcome == NONE)
+    alpha = rz / p_ap
+    cell = program * BLOCK + tl.arange(0, BLOCK)
+    inside = cell < n
+    moving = cell < tl.where(active, n, 0)
+    x_here = tl.load(x + cell, mask=moving, other=0.0)
+    tl.store(x + cell, x_here + alpha * tl.load(p + cell, mask=moving, other=0.0), mask=moving)
+    r_here = tl.load(r + cell, mask=inside, other=0.0)
+    if FLEXIBLE:
+        tl.store(r_before + cell, r_here, mask=moving)
+    r_next = tl.where(moving, r_here - alpha * tl.load(ap + cell, mask=moving, other=0.0), r_here)
+    tl.store(r + cell, r_next, mask=moving)
+    tl.store(sums_r + program, tl.sum(r_next * r_next))
+    if program == 0:
+        iterations = tl.load(state + ITERATIONS)
+        tl.store(state + OUTCOME, outcome.to(tl.float64), mask=acting & (outcome > NONE))
+        tl.store(state + ACTIVE, active.to(tl.float64))
+        tl.store(state + ITERATIONS, iterations + 1.0, mask=active)
+        tl.store(state + RZ_BEFORE, rz, mask=active)
+
+
+@triton.jit
+def _solve_leaves(r, cells, inverses, rows, out, n, LEAF: constexpr, ROWS: constexpr):
+    first = tl.program_id(0).to(tl.int64) * LEAF
+    column = tl.arange(0, LEAF)
+    cell = tl.load(cells + first + column)
+    gathered = tl.load(r + cell, mask=cell < n, other=0.0).to(tl.float32)
+    for start in range(0, LEAF, ROWS):
+        row = first + start + tl.arange(0, ROWS)
+        inverse = tl.load(inverses + row[:, None] * LEAF + column[None, :])  # (ROWS, L)
+        solved = tl.sum(inverse * gathered[None, :], axis=1)
+        tl.store(rows + row, solved)
+        target = tl.load(cells + row)
+        tl.store(out + target, solved.to(tl.float64), mask=target < n)
+
+
+@triton.jit
+def _restrict_residual(
+    r, y, diagonal, wx, wy, cells, basis, strips, n, ny, LEAF: constexpr, RANK: constexpr, PADDED: constexpr
+):
+    leaf = tl.program_id(0).to(tl.int64)
+    row = leaf * LEAF + tl.arange(0, LEAF)
+    column = tl.arange(0, PADDED)
+    cell = tl.load(cells + row)
+    valid = cell < n
+    image = tl.load(r + cell, mask=valid, other=0.0)
+    image -= _times_a(y, diagonal, wx, wy, cell, valid, n, ny)
+    here = (column < RANK)[None, :]
+    entries = tl.load(basis + row[:, None] * RANK + column[None, :], mask=here, other=0.0)  # (L, r)
+    strip = tl.sum(image[:, None] * entries.to(tl.float64), axis=0)
+    tl.store(strips + leaf * RANK + column, strip, mask=column < RANK)
+
+
+@triton.jit
+def _prolong(rows, coefficients, cells, basis, out, n, LEAF: constexpr, RANK: constexpr, PADDED: constexpr):
+    leaf = tl.program_id(0).to(tl.int64)
+    row = leaf * LEAF + tl.arange(0, LEAF)
+    column = tl.arange(0, PADDED)
+    here = (column < RANK)[None, :]
+    entries = tl.load(basis + row[:, None] * RANK + column[None, :], mask=here, other=0.0)  # (L, r)
+    strip = tl.load(coefficients + leaf * RANK + column, mask=column < RANK, other=0.0)
+    lifted = tl.load(rows + row).to(tl.float64) + tl.sum(entries.to(tl.float64) * strip[None, :], axis=1)
+    cell = tl.load(cells + row)
+    tl.store(out + cell, lifted, mask=cell < n)
+
+
+def _warps(leaf_size: int) -> int:
+    """Warps to a leaf."""
+    return 4 if leaf_size <= 64 else 8
+
+
+def _launch(kernel: triton.JITFunction, programs: int, *arguments: object, warps: int = 4) -> None:
+    """``programs`` programs of ``kernel``. Fused multiply-adds are asked for: Triton's default changes."""
+    kernel[(programs,)](*arguments, num_warps=warps, enable_fp_fusion=True)
+
+
+def check(sums_r: Tensor, state: Tensor, history: Tensor) -> None:
+    """See precond.device.ops."""
+    partials = sums_r.numel()
+    sizes = (partials, history.numel(), triton.next_power_of_2(partials))
+    _launch(_check, 1, sums_r, state, history, *sizes, warps=1)
+
+
+def dots(r: Tensor, z: Tensor, r_before: Tensor, fluid: Tensor, sums_z: Tensor, flexible: bool) -> None:
+    """See precond.device.ops."""
+    partials = ops.partials(r.numel())
+    _launch(_dots, partials, r, z, r_before, fluid, sums_z, r.numel(), partials, flexible)
+
+
+def direction(
+    z: Tensor,
+    fluid: Tensor,
+    p: Tensor,
+    sums_z: Tensor,
+    sums_r: Tensor,
+    state: Tensor,
+    history: Tensor,
+    cells: float,
+) -> None:
+    """See precond.device.ops."""
+    partials = ops.partials(z.numel())
+    tensors = (z, fluid, p, sums_z, sums_r, state, history)
+    sizes = (int(cells), z.numel(), partials, history.numel())  # a float would reach the kernel in float32
+    _launch(_direction, partials, *tensors, *sizes, cells != 0.0, triton.next_power_of_2(partials))
+
+
+def product(
+    p: Tensor, diagonal: Tensor, weights_x: Tensor, weights_y: Tensor, ap: Tensor, sums_p: Tensor
+) -> None:
+    """See precond.device.ops."""
+    n, ny = p.numel(), p.numel() - weights_x.numel()
+    _launch(_product, ops.partials(n), p, diagonal, weights_x, weights_y, ap, sums_p, n, ny)
+
+
+def update(
+    x: Tensor,
+    r: Tensor,
+    r_before: Tensor,
+    p: Tensor,
+    ap: Tensor,
+    sums_p: Tensor,
+    sums_r: Tensor,
+    state: Tensor,
+    flexible: bool,
+) -> None:
+    """See precond.device.ops."""
+    partials = ops.partials(x.numel())
+    tensors = (x, r, r_before, p, ap, sums_p, sums_r, state)
+    _launch(_update, partials, *tensors, x.numel(), partials, flexible, triton.next_power_of_2(partials))
+
+
+def solve_leaves(r: Tensor, cells: Tensor, inverses: Tensor, rows: Tensor, out: Tensor) -> None:
+    """See precond.device.ops."""
+    count, leaf_size = cells.shape
+    sizes = (r.numel(), leaf_size, min(leaf_size, ENTRIES // leaf_size))
+    _launch(_solve_leaves, count, r, cells, inverses, rows, out, *sizes, warps=_warps(leaf_size))
+
+
+def restrict_residual(
+    r: Tensor,
+    y: Tensor,
+    diagonal: Tensor,
+    weights_x: Tensor,
+    weights_y: Tensor,
+    cells: Tensor,
+    basis: Tensor,
+    strips: Tensor,
+) -> None:
+    """See precond.device.ops."""
+    count, leaf_size, rank = basis.shape
+    tensors = (r, y, diagonal, weights_x, weights_y, cells, basis, strips)
+    sizes = (y.numel(), y.numel() - weights_x.numel(), leaf_size, rank, triton.next_power_of_2(rank))
+    _launch(_restrict_residual, count, *tensors, *sizes, warps=_warps(leaf_size))
+
+
+def prolong(rows: Tensor, coefficients: Tensor, cells: Tensor, basis: Tensor, out: Tensor) -> None:
+    """See precond.device.ops."""
+    count, leaf_size, rank = basis.shape
+    sizes = (out.numel(), leaf_size, rank, triton.next_power_of_2(rank))
+    _launch(_prolong, count, rows, coefficients, cells, basis, out, *sizes, warps=_warps(leaf_size))
+
+
+LAUNCHERS = (check, dots, direction, product, update, solve_leaves, restrict_residual, prolong)
+
+
+def register() -> None:
+    """Let every operation of precond.device.ops run its twin on CUDA tensors."""
+    for operation, launcher in zip(ops.OPERATIONS, LAUNCHERS, strict=True):
+        operation.register_kernel("cuda")(launcher)

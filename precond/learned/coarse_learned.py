@@ -1,0 +1,68 @@
+"""Our learned preconditioner: the balanced form on a far field that a network reads off the density.
+
+Symmetric positive definite whatever the network says, because it chooses a subspace and nothing else: leaves
+are exact, the coarse operator is Galerkin's (precond.two_level.preconditioner).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from precond.learned import MODELS
+from precond.learned.coarse_space import CoarseSpaceConfig, CoarseSpaceNetwork
+from precond.learned.features import LeafFeatures
+from precond.learned.weights import load_model
+from precond.poisson import PoissonOperator
+from precond.two_level.preconditioner import TwoLevel
+
+DEFAULT_MODEL = MODELS / "coarse-learned.safetensors"
+
+
+class CoarseLearned(TwoLevel):
+    """Far field from a network that sees the density, trained to lower the form's Kaporin number
+    (precond.training.kaporin).
+
+    ``model`` is a file that `precond.learned.weights.load_model` reads, DEFAULT_MODEL unless given; leaf size
+    and rank are the network's. Raises ModelError.
+    """
+
+    name = "coarse-learned"
+    learned = True
+
+    def __init__(
+        self,
+        operator: PoissonOperator,
+        model: str | Path | None = None,
+        additive: bool = False,
+        on_device: bool | None = None,
+    ):
+        network, _ = load_model(
+            model or DEFAULT_MODEL, lambda card: CoarseSpaceNetwork(CoarseSpaceConfig.of(card["model"]))
+        )
+        self._build(operator, network.eval(), additive, on_device)
+
+    @classmethod
+    def of(cls, operator: PoissonOperator, network: CoarseSpaceNetwork) -> CoarseLearned:
+        """With a network in memory, in training for instance."""
+        form = cls.__new__(cls)
+        form._build(operator, network)
+        return form
+
+    def _build(
+        self,
+        operator: PoissonOperator,
+        network: CoarseSpaceNetwork,
+        additive: bool = False,
+        on_device: bool | None = None,
+    ) -> None:
+        super().__init__(operator, network.config.leaf_size, network.config.rank, additive, on_device)
+        self.network = network.to(operator.device)
+        self.features = LeafFeatures(operator, self.leaf_size, aligned=True)
+
+    def _basis(self) -> torch.Tensor:
+        self.features.operator = self.operator
+        self.features.update()
+        with torch.inference_mode():
+            return self.network(self.features, self.mask, shared=not self._on_device)

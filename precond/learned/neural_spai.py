@@ -1,0 +1,242 @@
+"""The learned peer of arXiv 2510.27517: a sparse approximate inverse whose factor a graph network predicts.
+
+On the system scaled to a unit diagonal, S = D^-1/2 A D^-1/2,
+
+    M = D^-1/2 (G G^T + eps I) D^-1/2,    G on A's five-point pattern,
+
+so M is symmetric positive definite whatever the network says and scales as A^-1 does. S follows from the
+shares w_ij / A_ii alone; they are all that the network sees, so it is blind to the density's unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from precond.learned.weights import load_for
+from precond.poisson import PoissonOperator
+from precond.preconditioner import Preconditioner, Stage
+
+EDGE_FEATURES = 3
+NODE_FEATURES = 3
+
+
+@dataclass(frozen=True)
+class SpaiConfig:
+    """Sizes of the network and eps, the published one."""
+
+    width: int = 24
+    layers: int = 3
+    epsilon: float = 3e-3
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.layers) < 1 or not self.epsilon > 0.0:
+            raise ValueError("width and layers must be 1 or more, epsilon more than 0")
+
+    def plain(self) -> dict:
+        """As plain values for a model card."""
+        return asdict(self)
+
+
+class Faces:
+    """What the network sees: the grid's faces as a graph, four from each of N cells, order -x, +x, -y, +y.
+
+    The flat neighbour of cell k through face f is k + steps[f], wrapped around: where there is none, or it is
+    solid, the face is closed and all its numbers are zero. Static buffers; `update` makes no host sync.
+
+    Attributes:
+        shares: (4, N) float32, w_ij / A_ii. couplings: (4, N) float32, -S_ij, the geometric mean of the
+        shares from both sides. open: (4, N, 1) float32, one or zero. coupled: (N,) float32, one where A_ii >
+        0. scale: (N,) float64, A_ii^-1/2, zero elsewhere.
+    """
+
+    def __init__(self, operator: PoissonOperator):
+        ny, n = operator.shape[1], operator.density.numel()
+        self.steps = (-ny, ny, -1, 1)
+        self.shares = torch.zeros((4, n), dtype=torch.float32, device=operator.device)
+        self.couplings, self.coupled = torch.zeros_like(self.shares), torch.zeros_like(self.shares[0])
+        self.scale = torch.zeros(n, dtype=torch.float64, device=operator.device)
+        self.open = torch.zeros_like(self.shares)[..., None]
+        self.update(operator)
+
+    def update(self, operator: PoissonOperator) -> None:
+        """Follow the operator's present coefficients and solids, in place."""
+        x, y = operator.face_weights_x, operator.face_weights_y
+        weights = torch.stack([x[:-1], x[1:], y[:, :-1], y[:, 1:]]).flatten(1)  # (4, N)
+        diagonal = operator.diagonal().view(-1)
+        coupled = diagonal > 0.0
+        self.coupled.copy_(coupled)
+        self.scale.copy_(torch.where(coupled, diagonal.rsqrt(), diagonal))  # NaN stays, and is named by PCG
+        is_open = weights > 0.0
+        self.open.copy_(is_open[..., None])
+        self.shares.copy_(torch.where(is_open, weights / diagonal, 0.0))
+        scaled = self.scale * self.across(self.scale.expand(4, -1))
+        self.couplings.copy_(weights * scaled)
+
+    def across(self, values: torch.Tensor) -> torch.Tensor:
+        """``values`` (4, N) of the cells beyond each face."""
+        return torch.stack([v.roll(-step, 0) for v, step in zip(values, self.steps, strict=True)])
+
+    def reversed(self, values: torch.Tensor) -> torch.Tensor:
+        """``values`` (4, N) of the same faces seen from the other side: the transpose of a matrix on them."""
+        return self.across(values.unflatten(0, (2, 2)).flip(1).flatten(0, 1))
+
+    def times(self, diagonal: torch.Tensor, entries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """The five-point matrix of ``diagonal`` (N,) and ``entries`` (4, N) times each of ``rows`` (m, N)."""
+        beyond = zip(entries, self.steps, strict=True)
+        return diagonal * rows + sum(entry * rows.roll(-step, 1) for entry, step in beyond)
+
+    def times_m(
+        self, diagonal: torch.Tensor, entries: torch.Tensor, epsilon: float, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """G G^T + eps I of G's ``diagonal`` and ``entries`` times each of ``rows`` (m, N)."""
+        inner = self.times(diagonal, self.reversed(entries), rows)
+        return self.times(diagonal, entries, inner) + epsilon * rows
+
+
+def mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    """Two layers."""
+    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
+
+
+class FaceNetwork(nn.Module):
+    """Two layers on a face's own numbers, its cell's and those of the cell beyond, concatenated.
+
+    The first layer is split: what cells share is multiplied once per cell, not once per face.
+    """
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__()
+        self.face, self.out = nn.Linear(width, width), nn.Linear(width, outputs)
+        self.own, self.beyond = (nn.Linear(width, width, bias=False) for _ in range(2))
+
+    def forward(self, h: torch.Tensor, e: torch.Tensor, faces: Faces) -> torch.Tensor:
+        """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces to (4, N, outputs)."""
+        own, beyond = self.own(h), self.beyond(h)  # (N, d)
+        outputs = []
+        for face, step in zip(e, faces.steps, strict=True):  # one at a time: less for a CPU's cache to hold
+            hidden = self.face(face) + beyond.roll(-step, 0) + own
+            outputs.append(self.out(F.gelu(hidden)))
+        return torch.stack(outputs)
+
+
+class Messages(nn.Module):
+    """Along each face e += f(e, own, beyond), then in each cell h += g(h, sum of e over open faces)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.face, self.cell = FaceNetwork(width, width), mlp(2 * width, width, width)
+
+    def forward(self, h: torch.Tensor, e: torch.Tensor, faces: Faces) -> tuple[torch.Tensor, torch.Tensor]:
+        """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces."""
+        e = e + self.face(h, e, faces)
+        arrived = (e * faces.open).sum(dim=0)  # (N, d)
+        return h + self.cell(torch.cat([h, arrived], dim=-1)), e
+
+
+class SpaiNetwork(nn.Module):
+    """Shares in, G out; no layer knows directions, so turned and mirrored flows get turned and mirrored G.
+
+    It starts at G = I, which is Jacobi.
+    """
+
+    def __init__(self, config: SpaiConfig):
+        super().__init__()
+        self.config = config
+        d = config.width
+        self.node, self.edge = mlp(NODE_FEATURES, d, d), mlp(EDGE_FEATURES, d, d)
+        self.layers = nn.ModuleList(Messages(d) for _ in range(config.layers))
+        self.diagonal, self.off_diagonal = mlp(d, d, 1), FaceNetwork(d, 1)
+        for last in (self.diagonal[2], self.off_diagonal.out):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, faces: Faces) -> tuple[torch.Tensor, torch.Tensor]:
+        """G's diagonal (N,) and its entries on the faces (4, N), in the row of the cell they start from."""
+        shares, couplings = faces.shares, faces.couplings
+        edge = torch.stack([shares, faces.reversed(shares), couplings], dim=-1)  # (4, N, 3)
+        node = [faces.coupled, shares.square().sum(dim=0), couplings.square().sum(dim=0)]
+        h, e = self.node(torch.stack(node, dim=-1)), self.edge(edge)  # (N, d), (4, N, d)
+        for layer in self.layers:
+            h, e = layer(h, e, faces)
+        return 1.0 + self.diagonal(h)[:, 0], self.off_diagonal(h, e, faces)[..., 0] * couplings
+
+
+def build_network(card: dict) -> SpaiNetwork:
+    """The untrained network of a model card."""
+    return SpaiNetwork(SpaiConfig(**card["model"]))
+
+
+class NeuralSpaiForm(Preconditioner):
+    """The form with any network, kept in float32; `NeuralSpai` finds a trained one."""
+
+    name = "neural-spai"
+    symmetric_positive_definite = True
+    capturable = True
+
+    def __init__(self, operator: PoissonOperator, network: SpaiNetwork):
+        super().__init__(operator)
+        self.network = network.to(operator.device)
+        self.faces = Faces(operator)
+        n = self.faces.scale.numel()
+
+        def buffer(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float32, device=operator.device)
+
+        self._own, self._shift = buffer(n), buffer(n)
+        self._rows, self._columns = buffer(4, n), buffer(4, n)
+        self._residual, self._middle, self._result = buffer(n), buffer(n), buffer(n)
+        self._by_columns = self._terms(self._columns, self._residual, self._middle)
+        self._by_rows = self._terms(self._rows, self._middle, self._result)
+
+    def _terms(self, entries: torch.Tensor, x: torch.Tensor, out: torch.Tensor) -> list[tuple]:
+        """What each face adds: views of ``out`` (N,), of ``entries`` (4, N), of ``x`` (N,) a step away."""
+        terms = []
+        for entry, step in zip(entries, self.faces.steps, strict=True):
+            here = slice(max(0, -step), -step if step > 0 else None)
+            there = slice(max(0, step), step if step < 0 else None)
+            terms.append((out[here], entry[here], x[there]))
+        return terms
+
+    def stages(self) -> list[Stage]:
+        """Features, factor."""
+        return [("setup", lambda: self.faces.update(self.operator)), ("inference", self._predict)]
+
+    def _predict(self) -> None:
+        faces = self.faces
+        with torch.inference_mode():
+            diagonal, entries = self.network(faces)
+        torch.mul(diagonal, faces.scale, out=self._own)
+        torch.mul(entries, faces.scale, out=self._rows)  # D^-1/2 G
+        self._columns.copy_(faces.reversed(self._rows))  # its transpose
+        torch.mul(faces.scale, faces.scale, out=self._shift).mul_(self.network.config.epsilon)
+
+    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        self._residual.copy_(residual.view(-1))
+        torch.mul(self._own, self._residual, out=self._middle)
+        for target, entry, neighbour in self._by_columns:
+            target.addcmul_(entry, neighbour)
+        torch.mul(self._own, self._middle, out=self._result)
+        for target, entry, neighbour in self._by_rows:
+            target.addcmul_(entry, neighbour)
+        self._result.addcmul_(self._shift, self._residual)
+        out.view(-1).copy_(self._result)
+
+
+class NeuralSpai(NeuralSpaiForm):
+    """The form with the trained weights for the operator's N, else those trained at several N together, else
+    those of the nearest N.
+
+    trained_at: the N of the weights, or several. transferred: they are of another single N. note: that in
+    words, or empty. Raises ModelError where there are no weights or they are unusable.
+    """
+
+    def __init__(self, operator: PoissonOperator, weights: str | Path | None = None):
+        n = int((~operator.solid).sum())
+        network, self.trained_at, self.note = load_for(self.name, n, build_network, weights)
+        super().__init__(operator, network)
+        self.transferred = bool(self.note)

@@ -1,0 +1,214 @@
+"""The variable-density Poisson operator A = -div(w grad) on a closed box, five-point finite volumes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import scipy.ndimage
+import scipy.sparse
+import torch
+
+SMALLEST_SIDE = 8
+_GEOMETRY_VERSIONS = itertools.count(1)
+FACE_DENSITIES = ("harmonic", "arithmetic")
+
+
+def _validated(density: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """``density`` as float64. Raises ValueError unless 2-D, 8 x 8 or more, finite and positive."""
+    density = torch.as_tensor(density).to(torch.float64)
+    if density.ndim != 2:
+        raise ValueError(f"density must be a 2-D (nx, ny) array, not one of {density.ndim} dimensions")
+    if min(density.shape) < SMALLEST_SIDE:
+        raise ValueError(
+            f"density must have at least {SMALLEST_SIDE} cells along x and y, not {tuple(density.shape)}"
+        )
+    if not bool(torch.isfinite(density).all()):
+        raise ValueError("density must be finite everywhere; it has NaN or infinite cells")
+    if not bool((density > 0).all()):
+        raise ValueError(
+            f"density must be positive everywhere; its smallest value is {float(density.min()):g}"
+        )
+    return density
+
+
+class PoissonOperator:
+    """A = -div(w grad) with zero flux through walls and solids; unit spacing, positive semidefinite.
+
+    The weight of a face between fluid cells i and j is one over a mean of their densities: by default the
+    harmonic one, (rho_i + rho_j) / (2 rho_i rho_j), as in arXiv 2605.13343; with ``face_density``
+    "arithmetic", 2 / (rho_i + rho_j), for which the projection is orthogonal in the kinetic energy of a
+    momentum-conserving scheme. The null space is spanned by the indicator of every connected fluid component
+    and of every solid cell. All tensors are float64, allocated once and updated in place; `update`, `matvec`
+    and `project` make no host sync.
+
+    Attributes:
+        shape: (nx, ny), x first. device: where every tensor lives. density: (nx, ny), the last density given.
+        solid: (nx, ny) bool. fluid: (nx, ny), 1 on fluid cells, else 0. face_weights_x: (nx + 1, ny),
+        face_weights_y: (nx, ny + 1), zero at walls and next to solids. anchors: (components,) int64, the flat
+        index i * ny + j of one cell of every fluid component. component_sizes: cells in each of them. labels:
+        (nx, ny) int64, component of each cell, -1 in solids (numpy).
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], device: torch.device | str = "cpu", face_density: str = "harmonic"
+    ):
+        """An operator without coefficients; `from_density` is the public way in."""
+        if face_density not in FACE_DENSITIES:
+            raise ValueError(f"face_density must be one of {', '.join(FACE_DENSITIES)}, not '{face_density}'")
+        self.face_density = face_density
+        nx, ny = shape
+        self.shape = (nx, ny)
+        self.device = torch.device(device)
+        self.density = self._zeros(nx, ny)
+        self.solid = torch.zeros(nx, ny, dtype=torch.bool, device=self.device)
+        self.face_weights_x = self._zeros(nx + 1, ny)
+        self.face_weights_y = self._zeros(nx, ny + 1)
+        self._diagonal = self._zeros(nx, ny)
+        self._half = self._zeros(nx, ny)  # each cell's half of its faces' mean
+        self._weights_next = self._zeros(nx, ny)  # face_weights_y[:, 1:], contiguous: zero where a row ends
+        self.fluid = self._zeros(nx, ny)
+        self._open_x = self._zeros(nx - 1, ny)
+        self._open_y = self._zeros(nx, ny - 1)
+        self._component = torch.zeros(nx * ny, dtype=torch.int64, device=self.device)
+        self._component_sum = self._zeros(nx * ny + 1)
+        self._component_weight = self._zeros(nx * ny + 1)  # 1 / cells of the component; 0 for solids
+        self._cell_mean = self._zeros(nx * ny)
+        self.geometry_version = 0
+
+    def _zeros(self, *shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.float64, device=self.device)
+
+    @classmethod
+    def from_density(
+        cls,
+        density: np.ndarray | torch.Tensor,
+        solid: np.ndarray | torch.Tensor | None = None,
+        device: torch.device | str | None = None,
+        face_density: str = "harmonic",
+    ) -> PoissonOperator:
+        """The operator of ``density`` (nx, ny) > 0, any unit, with ``solid`` (nx, ny) bool cells closed off.
+
+        Both are copied. ``face_density`` is one of FACE_DENSITIES. Raises ValueError when density is not 2-D,
+        smaller than 8 x 8, not finite or not positive, or when the shapes differ.
+        """
+        if device is None:
+            device = density.device if isinstance(density, torch.Tensor) else "cpu"
+        density = _validated(density)
+        operator = cls(tuple(density.shape), device, face_density)
+        operator.density.copy_(density)
+        operator.set_solid(torch.zeros(operator.shape, dtype=torch.bool) if solid is None else solid)
+        return operator
+
+    def set_solid(self, solid: np.ndarray | torch.Tensor) -> None:
+        """Close the cells of ``solid`` (nx, ny) bool, open all others. Labels components on the host: not for
+        captured code.
+
+        Raises ValueError when the shape is not the operator's.
+        """
+        solid = torch.as_tensor(solid).bool()
+        if tuple(solid.shape) != self.shape:
+            raise ValueError(
+                f"solid must have the shape {self.shape} of the density, not {tuple(solid.shape)}"
+            )
+        self.solid.copy_(solid)
+        fluid = ~solid.cpu().numpy()
+        labels, count = scipy.ndimage.label(fluid)
+        labels = labels.astype(np.int64)
+        self.labels = labels - 1
+        _, first, sizes = np.unique(labels, return_index=True, return_counts=True)
+        has_solid = int(not fluid.all())
+        self.component_sizes = sizes[has_solid:]
+        self.anchors = torch.from_numpy(first[has_solid:].copy()).to(self.device)
+        self.components = int(count)
+        self.has_solid = bool(has_solid)
+        self.geometry_version = next(
+            _GEOMETRY_VERSIONS
+        )  # of this operator's present solids and of nothing else
+        weight = np.zeros(self._component_weight.numel())
+        weight[1 : count + 1] = 1.0 / self.component_sizes
+        self._component.copy_(torch.from_numpy(labels.ravel()))
+        self._component_weight.copy_(torch.from_numpy(weight))
+        self.fluid.copy_(torch.from_numpy(fluid))
+        self._open_x.copy_(self.fluid[1:] * self.fluid[:-1])
+        self._open_y.copy_(self.fluid[:, 1:] * self.fluid[:, :-1])
+        self.update(self.density)
+
+    def update(self, density: torch.Tensor) -> None:
+        """New coefficients from ``density`` (nx, ny) float64, in place; unchecked, without host sync."""
+        self.density.copy_(density)
+        half, wx, wy = self._half, self.face_weights_x, self.face_weights_y
+        if self.face_density == "harmonic":
+            torch.reciprocal(self.density, out=half).mul_(0.5)
+        else:
+            torch.mul(self.density, 0.5, out=half)
+        torch.add(half[1:], half[:-1], out=wx[1:-1])
+        torch.add(half[:, 1:], half[:, :-1], out=wy[:, 1:-1])
+        if self.face_density == "arithmetic":
+            wx[1:-1].reciprocal_()
+            wy[:, 1:-1].reciprocal_()
+        if self.has_solid:
+            wx[1:-1].mul_(self._open_x)
+            wy[:, 1:-1].mul_(self._open_y)
+        self._weights_next.copy_(wy[:, 1:])
+        torch.add(wx[1:], wx[:-1], out=self._diagonal)
+        self._diagonal.add_(wy[:, 1:]).add_(wy[:, :-1])
+
+    def diagonal(self) -> torch.Tensor:
+        """The diagonal of A, (nx, ny), zero in solid and isolated cells. A live buffer: read only."""
+        return self._diagonal
+
+    def flat_face_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Live weights between flat cells k and k + ny, and k and k + 1 (zero where a row ends)."""
+        return self.face_weights_x[1:-1].view(-1), self._weights_next.view(-1)[:-1]
+
+    def bind(self, p: torch.Tensor, out: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """A function setting ``out`` = A ``p`` for these contiguous (nx, ny) buffers; views made once."""
+        ny = self.shape[1]
+        p, flat = p.view(-1), out.view(-1)
+        diagonal = self._diagonal.view(-1)
+        wx, wy = self.flat_face_weights()
+        terms = (
+            (flat[ny:], wx, p[:-ny]),
+            (flat[:-ny], wx, p[ny:]),
+            (flat[1:], wy, p[:-1]),
+            (flat[:-1], wy, p[1:]),
+        )
+
+        def product() -> torch.Tensor:
+            torch.mul(diagonal, p, out=flat)
+            for target, weight, neighbour in terms:
+                target.addcmul_(weight, neighbour, value=-1)
+            return out
+
+        return product
+
+    def matvec(self, p: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """A p for ``p`` (nx, ny) float64, into contiguous ``out`` (not ``p`` itself) when given."""
+        out = torch.empty(self.shape, dtype=torch.float64, device=self.device) if out is None else out
+        return self.bind(p.contiguous(), out)()
+
+    def project(self, v: torch.Tensor) -> torch.Tensor:
+        """Remove ``v``'s mean over each fluid component and zero its solids, in place; returns it."""
+        if not self.has_solid:
+            return v.sub_(v.mean())
+        v.mul_(self.fluid)
+        if self.components == 1:
+            return v.addcmul_(self.fluid, v.sum(), value=-1.0 / float(self.component_sizes[0]))
+        self._component_sum.zero_().index_add_(0, self._component, v.reshape(-1))
+        self._component_sum.mul_(self._component_weight)
+        torch.index_select(self._component_sum, 0, self._component, out=self._cell_mean)
+        return v.sub_(self._cell_mean.view(self.shape))
+
+    def to_csr(self) -> scipy.sparse.csr_array:
+        """A as (nx ny, nx ny) float64, cell (i, j) at i ny + j; zero rows for solid and isolated cells."""
+        nx, ny = self.shape
+        wx, wy = (weights.cpu().numpy() for weights in self.flat_face_weights())
+        diagonal = self._diagonal.cpu().numpy().ravel()
+        bands = scipy.sparse.diags_array(
+            [-wx, -wy, diagonal, -wy, -wx], offsets=[-ny, -1, 0, 1, ny], shape=(nx * ny, nx * ny)
+        )
+        matrix = scipy.sparse.csr_array(bands)
+        matrix.eliminate_zeros()
+        return matrix

@@ -1,0 +1,1 @@
+"""Ablation studies: variants of a training, several seeds, one table."""

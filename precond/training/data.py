@@ -1,0 +1,98 @@
+"""Systems to train on and systems to judge by: the benchmark's families at random sizes, contrasts and
+solids.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from precond.poisson import FACE_DENSITIES, PoissonOperator
+from precond.problems import gallery
+
+SHAPES = ((32, 32), (46, 45), (64, 32), (64, 64), (48, 64), (96, 32), (61, 67), (64, 40))
+FAMILIES = ("barriers", "bubbles", "layers", "stirred", "stripes", "mazes")
+
+
+def random_system(seed: int, index: int) -> PoissonOperator:
+    """System ``index`` of a set: N from 1,024 to 4,096, contrast 1 to 10,000 in both senses, one in four with
+    solids.
+
+    Both face densities occur: the benchmark's and the simulator's. The operator has one fluid component.
+    """
+    rng = np.random.default_rng((seed, index))
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    contrast = float(10.0 ** rng.uniform(0.0, 4.0))
+    family = FAMILIES[rng.integers(len(FAMILIES))]
+    density = _density(family, shape, contrast, rng)
+    if rng.random() < 0.25:
+        density = contrast / density  # light in heavy for heavy in light
+    if family == "mazes":
+        solid = gallery.maze_walls(shape, int(rng.integers(1, 5)), rng)
+    else:
+        solid = gallery.random_solids(shape, rng) if rng.random() < 0.25 else np.zeros(shape, dtype=bool)
+    face_density = FACE_DENSITIES[rng.integers(len(FACE_DENSITIES))]
+    return PoissonOperator.from_density(density, solid, face_density=face_density)
+
+
+def _density(family: str, shape: tuple[int, int], contrast: float, rng: np.random.Generator) -> np.ndarray:
+    frame = int(rng.integers(100))
+    if family == "barriers":
+        return np.clip(gallery.barrier_density(shape, frame, "train", contrast), 0.5, None)
+    if family == "bubbles":
+        return gallery.bubbles(shape, contrast, seed=int(rng.integers(1 << 30))).density.numpy()
+    if family == "stripes":
+        return gallery.stripes(shape, contrast, seed=int(rng.integers(1 << 30))).density.numpy()
+    phase = _stirred(shape, rng) if family == "stirred" else _wavy_layers(shape, rng)
+    return 1.0 + (contrast - 1.0) * phase
+
+
+def _wavy_layers(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Phase fraction of one to four layers with sloping, waving interfaces."""
+    x, y = (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5) / np.array(shape)[
+        :, None, None
+    ]
+    wave = rng.uniform(0.0, 0.1) * np.cos(2.0 * np.pi * (rng.integers(1, 5) * x + rng.random()))
+    height = y + rng.uniform(-0.5, 0.5) * x + wave
+    count = rng.integers(1, 5)
+    return np.clip((np.cos(np.pi * count * height) * shape[1] / (np.pi * count)) + 0.5, 0.0, 1.0)
+
+
+def _stirred(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Phase fraction of an interface wound up by a few vortices."""
+    x, y = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5
+    for _ in range(rng.integers(2, 7)):
+        cx, cy = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        radius = rng.uniform(0.1, 0.35) * min(shape)
+        turn = rng.normal(0.0, 3.0) * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / radius**2)
+        dx, dy = x - cx, y - cy
+        x, y = cx + dx * np.cos(turn) - dy * np.sin(turn), cy + dx * np.sin(turn) + dy * np.cos(turn)
+    distance = (
+        (y - rng.uniform(0.2, 0.8) * shape[1])
+        if rng.random() < 0.5
+        else (x - rng.uniform(0.2, 0.8) * shape[0])
+    )
+    return np.clip(distance + 0.5, 0.0, 1.0)
+
+
+def held_out() -> list[tuple[PoissonOperator, torch.Tensor]]:
+    """Eight systems from other seeds than training's: barriers at two sizes, bubbles at contrast 100 and
+    10,000, stripes and a maze. Stripes are few: there only the contrast is new.
+    """
+    problems = [gallery.benchmark_density(1024, 0), gallery.benchmark_density(4096, 1)]
+    problems += [
+        gallery.bubbles((64, 64), contrast, seed)
+        for contrast in (100.0, 10_000.0)
+        for seed in (10_001, 10_002)
+    ]
+    problems += [gallery.problem(family, 4096, 1) for family in ("stripes", "mazes")]
+    return [(problem.operator(), problem.b) for problem in problems]
+
+
+def unseen_families() -> dict[str, tuple[PoissonOperator, torch.Tensor]]:
+    """One system each of families that no training has: many fluids at once, at two contrasts."""
+    problems = {
+        f"voronoi {contrast:.0f}": gallery.problem("voronoi", 4096, 0, contrast=contrast)
+        for contrast in (100.0, 10_000.0)
+    }
+    return {name: (problem.operator(), problem.b) for name, problem in problems.items()}

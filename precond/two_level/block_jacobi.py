@@ -1,0 +1,170 @@
+"""Exact inverses of the operator's diagonal blocks along the Morton curve, uncoupled."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from precond.factorisation import inverse_of_factors
+from precond.partition.copies import copies
+from precond.partition.leaf_faces import LeafFaces, face_weights
+from precond.partition.leaf_vectors import LeafVectors
+from precond.poisson import PoissonOperator
+from precond.preconditioner import Preconditioner, Stage
+
+DRIFT = 0.3  # change of a face's weight, as a share of it, up to which `follow` keeps a leaf's inverse
+
+
+class BlockJacobi(Preconditioner):
+    """M = blockdiag(D_k^-1), D_k the block of A of the ``leaf_size`` cells of leaf k; factorised in float64,
+    inverted and kept in float32. ``aligned`` is explained at precond.partition.morton.leaves.
+
+    On the CPU aligned leaves that are multiples of one another, as all inside one phase are, share one
+    factorisation (unless not ``shared``), and `follow` keeps the inverse of a leaf none of whose faces
+    drifted: D_k is a sum over its faces, each times its weight, so with no weight further than DRIFT from
+    what it was, D_k lies between 1 - DRIFT and 1 + DRIFT times the block whose inverse is kept.
+
+    Cells without couplings and the padding of the last leaf are decoupled rows of the identity, scaled. A
+    fluid component that lies within one leaf makes its block singular: the diagonal of its anchor is doubled.
+
+    Attributes, on the operator's device: blocks (K, L, L) float64, the D_k behind inverses (K, L, L) float32,
+    which are the present ones but for leaves kept by `follow`. coupled (K, L) bool, False on padding, on
+    solids and in components within one leaf, which a set-up M solves exactly. weights (faces + 1,) float64,
+    the present leaf_faces.face_weights. faces: LeafFaces. renewed (k,) int64, the leaves that the last
+    `renew` inverted.
+    """
+
+    name = "block-jacobi"
+    capturable = True
+
+    def __init__(
+        self, operator: PoissonOperator, leaf_size: int = 128, aligned: bool = False, shared: bool = True
+    ):
+        super().__init__(operator)
+        if not isinstance(leaf_size, int) or not 2 <= leaf_size <= 1024:
+            raise ValueError(f"leaf_size must be a whole number from 2 to 1024, not {leaf_size}")
+        nx, ny = operator.shape
+        n = nx * ny
+        device = operator.device
+        self.vectors = LeafVectors(operator.shape, leaf_size, device, aligned)
+        count = len(self.vectors.cells)
+        self.position = self.vectors.position
+        self._leaf = self.position.cpu().numpy() // leaf_size  # of each cell
+        self.faces = LeafFaces.of(operator.shape, self.position.cpu().numpy(), leaf_size).to(device)
+        self._shared = shared and aligned and device.type == "cpu"
+        self.blocks = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float64, device=device)
+        self.inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)
+        self._diagonals = self.blocks.diagonal(dim1=1, dim2=2)
+        self._pinning = torch.ones((count, leaf_size), dtype=torch.float64, device=device)
+        self._geometry_version = -1
+        self._solved = torch.zeros((count, 1, leaf_size), dtype=torch.float32, device=device)
+        self.weights = torch.zeros(self.faces.leaves.shape[1] + 1, dtype=torch.float64, device=device)
+        self._inverted = torch.zeros(self.faces.face.shape, dtype=torch.float64, device=device)
+        self._diagonal = torch.zeros(n + 1, dtype=torch.float64, device=device)  # with an end for the padding
+        self.renewed = torch.arange(count)  # (k,): leaves that the last `renew` inverted
+        if self._shared:
+            entries = self.faces.entries[0].view(-1) % leaf_size**2
+            own = torch.arange(leaf_size) * (leaf_size + 1)
+            self._pattern = torch.unique(torch.cat([own, entries]))  # where a leaf's block may hold something
+
+    def _pin_closed_components(self) -> None:
+        """Mark the anchors of components that lie within one leaf. On the host, when the solids changed."""
+        operator = self.operator
+        labels = operator.labels.ravel()
+        fluid = labels >= 0
+        low = np.full(operator.components, self._leaf.size)
+        high = np.full(operator.components, -1)
+        np.minimum.at(low, labels[fluid], self._leaf[fluid])
+        np.maximum.at(high, labels[fluid], self._leaf[fluid])
+        closed = low == high
+        factor = np.ones(self._leaf.size + 1)
+        factor[operator.anchors.cpu().numpy()[closed]] = 2.0
+        self._pinning.copy_(torch.from_numpy(factor[self.vectors.cells.cpu().numpy()]))
+        coupled = np.append(fluid & ~closed[labels], False)[self.vectors.cells.cpu().numpy()]
+        self.coupled = torch.from_numpy(coupled).to(operator.device)  # (K, L)
+        self._geometry_version = operator.geometry_version
+
+    def take(self, operator: PoissonOperator) -> None:
+        """All of `setup` as part of another preconditioner's."""
+        self.operator = operator
+        self._setup()
+
+    def renew(self, operator: PoissonOperator) -> tuple[np.ndarray, torch.Tensor]:
+        """All of `follow` as part of another preconditioner's, on the CPU: the faces whose weight changed
+        since the last call, (m,) int64 into face_weights, and the leaves that they touch, (k,).
+        """
+        self.operator = operator
+        before = self.weights.numpy().copy()
+        face_weights(operator, out=self.weights)
+        faces = np.flatnonzero(self.weights.numpy() != before)
+        touched = np.zeros(len(self.blocks), dtype=bool)
+        touched[self.faces.leaves[:, faces]] = True
+        leaves = torch.from_numpy(np.flatnonzero(touched))
+        now, then = self.weights[self.faces.face[leaves]], self._inverted[leaves]
+        kept = (now >= (1.0 - DRIFT) * then) & (now <= (1.0 + DRIFT) * then)  # never what is not finite
+        self.renewed = leaves[~kept.all(dim=1)]
+        if len(self.renewed):
+            self._assemble(self.renewed)
+            self.inverses[self.renewed] = _inverses(self.blocks[self.renewed])
+        return faces, leaves
+
+    def _setup(self) -> None:
+        if self._geometry_version != self.operator.geometry_version:
+            self._pin_closed_components()
+        face_weights(self.operator, out=self.weights)
+        self._assemble(slice(None))
+        self._invert()
+
+    def _follow(self) -> list[Stage]:
+        if self.operator.device.type != "cpu":  # which leaves changed is not for the host to know
+            return self.stages()
+        return [("setup", lambda: self.renew(self.operator))]
+
+    def _assemble(self, which: torch.Tensor | slice) -> None:
+        """The blocks of the leaves ``which``, of the operator's present coefficients."""
+        weights = self.weights[self.faces.face[which]]  # (k, F)
+        self._inverted[which] = weights
+        couplings = weights.neg_().expand(2, *weights.shape)
+        self.blocks.view(-1).index_put_((self.faces.entries[:, which],), couplings)
+        self._diagonal[:-1].copy_(self.operator.diagonal().view(-1))
+        diagonal = self._diagonal[self.vectors.cells[which]].mul_(self._pinning[which])  # (k, L)
+        largest = diagonal.amax(dim=1, keepdim=True)  # decoupled rows get it, in whatever unit the density is
+        largest.masked_fill_(largest == 0.0, 1.0)
+        # last: faces to other leaves and the table's padding have written to the diagonal
+        self._diagonals[which] = torch.where(diagonal == 0.0, largest, diagonal)
+
+    def _invert(self) -> None:
+        """All inverses."""
+        if not self._shared:
+            self.inverses.copy_(_inverses(self.blocks))
+            return
+        values = self.blocks.view(len(self.blocks), -1)[:, self._pattern]
+        scale = values.amax(dim=1)  # (K,)
+        unique, kind = copies(values / scale[:, None])
+        inverses = _inverses(self.blocks[unique])[kind]
+        torch.mul(inverses, (scale[unique][kind] / scale).float()[:, None, None], out=self.inverses)
+
+    def gather(self, field: torch.Tensor) -> torch.Tensor:
+        """See LeafVectors."""
+        return self.vectors.gather(field)
+
+    def scatter(self, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """See LeafVectors."""
+        self.vectors.scatter(rows, out)
+
+    def solve(self, rows: torch.Tensor) -> torch.Tensor:
+        """D^-1 ``rows``, (K, 1, L) float32; overwritten by the next call. Row form: far faster than matrix
+        times column.
+        """
+        return torch.bmm(rows, self.inverses.mT, out=self._solved)
+
+    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        self.scatter(self.solve(self.gather(residual)), out)
+
+
+def _inverses(blocks: torch.Tensor) -> torch.Tensor:
+    """Float32 inverses of positive definite ``blocks`` (k, L, L) float64."""
+    factors = torch.linalg.cholesky_ex(blocks).L.float()
+    if blocks.device.type == "cpu":
+        return torch.cholesky_inverse(factors)
+    return inverse_of_factors(factors)  # the other one asks the device whether it went well

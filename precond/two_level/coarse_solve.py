@@ -1,0 +1,138 @@
+"""The coarse system Z r = (U^T A U)^-1 r: a band Cholesky factorisation on the CPU, a dense inverse on a GPU.
+
+On the CPU the leaves are numbered row after row (precond.partition.morton.leaf_numbers), so the band is as
+wide as one row of leaves and one more: factorising n leaves in rows of m, r columns each, costs O(n r^3 m^2).
+Past WIDEST_BAND a sparse factorisation is the cheaper one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+import torch
+from scipy.linalg.blas import dtbsv
+
+from precond.factorisation import inverse_of_factors, symmetric_factors
+from precond.two_level.coarse_operator import LeafPairs, assembled
+
+REGULARISATION = 1e-12  # against kernel vectors that only small leaves can represent
+WIDEST_BAND = 400
+
+_factorise_band, _solve_band = scipy.linalg.get_lapack_funcs(("pbtrf", "pbtrs"), dtype=np.float64)
+
+
+class CoarseSolve:
+    """Z of K leaves with ``rank`` columns each, as they are numbered, (K,) int64: `place` all blocks,
+    `factorise`, then `solve`. Blocks that changed are placed again before the next `factorise`.
+
+    ``dense`` is the form for a GPU, for which every application is one product: `times`. On the CPU number
+    (K r,) int64 is that of each unknown, leaf by leaf, and failed says whether there is no factorisation.
+    """
+
+    def __init__(self, pairs: LeafPairs, number: np.ndarray, rank: int, dense: bool):
+        count, device = len(number), pairs.first.device
+        self._pairs, self._size, self._dense, self._banded = pairs, count * rank, dense, False
+        if dense:
+            self._allocate_blocks(count, rank)
+            size = (self._size, self._size)
+            self._inverse = torch.full(size, torch.nan, dtype=torch.float64, device=device)
+            return
+        first, second = pairs.first.numpy(), pairs.second.numpy()
+        entry = np.arange(rank)
+        rows, columns = np.concatenate([np.arange(count), first]), np.concatenate([np.arange(count), second])
+        shape = (len(rows), rank, rank)
+        rows = np.broadcast_to((number[rows][:, None] * rank + entry)[:, :, None], shape)
+        columns = np.broadcast_to((number[columns][:, None] * rank + entry)[:, None, :], shape)
+        below = np.maximum(rows, columns) - np.minimum(rows, columns)
+        self._width = int(below.max(initial=0)) + 1
+        self._banded = self._width <= WIDEST_BAND
+        if self._banded:
+            places = np.minimum(rows, columns) * self._width + below  # in the lower band by columns
+            self._diagonal_places, self._off_places = places[:count], places[count:]
+            self._band = np.zeros(self._size * self._width)
+        else:
+            self._allocate_blocks(count, rank)
+            self._entries = (rows.ravel(), columns.ravel())
+        self.number = (number[:, None] * rank + entry).ravel()
+        self._order = np.argsort(self.number)
+        self.failed = True
+
+    def _allocate_blocks(self, count: int, rank: int) -> None:
+        size = (count + len(self._pairs.first)) * rank**2
+        self._blocks = torch.zeros(size, dtype=torch.float64, device=self._pairs.first.device)
+        self._diagonal = self._blocks[: count * rank**2].view(count, rank, rank)
+        self._off = self._blocks[count * rank**2 :].view(-1, rank, rank)
+
+    def place(
+        self,
+        leaves: torch.Tensor | slice,
+        diagonal: torch.Tensor,
+        pairs: torch.Tensor | slice,
+        off: torch.Tensor,
+        pinned: torch.Tensor,
+    ) -> None:
+        """Take the blocks ``diagonal`` (k, r, r), which it changes, of ``leaves`` and ``off`` (p, r, r) of
+        ``pairs``, all float64; those are (k,) and (p,) int64, or slices.
+
+        ``pinned`` (k,) is 1 for leaves whose constant column is pinned, else 0.
+        """
+        own = diagonal.diagonal(dim1=1, dim2=2)
+        own *= 1.0 + REGULARISATION
+        own[:, 0] += pinned * own[:, 0]
+        own += (own == 0.0).to(own.dtype)  # columns without support: decoupled
+        if self._banded:
+            self._band[self._diagonal_places[leaves]] = diagonal.numpy()
+            self._band[self._off_places[pairs]] = off.numpy()
+        else:
+            self._diagonal[leaves] = diagonal
+            self._off[pairs] = off
+
+    def factorise(self) -> None:
+        """Follow the blocks that were placed. The sparse factorisation does not notice an indefinite
+        matrix.
+        """
+        if self._dense:
+            factor, info = torch.linalg.cholesky_ex(assembled(self._diagonal, self._off, self._pairs))
+            self._inverse.copy_(inverse_of_factors(factor)).masked_fill_(info != 0, torch.nan)
+            return
+        self.failed = True
+        if self._banded:
+            band = self._band.reshape(self._size, self._width).T  # as LAPACK has it, in Fortran's order
+            self._factor, info = _factorise_band(band.copy(order="F"), lower=1, overwrite_ab=1)
+            self.failed = info != 0 or not np.isfinite(self._factor[0].sum())  # LAPACK may let NaN pass
+        elif bool(torch.isfinite(self._blocks).all()):
+            self._factor = symmetric_factors(self._sparse(self._blocks.numpy()))
+            self.failed = False
+
+    def _sparse(self, values: np.ndarray) -> scipy.sparse.sparray:
+        """The matrix in the band's numbering; ``values`` are all blocks."""
+        rows, columns = self._entries
+        off = slice(self._diagonal.numel(), None)  # stand there once
+        entries = np.append(rows, columns[off]), np.append(columns, rows[off])
+        shape = (self._size, self._size)
+        return scipy.sparse.coo_array((np.append(values, values[off]), entries), shape=shape).tocsc()
+
+    def solve(self, right: torch.Tensor) -> torch.Tensor:
+        """Z ``right`` for ``right`` (K r,) or (K r, m) float64, leaf by leaf; NaN where factorising
+        failed.
+        """
+        if self._dense:
+            return self._inverse @ right
+        return torch.from_numpy(self.solve_numbered(right.numpy()[self._order])[self.number])
+
+    def solve_numbered(self, right: np.ndarray) -> np.ndarray:
+        """As `solve` on the CPU, with unknowns as they are numbered; may overwrite ``right``."""
+        if self.failed:
+            return np.full_like(right, np.nan)
+        if not self._banded:
+            return self._factor.solve(right)
+        if right.ndim > 1:
+            return _solve_band(self._factor, right, lower=1)[0]
+        below = self._width - 1  # as pbtrs, without what it costs to ask for one
+        half = dtbsv(below, self._factor, right, lower=1, overwrite_x=1)
+        return dtbsv(below, self._factor, half, lower=1, trans=1, overwrite_x=1)
+
+    def times(self, right: torch.Tensor, out: torch.Tensor) -> None:
+        """``out`` = Z ``right``, both (K r,) float64; of the dense form alone."""
+        torch.mv(self._inverse, right, out=out)

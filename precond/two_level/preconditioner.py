@@ -1,0 +1,209 @@
+"""Exact leaves and a Galerkin far field, balanced: symmetric positive definite whatever the basis is.
+
+Leaves are aligned blocks of the grid (precond.partition.morton.leaves): cut along the Morton curve of a 91 x
+91 grid they are torn, and cost a third more iterations. With D the diagonal leaf blocks of A, U the far-field
+basis (r columns per leaf) and Z = (U^T A U)^-1,
+
+    M = P^T D^-1 P + U Z U^T,    P = I - A U Z U^T.
+
+`start` gives the coarse part of the solution; residuals then satisfy U^T r = 0, P leaves them alone, and one
+application is y = D^-1 r, z = y + U Z U^T (r - A y) (A-DEF2 in Tang, Nabben, Vuik, Erlangga, J. Sci. Comput.
+39, 2009).
+
+On the CPU `follow` keeps the basis and the inverses of leaves whose faces drifted little, and the coarse
+operator is the present A's; on a device all leaves are inverted.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from precond.device import ops
+from precond.partition.morton import leaf_numbers
+from precond.poisson import PoissonOperator
+from precond.preconditioner import Preconditioner, Stage
+from precond.two_level.bases import geneo_modes, leaf_positions, monomials, orthonormalised
+from precond.two_level.block_jacobi import BlockJacobi
+from precond.two_level.coarse_operator import CoarseOperator, LeafPairs, pinned_leaves
+from precond.two_level.coarse_solve import CoarseSolve
+from precond.two_level.sparse_basis import SparseBasis
+
+
+class TwoLevel(Preconditioner):
+    """The balanced form on any basis; subclasses say which by `_basis`.
+
+    ``additive`` drops the balance: M = D^-1 + U Z U^T, one product with A cheaper, about 1.6 times the
+    iterations. ``on_device`` is the form for a GPU (default: where the operator is on one): a dense Z, and
+    the operations of precond.device.ops, four for an application of the balanced form.
+    """
+
+    learned: ClassVar[bool] = False  # `_basis` is a network's inference, and timed as such
+    capturable = True
+
+    def __init__(
+        self,
+        operator: PoissonOperator,
+        leaf_size: int = 64,
+        rank: int = 8,
+        additive: bool = False,
+        on_device: bool | None = None,
+    ):
+        super().__init__(operator)
+        if not isinstance(rank, int) or not 1 <= rank <= min(16, leaf_size):
+            raise ValueError(f"rank must be a whole number from 1 to {min(16, leaf_size)}, not {rank}")
+        self.rank, self.leaf_size, self.additive = rank, leaf_size, additive
+        self._on_device = operator.device.type != "cpu" if on_device is None else on_device
+        self.leaves = BlockJacobi(operator, leaf_size, aligned=True, shared=not self._on_device)
+        vectors, device = self.leaves.vectors, operator.device
+        cells = vectors.cells.cpu().numpy()
+        self.pairs = LeafPairs.of(operator, self.leaves.position.cpu().numpy(), leaf_size)
+        count = len(cells)
+        self.coarse = CoarseSolve(
+            self.pairs, leaf_numbers(cells, operator.shape), rank, dense=self._on_device
+        )
+        self.coarse_operator = CoarseOperator(self.leaves.faces, self.pairs, rank)
+        self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=device)
+        self._pinned = torch.zeros(count, dtype=torch.float64, device=device)
+        self._geometry_version = -1
+
+        def buffer(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        self._solution, self._image = buffer(2, *operator.shape)
+        if self._on_device:
+            self._restriction = buffer(count, leaf_size, rank)  # the basis, and transposed: a faster product
+            self._prolongation = buffer(count, rank, leaf_size)
+            self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=device)
+            self._strips, self._coefficients = buffer(2, count, rank)
+        else:
+            self._products = SparseBasis(vectors, rank, self.coarse.number)
+            self._pair_of_face = self.pairs.of_faces(len(self.leaves.weights))
+
+    def _basis(self) -> torch.Tensor:
+        """Orthonormal far-field basis (K, L, r) float32 for the operator's present coefficients."""
+        raise NotImplementedError
+
+    def stages(self) -> list[Stage]:
+        """Leaves, basis, coarse operator."""
+        basis = "inference" if self.learned else "setup"
+        return [("setup", self._invert_leaves), (basis, self._take_basis), ("setup", self._assemble_coarse)]
+
+    def _invert_leaves(self) -> None:
+        self.leaves.take(self.operator)
+        if self._geometry_version != self.operator.geometry_version:
+            self._update_geometry()
+            self._geometry_version = self.operator.geometry_version
+
+    def _take_basis(self) -> None:
+        self.basis.copy_(self._basis())
+        self.coarse_operator.take(self.basis)
+        if self._on_device:
+            self._restriction.copy_(self.basis)
+            self._prolongation.copy_(self.basis.mT)
+        else:
+            self._products.take(self.basis)
+
+    def _follow(self) -> list[Stage]:
+        """The coarse operator of the present A on the basis that is there, and leaves near it
+        (BlockJacobi.renew).
+        """
+        if self._on_device:  # which leaves changed is not for the host to know
+            return [("setup", self._invert_leaves), ("setup", self._assemble_coarse)]
+        return [("setup", self._renew)]
+
+    def _renew(self) -> None:
+        """Follow where face weights changed."""
+        faces, leaves = self.leaves.renew(self.operator)
+        if self.coarse.failed:  # whatever was placed
+            self._assemble_coarse()
+        elif len(faces):
+            pairs = np.unique(self._pair_of_face[faces])
+            self._assemble_coarse(leaves, torch.from_numpy(pairs[pairs >= 0]))
+
+    def _assemble_coarse(
+        self, leaves: torch.Tensor | slice = slice(None), pairs: torch.Tensor | slice = slice(None)
+    ) -> None:
+        """Z, from new Galerkin blocks of these leaves and pairs and the old ones of all others."""
+        weights = self.leaves.weights
+        own, between = self.coarse_operator.own(weights, leaves), self.coarse_operator.between(weights, pairs)
+        self.coarse.place(leaves, own, pairs, between, self._pinned[leaves])
+        self.coarse.factorise()
+
+    def _update_geometry(self) -> None:
+        """What depends on the operator and its solids alone. On the host."""
+        self._multiply = self.operator.bind(self._solution, self._image)
+        coupled, cells = self.leaves.coupled, self.leaves.vectors.cells
+        self.mask = coupled.float()  # (K, L)
+        self.positions = leaf_positions(self.operator.shape, cells, coupled)
+        self._pinned.zero_()
+        self._pinned[torch.from_numpy(pinned_leaves(self.operator, cells, coupled)).to(coupled.device)] = 1.0
+
+    def _coarse_part(self, residual: torch.Tensor) -> torch.Tensor:
+        """U Z U^T ``residual``, both flat (nx ny,), all float64: what rounds, Z magnifies."""
+        if not self._on_device:
+            strips = self._products.restrict(residual.numpy())
+            return torch.from_numpy(self._products.prolong(self.coarse.solve_numbered(strips)))
+        rows = self.leaves.vectors.gather_double(residual)[:, None]  # (K, 1, L)
+        strips = torch.bmm(rows, self._restriction)  # (K, 1, r)
+        coefficients = self.coarse.solve(strips.view(-1)).view_as(strips)
+        return torch.bmm(coefficients, self._prolongation).view(-1)[self.leaves.position]
+
+    def start(self, residual: torch.Tensor, out: torch.Tensor) -> bool:
+        """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do for the additive form."""
+        if not self.additive:
+            out.view(-1).copy_(self._coarse_part(residual.reshape(-1)))
+        return not self.additive
+
+    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        if self._on_device and not self.additive:
+            self._apply_on_device(residual.view(-1), out.view(-1))
+            return
+        self.leaves.scatter(self.leaves.solve(self.leaves.gather(residual)), self._solution)
+        left = residual
+        if not self.additive:
+            self._multiply()
+            left = torch.sub(residual, self._image, out=self._image)
+        torch.add(self._solution, self._coarse_part(left.reshape(-1)).view_as(out), out=out)
+
+    def _apply_on_device(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+        """As `_apply`, flat (nx ny,)."""
+        operator, cells = self.operator, self.leaves.vectors.cells
+        image, rows, strips = self._image.view(-1), self._rows, self._strips
+        ops.solve_leaves(residual, cells, self.leaves.inverses, rows, image)
+        diagonal, weights = operator.diagonal().view(-1), operator.flat_face_weights()
+        ops.restrict_residual(residual, image, diagonal, *weights, cells, self.basis, strips)
+        self.coarse.times(strips.view(-1), self._coefficients.view(-1))
+        ops.prolong(rows, self._coefficients, cells, self.basis, out)
+
+
+class CoarseMonomial(TwoLevel):
+    """Far field of monomials in the cell's position: what the network starts from."""
+
+    name = "coarse-monomial"
+
+    def _update_geometry(self) -> None:
+        super()._update_geometry()
+        self._columns = orthonormalised(monomials(self.positions, self.mask, self.rank))
+
+    def _basis(self) -> torch.Tensor:
+        return self._columns
+
+
+class CoarseGenEO(TwoLevel):
+    """Far field of every leaf's lowest generalised eigenvectors: a reference, slow to set up."""
+
+    name = "coarse-geneo"
+    capturable_setup = False  # eigenvectors ask the host
+
+    def _basis(self) -> torch.Tensor:
+        mask = self.mask.to(self.leaves.blocks.dtype)
+        modes = geneo_modes(self.leaves.blocks, mask, self.rank)
+        columns = orthonormalised(torch.cat([mask[..., None], modes], dim=-1))
+        empty = (
+            columns.norm(dim=1) < 0.5
+        )  # (K, r + 1): the mode that the constant had already spanned goes last
+        order = empty.to(torch.int64).argsort(dim=1, stable=True)
+        return columns.gather(2, order[:, None, :].expand_as(columns))[..., : self.rank].float()

@@ -1,0 +1,77 @@
+"""The set-up policy: what is done in a frame follows from the iteration counts of the frames before."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from sim.reuse_policy import ReusePolicy
+from sim.scenes import load_scene
+from sim.settings import SimulationSettings
+from sim.simulation import Simulation
+
+
+class Recorded:
+    """Notes what a policy asks for."""
+
+    def __init__(self):
+        self.calls = []
+
+    def setup(self):
+        self.calls.append("setup")
+
+    def follow(self):
+        self.calls.append("follow")
+
+
+def run(counts, reuse=True, converged=True):
+    policy, preconditioner = ReusePolicy(), Recorded()
+    for count in counts:
+        policy.prepare(preconditioner, reuse)
+        policy.judge(SimpleNamespace(iterations=count, converged=converged))
+    return preconditioner.calls
+
+
+@pytest.mark.parametrize(
+    ("counts", "setups"),
+    [
+        ([12, 13, 16, 16, 17, 12, 12], [0, 5]),  # 16 is a third more than 12, 17 is past it
+        ([3, 4, 5, 6, 3], [0, 4]),  # small counts may grow by two
+        ([12, 9, 8, 12], [0]),
+        ([0, 0, 3, 3, 3], [0, 3]),
+    ],
+)
+def test_a_count_grown_by_a_third_asks_for_a_new_setup(counts, setups):
+    calls = run(counts)
+    assert [frame for frame, call in enumerate(calls) if call == "setup"] == setups
+
+
+def test_failed_solves_and_no_reuse_set_up_every_frame():
+    assert run([9, 9, 9], converged=False) == ["setup"] * 3
+    assert run([9, 9, 9], reuse=False) == ["setup"] * 3
+
+
+@pytest.mark.parametrize("failing", ["setup", "follow"])
+def test_after_a_call_that_raised_a_setup_is_due(failing):
+    policy, preconditioner = ReusePolicy(), Recorded()
+    if failing == "follow":
+        policy.prepare(preconditioner, True)
+        policy.judge(SimpleNamespace(iterations=5, converged=True))
+    setattr(preconditioner, failing, lambda: (_ for _ in ()).throw(RuntimeError("no")))
+    with pytest.raises(RuntimeError):
+        policy.prepare(preconditioner, True)
+    calls = Recorded()
+    policy.prepare(calls, True)
+    assert calls.calls == ["setup"]
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_the_network_runs_when_the_policy_says_so_and_is_reported(reuse):
+    scene = load_scene("dam-break")
+    settings = {**scene.settings, "grid": (64, 32), "preconditioner": "coarse-learned", "reuse_setup": reuse}
+    simulation = Simulation(SimulationSettings(**settings), scene)
+    reports = [simulation.step() for _ in range(40)]
+    inferences = sum(report.inference_ms > 0.0 for report in reports)
+    assert reports[0].inference_ms > 0.0
+    assert all(report.solve.converged and not report.fallback for report in reports)
+    assert inferences <= 12 if reuse else inferences == 40
+    assert max(report.solve.iterations for report in reports) <= 14
