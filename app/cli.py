@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from app.config.settings import OPTIONS, Option, SettingsError, app_settings, bench_settings, default
 from app.environment import check_device, devices, prepare
-from app.output import in_one_line
+from precond.errors import UsageError, in_one_line
 
 WRONG_USE = 2
 INTERRUPTED = 130
@@ -24,12 +24,6 @@ COMMANDS = {
     "ablate": "train the variants of a learned preconditioner that a YAML file names and tabulate them",
     "list": "show the scenes, preconditioners and devices that can be named",
 }
-_USAGE_ERRORS = (
-    ("sim.scenes", "SceneError"),
-    ("precond", "PreconditionerError"),
-    ("app.output", "OutputError"),
-    ("app.report.results", "ResultsError"),
-)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -169,15 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"htp-fluid {command}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except _usage_errors() as error:
+    except UsageError as error:
         print(f"htp-fluid {command}: {in_one_line(error)}", file=sys.stderr)
         return WRONG_USE
-
-
-def _usage_errors() -> tuple[type[Exception], ...]:
-    """The errors that mean wrong use. A module that has not been imported cannot have raised its own."""
-    loaded = [(sys.modules[module], name) for module, name in _USAGE_ERRORS if module in sys.modules]
-    return (SettingsError, *(getattr(module, name) for module, name in loaded if hasattr(module, name)))
 
 
 def _demo(flags: dict[str, Any]) -> int:

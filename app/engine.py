@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.config.settings import AppSettings, scene_settings
 from app.environment import check_device, use_one_thread
-from app.output import in_one_line
 from precond import PreconditionerError, is_learned
+from precond.errors import in_one_line
 from sim.scenes import load_scene
 from sim.settings import SettingsError, SimulationSettings
 from sim.simulation import Simulation

@@ -11,10 +11,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from precond.errors import UsageError
+
 FILES = ("timings.csv", "run.yaml", "final.png", "run.mp4", "bench.json")
 
 
-class OutputError(ValueError):
+class OutputError(UsageError):
     """A directory that results cannot go to; the message says why and what to do."""
 
 
@@ -81,11 +83,6 @@ def write_whole(path: Path, text: str) -> None:
         part.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def in_one_line(error: BaseException) -> str:
-    """What ``error`` says, or its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def command_line() -> str:

@@ -1,24 +1,29 @@
-"""Preconditioned solves of the variable-density Poisson equation; knows neither fluids nor windows."""
+"""Preconditioned solves of the variable-density Poisson equation; knows neither fluids nor windows.
 
-from precond.krylov.pcg import PCG, Outcome, SolveReport
-from precond.poisson import PoissonOperator
-from precond.preconditioner import Preconditioner, PreconditionerError
-from precond.registry import (
-    available_preconditioners,
-    is_learned,
-    make_preconditioner,
-    registered_preconditioners,
-)
+The names below are loaded when first asked for, so that `precond.errors` and `precond.config` do not import
+torch: `--help` and a mistyped option answer at once.
+"""
 
-__all__ = [
-    "PCG",
-    "Outcome",
-    "PoissonOperator",
-    "Preconditioner",
-    "PreconditionerError",
-    "SolveReport",
-    "available_preconditioners",
-    "is_learned",
-    "make_preconditioner",
-    "registered_preconditioners",
-]
+import importlib
+from typing import Any
+
+_HOMES = {
+    "PCG": "krylov.pcg",
+    "Outcome": "krylov.outcome",
+    "SolveReport": "krylov.pcg",
+    "PoissonOperator": "poisson",
+    "Preconditioner": "preconditioner",
+    "PreconditionerError": "preconditioner",
+    "UsageError": "errors",
+    "available_preconditioners": "registry",
+    "is_learned": "registry",
+    "make_preconditioner": "registry",
+    "registered_preconditioners": "registry",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'precond' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"precond.{_HOMES[name]}"), name)

@@ -10,12 +10,13 @@ from typing import ClassVar
 import torch
 
 from precond.device.graph import CapturedStages, Clock
+from precond.errors import UsageError
 from precond.poisson import PoissonOperator
 
 Stage = tuple[str, Callable[[], None]]  # what its time counts as, "setup" or "inference", and the work
 
 
-class PreconditionerError(ValueError):
+class PreconditionerError(UsageError):
     """An unknown preconditioner, or one that cannot run here; the message says what can be done about it."""
 
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from precond.config import YamlFileError, read_yaml
+from precond.config import read_yaml
+from precond.errors import UsageError
 from sim.settings import SettingsError, SimulationSettings
 from sim.shapes import SHAPES, ShapeError, paint_shape
 
@@ -41,7 +42,7 @@ EXPECTATIONS = {
 CHOSEN_ELSEWHERE = ("scene", "device", "seed")
 
 
-class SceneError(ValueError):
+class SceneError(UsageError):
     """A scene that cannot be used; the message names the file, the field and what is allowed."""
 
 
@@ -123,10 +124,7 @@ def load_scene(name_or_path: str | Path) -> Scene:
                 f"scene: {name_or_path!r} is not one of {', '.join(available_scenes())}, nor a .yaml file"
             )
         path = SCENE_FOLDER / f"{name_or_path}.yaml"
-    try:
-        content = read_yaml(path)
-    except YamlFileError as error:
-        raise SceneError(f"{path}: {error}") from error
+    content = read_yaml(path)
     try:
         return _parse(path.stem, content)
     except (SceneError, SettingsError, ShapeError) as error:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from precond.errors import UsageError
+
 MAX_CONTRAST = 10_000.0
 MIN_CELLS = 8
 MAX_CELLS = 4096
 
 
-class SettingsError(ValueError):
+class SettingsError(UsageError):
     """A setting that cannot be used; the message names it, its value and what is allowed."""
 
 

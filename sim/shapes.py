@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from precond.errors import UsageError
 from precond.problems import gallery
 
 FILLS = ("heavy", "light", "solid")
 SAMPLES = 8  # points per cell and direction from which a cell's phase fraction is counted
 
 
-class ShapeError(ValueError):
+class ShapeError(UsageError):
     """A shape that cannot be painted; the message names the field and what is allowed."""
 
 

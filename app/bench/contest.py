@@ -20,9 +20,9 @@ from app.bench.external_system import PeerSystem
 from app.bench.held_memory import held_bytes
 from app.bench.row import CONVERGED, clock_fault, failed, measures, row_head
 from app.bench.settings import PEERS, PUBLISHED, STIRRED, BenchSettings, Case
-from app.output import in_one_line
 from precond import PCG, PoissonOperator, Preconditioner, make_preconditioner
 from precond.device import while_node
+from precond.errors import in_one_line
 from precond.problems.gallery import Problem, problem
 from precond.problems.published import (
     RULES,

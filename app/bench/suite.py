@@ -19,7 +19,7 @@ from app.bench.settings import BenchSettings
 from app.config.settings import bench_settings_of
 from app.environment import ROOT, check_device
 from app.output import FILES, free_directory
-from precond.config import YamlFileError, read_yaml
+from precond.config import read_yaml
 from sim.settings import SettingsError
 
 SUITE_FOLDER = ROOT / "assets" / "benchmarks"
@@ -49,10 +49,7 @@ def load_suite(name_or_path: str) -> Suite:
                 f"suite: {name_or_path!r} is not one of {', '.join(available_suites())}, nor a .yaml file"
             )
         path = SUITE_FOLDER / f"{name_or_path}.yaml"
-    try:
-        content = read_yaml(path)
-    except YamlFileError as error:
-        raise SettingsError(f"suite {path}: {error}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict) or set(content) != set(SECTIONS):
         raise SettingsError(f"suite {path}: expected {' and '.join(SECTIONS)}, and nothing else")
     title, runs = content["title"], content["runs"]

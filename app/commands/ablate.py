@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from app.environment import describe, use_one_thread
 from app.output import OutputError, now, write_whole
-from precond.config import YamlFileError, read_yaml
+from precond.config import read_yaml
 from precond.study.ablation import FORMS, Study, Variant, checkpoint
 from precond.study.ablation_table import format_table, legend, tabulate
 from sim.settings import SettingsError
@@ -40,9 +40,10 @@ def ablate(file: str, out: str | None) -> int:
         _print(read_results(path), path)
         return 0
     use_one_thread()
+    content = read_yaml(path)
     try:
-        study = Study.of(read_yaml(path))
-    except (YamlFileError, ValueError) as error:
+        study = Study.of(content)
+    except ValueError as error:
         raise SettingsError(f"{path}: {error}") from error
     directory = Path(out) if out else Path("runs") / f"ablation-{path.stem}"
     results = _open(study, directory, path)

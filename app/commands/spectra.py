@@ -15,9 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from app.environment import describe, use_one_thread
-from app.output import command_line, in_one_line, now, usable_file, write_whole
+from app.output import command_line, now, usable_file, write_whole
 from precond import PCG, PoissonOperator, PreconditionerError, available_preconditioners, make_preconditioner
 from precond.analysis.spectra import root_on_range, spectrum
+from precond.errors import in_one_line
 from precond.problems.gallery import problem
 from sim.settings import SettingsError
 

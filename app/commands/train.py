@@ -14,8 +14,9 @@ import torch
 import torch.distributed as dist
 
 from app.environment import describe
-from app.output import OutputError, in_one_line, usable_file
-from precond.config import YamlFileError, read_yaml
+from app.output import OutputError, usable_file
+from precond.config import read_yaml
+from precond.errors import in_one_line
 from precond.learned.coarse_space import CoarseSpaceConfig, CoarseSpaceNetwork
 from precond.learned.factors import HMatrixConfig
 from precond.learned.weights import save_model
@@ -165,10 +166,7 @@ def simulator_frames(count: int, seed: int) -> list[PoissonOperator]:
 
 def _read(path: Path) -> dict[str, Any]:
     """The file's content with its sections model and training, mappings both."""
-    try:
-        content = read_yaml(path)
-    except YamlFileError as error:
-        raise SettingsError(f"{path}: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or not {"model", "training"} & set(content):
         raise SettingsError(f"{path}: wants the sections {', '.join(SECTIONS)}")
     sections = {"model": content.get("model", {}), "training": content.get("training", {})}

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.bench.settings import BENCH_OPTIONS, SINGLE_LAUNCH, BenchSettings
 from app.config.options import Option, frames, number, switch, text, whole
+from precond.errors import UsageError
 from sim.settings import MAX_CELLS, MAX_CONTRAST, MIN_CELLS, SettingsError, SimulationSettings
 
 
@@ -108,12 +109,12 @@ def read_settings_file(path: str | Path, command: str) -> dict[str, Any]:
     Names may be spelled like the setting (max_iterations) or the flag (max-iterations, precond).
     Raises SettingsError naming file, field and allowed values.
     """
-    from precond.config import YamlFileError, read_yaml
+    from precond.config import read_yaml
 
     try:
         data = read_yaml(path)
-    except YamlFileError as error:
-        raise SettingsError(f"settings file {path}: {error}") from None
+    except UsageError as error:
+        raise SettingsError(f"settings file {error}") from None
     if isinstance(data, dict) and isinstance(data.get("settings"), dict):
         data = data["settings"]
     if not isinstance(data, dict):

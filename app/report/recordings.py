@@ -11,7 +11,7 @@ from app.report.kinds import check_kinds
 from app.report.panels import marked, table
 from app.report.results import ResultsError, Session
 from app.report.sections import session_lines
-from precond.config import YamlFileError, read_yaml
+from precond.config import read_yaml
 
 PHASES = ("setup_ms", "inference_ms", "solve_ms", "frame_ms")
 CONDITIONS = ("grid", "contrast", "rtol", "warm_start", "frames")  # one table for each of these and the scene
@@ -69,7 +69,7 @@ def _read(path: Path) -> dict[str, Any]:
             check_kinds(run[section], kinds)
         check_kinds(run["summary"]["mean"], dict.fromkeys(PHASES, int | float))
         Session.of(run)
-    except (YamlFileError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ResultsError(f"{path}: is not the run.yaml of a recording ({error}); record it again") from None
     if run["summary"]["ended"] != "completed" or run["summary"]["rows"] != run["settings"]["frames"]:
         raise ResultsError(f"{path}: the recording ended early; record it again")

@@ -12,7 +12,7 @@ from app.bench.row import CONVERGED
 from app.bench.settings import PUBLISHED, WELL_POSED
 from app.report.panels import table
 from app.report.results import Bench, ResultsError, Solves
-from precond.config import YamlFileError, read_yaml
+from precond.config import read_yaml
 
 _VALUE = {"preconditioner": str, "cells": int, "rule": str, "split": str, "frames": int, "iterations": int}
 
@@ -44,7 +44,7 @@ def read_reference(path: Path) -> Reference:
         texts = [content[name] for name in ("source", "family", "what_was_wrong")]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("source, family or what_was_wrong is no text")
-    except (YamlFileError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ResultsError(f"{path}: holds no published counts, or is damaged: {reason}") from error
     source, family, remark = (" ".join(text.split()) for text in texts)

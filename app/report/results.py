@@ -18,6 +18,7 @@ import numpy as np
 from app.bench.row import COMPUTING, SETTING, STOPPED, check_row
 from app.bench.settings import WELL_POSED
 from app.report.kinds import check_kinds
+from precond.errors import UsageError
 
 _SPECTRUM = {
     "preconditioner": str,
@@ -32,7 +33,7 @@ _SPECTRUM = {
 _DAMAGE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 
 
-class ResultsError(ValueError):
+class ResultsError(UsageError):
     """A results file that cannot be used; the message names it, says why and what to do."""
 
 
