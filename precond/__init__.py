@@ -9,8 +9,8 @@ from typing import Any
 
 _HOMES = {
     "PCG": "krylov.pcg",
-    "Outcome": "krylov.outcome",
-    "SolveReport": "krylov.pcg",
+    "Outcome": "krylov.report",
+    "SolveReport": "krylov.report",
     "PoissonOperator": "poisson",
     "Preconditioner": "preconditioner",
     "PreconditionerError": "preconditioner",

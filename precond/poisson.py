@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -11,15 +12,44 @@ import scipy.sparse
 import torch
 
 SMALLEST_SIDE = 8
-_GEOMETRY_VERSIONS = itertools.count(1)
+_VERSIONS = itertools.count(1)
 FACE_DENSITIES = ("harmonic", "arithmetic")
 
 
-def _validated(density: np.ndarray | torch.Tensor) -> torch.Tensor:
+def as_grid(
+    value: Any, name: str, shape: tuple[int, int] | None = None, device: torch.device | str | None = None
+) -> torch.Tensor:
+    """``value``, a tensor or whatever numpy can make an array of, as a (nx, ny) float64 tensor without
+    gradient, on ``device`` unless None. Raises ValueError for what is no grid of real numbers, or not of
+    ``shape``.
+    """
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach()
+        if tensor.is_complex():
+            raise ValueError(f"{name} must hold real numbers, not {tensor.dtype}")
+    else:
+        try:
+            array = np.asarray(value)
+            if array.dtype.kind not in "buif":
+                raise TypeError
+            tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} must be a 2-D array of real numbers, not {_said(value)}") from None
+    if tensor.ndim != 2:
+        raise ValueError(f"{name} must be a 2-D (nx, ny) array, not one of {tensor.ndim} dimensions")
+    if shape is not None and tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} must have the shape {shape} of the density, not {tuple(tensor.shape)}")
+    return tensor.to(device=device, dtype=torch.float64)
+
+
+def _said(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _validated(density: Any) -> torch.Tensor:
     """``density`` as float64. Raises ValueError unless 2-D, 8 x 8 or more, finite and positive."""
-    density = torch.as_tensor(density).to(torch.float64)
-    if density.ndim != 2:
-        raise ValueError(f"density must be a 2-D (nx, ny) array, not one of {density.ndim} dimensions")
+    density = as_grid(density, "density")
     if min(density.shape) < SMALLEST_SIDE:
         raise ValueError(
             f"density must have at least {SMALLEST_SIDE} cells along x and y, not {tuple(density.shape)}"
@@ -75,7 +105,8 @@ class PoissonOperator:
         self._component_sum = self._zeros(nx * ny + 1)
         self._component_weight = self._zeros(nx * ny + 1)  # 1 / cells of the component; 0 for solids
         self._cell_mean = self._zeros(nx * ny)
-        self.geometry_version = 0
+        self.geometry_version = 0  # of the present solids and of nothing else
+        self.version = 0  # of the present coefficients and solids
 
     def _zeros(self, *shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
@@ -83,8 +114,8 @@ class PoissonOperator:
     @classmethod
     def from_density(
         cls,
-        density: np.ndarray | torch.Tensor,
-        solid: np.ndarray | torch.Tensor | None = None,
+        density: Any,
+        solid: Any = None,
         device: torch.device | str | None = None,
         face_density: str = "harmonic",
     ) -> PoissonOperator:
@@ -101,17 +132,19 @@ class PoissonOperator:
         operator.set_solid(torch.zeros(operator.shape, dtype=torch.bool) if solid is None else solid)
         return operator
 
-    def set_solid(self, solid: np.ndarray | torch.Tensor) -> None:
-        """Close the cells of ``solid`` (nx, ny) bool, open all others. Labels components on the host: not for
-        captured code.
+    def __deepcopy__(self, memo: dict) -> PoissonOperator:
+        """Refused: whatever solves with it holds views of its buffers, which a copy would not share."""
+        raise TypeError("a PoissonOperator, and all that holds one, cannot be deep-copied: make another one")
+
+    def set_solid(self, solid: Any) -> None:
+        """Close the cells of ``solid`` (nx, ny) bool, open all others; nothing where they are closed already.
+        Labels components on the host: not for captured code.
 
         Raises ValueError when the shape is not the operator's.
         """
-        solid = torch.as_tensor(solid).bool()
-        if tuple(solid.shape) != self.shape:
-            raise ValueError(
-                f"solid must have the shape {self.shape} of the density, not {tuple(solid.shape)}"
-            )
+        solid = as_grid(solid, "solid", self.shape).bool()
+        if self.geometry_version and torch.equal(solid.to(self.device), self.solid):
+            return
         self.solid.copy_(solid)
         fluid = ~solid.cpu().numpy()
         labels, count = scipy.ndimage.label(fluid)
@@ -123,9 +156,7 @@ class PoissonOperator:
         self.anchors = torch.from_numpy(first[has_solid:].copy()).to(self.device)
         self.components = int(count)
         self.has_solid = bool(has_solid)
-        self.geometry_version = next(
-            _GEOMETRY_VERSIONS
-        )  # of this operator's present solids and of nothing else
+        self.geometry_version = next(_VERSIONS)
         weight = np.zeros(self._component_weight.numel())
         weight[1 : count + 1] = 1.0 / self.component_sizes
         self._component.copy_(torch.from_numpy(labels.ravel()))
@@ -135,9 +166,14 @@ class PoissonOperator:
         self._open_y.copy_(self.fluid[:, 1:] * self.fluid[:, :-1])
         self.update(self.density)
 
-    def update(self, density: torch.Tensor) -> None:
-        """New coefficients from ``density`` (nx, ny) float64, in place; unchecked, without host sync."""
-        self.density.copy_(density)
+    def update(self, density: Any) -> None:
+        """New coefficients from ``density`` (nx, ny), in place, without host sync; its values are not
+        checked.
+
+        Raises ValueError for another shape or kind.
+        """
+        self.density.copy_(as_grid(density, "density", self.shape))
+        self.version = next(_VERSIONS)
         half, wx, wy = self._half, self.face_weights_x, self.face_weights_y
         if self.face_density == "harmonic":
             torch.reciprocal(self.density, out=half).mul_(0.5)

@@ -1,5 +1,5 @@
-"""What every preconditioner is: set up when the matrix changed, applied to residuals, honest about what it
-promises.
+"""What every preconditioner is: bound to one operator, set up when that changed, applied to residuals, honest
+about what it promises. The four calls of class Preconditioner are its whole interface.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch
 
 from precond.device.graph import CapturedStages, Clock
 from precond.errors import UsageError
+from precond.memory import held_bytes
 from precond.poisson import PoissonOperator
 
 Stage = tuple[str, Callable[[], None]]  # what its time counts as, "setup" or "inference", and the work
@@ -21,18 +22,45 @@ class PreconditionerError(UsageError):
 
 
 class Preconditioner:
-    """M, an approximate inverse of the operator on its mean-zero vectors.
+    """M, an approximate inverse of one operator on its mean-zero vectors.
 
-    Subclasses implement `_setup` (the coefficients changed) and `_apply`; all buffers are allocated when
-    constructed. Those with a network implement `stages` in place of `_setup`; those that can keep parts of an
-    earlier set-up also implement `_follow`.
+    | call | when | does |
+    |---|---|---|
+    | `setup()` | at first, and when all is to be made anew | follows the operator's coefficients and solids |
+    | `update()` | after `operator.update` or `set_solid` | the same at less cost, if parts can be kept |
+    | `initial_correction(r, out)` | before the first iteration | what to add to x, if anything |
+    | `apply(r, out)` | in every iteration | out = M r |
+
+    A new one, whole; name it in precond.registry and everything else can use it::
+
+        class Diagonal(Preconditioner):
+            '''M = damping / diagonal(A).'''
+
+            name = "diagonal"
+            capturable = True
+
+            def __init__(self, operator, damping=1.0):
+                super().__init__(operator)
+                self.damping = damping
+                self._inverse = torch.zeros_like(operator.diagonal())
+
+            def _setup(self):
+                diagonal = self.operator.diagonal()
+                self._inverse.copy_(torch.where(diagonal > 0.0, self.damping / diagonal, 0.0))
+
+            def _apply(self, residual, out):
+                torch.mul(self._inverse, residual, out=out)
+
+    All buffers are allocated when constructed. Those with a network implement `_stages` in place of `_setup`;
+    those that can keep parts of an earlier set-up also `_update_stages`; those that prepare something for the
+    solids alone, on the host, `_update_geometry`, which is called before a set-up when the solids changed.
 
     Attributes:
         note: what a reader of its numbers must know, shown wherever they are; mostly empty.
         symmetric_positive_definite: promised on mean-zero vectors; without the promise PCG runs its flexible
         update. capturable: on a device `apply` makes no host sync, no data-dependent shape and no new
         pointer; capturable_setup: nor does a set-up, while the solids stay. own_products: with copies of A in
-        one application, besides those asked of the operator. seconds: what the last `setup` or `follow` took,
+        one application, besides those asked of the operator. seconds: what the last `setup` or `update` took,
         "setup" without "inference" (the time in a network, zero for classical ones).
     """
 
@@ -52,48 +80,47 @@ class Preconditioner:
             )
         self.operator = operator
         self.seconds = {"setup": 0.0, "inference": 0.0}
-        self._set_up_for: int | None = None  # the geometry_version of the last set-up
+        self._geometry_version = -1  # the operator's that _update_geometry has seen
+        self._made_for = -1  # the operator's version at the last set-up
         self._captured = CapturedStages(operator.device)
 
     @property
     def is_set_up(self) -> bool:
         """Whether `setup` was called."""
-        return self._set_up_for is not None
+        return self._made_for >= 0
 
-    def setup(self, operator: PoissonOperator | None = None) -> None:
-        """Follow the operator's present coefficients and solids. Raises ValueError for an operator of another
-        shape.
-        """
-        self._take(operator, self.stages, "setup")
+    @property
+    def is_current(self) -> bool:
+        """Whether it was set up for the operator's present coefficients and solids."""
+        return self._made_for == self.operator.version
 
-    def follow(self, operator: PoissonOperator | None = None) -> None:
+    def setup(self) -> None:
+        """Follow the operator's present coefficients and solids."""
+        self._run("setup")
+
+    def update(self) -> None:
         """As `setup`, at less cost where the coefficients moved a little since the last call: parts may be
         kept that slow the solve down but never spoil it. Most preconditioners have nothing to keep.
         """
-        if self._set_up_for == (operator or self.operator).geometry_version:
-            self._take(operator, self._follow, "follow")
-        else:
-            self.setup(operator)
+        same = self.is_set_up and self._geometry_version == self.operator.geometry_version
+        self._run("update" if same else "setup")
 
-    def _take(self, operator: PoissonOperator | None, stages: Callable[[], list[Stage]], name: str) -> None:
-        if operator is not None and operator is not self.operator:
-            if operator.shape != self.operator.shape or operator.device != self.operator.device:
-                raise ValueError(
-                    f"{self.name} was made for a {self.operator.shape} grid on {self.operator.device}, "
-                    f"not {operator.shape} on {operator.device}"
-                )
-            self.operator = operator
+    def _run(self, name: str) -> None:
+        operator = self.operator
+        if self._geometry_version != operator.geometry_version:
+            self._update_geometry()
+            self._geometry_version = operator.geometry_version
             self._captured = CapturedStages(operator.device)
-        seconds = {"setup": 0.0, "inference": 0.0}
-        programs = stages()
+        stages = self._update_stages() if name == "update" else self._stages()
         if self.capturable and self.capturable_setup:
-            programs = self._captured.programs(name, programs, self.operator.geometry_version)
-        for part, work in programs:
-            clock = Clock(self.operator.device)
+            stages = self._captured.programs(name, stages)
+        seconds = {"setup": 0.0, "inference": 0.0}
+        for part, work in stages:
+            clock = Clock(operator.device)
             work()
             seconds[part] += clock.seconds()
         self.seconds = seconds
-        self._set_up_for = self.operator.geometry_version
+        self._made_for = operator.version
 
     def apply(self, residual: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """``out`` = M ``residual``, both (nx, ny) float64; returns ``out``, mean-zero over components.
@@ -105,26 +132,32 @@ class Preconditioner:
         self._apply(residual, out)
         return self.operator.project(out)
 
-    def start(self, residual: torch.Tensor, out: torch.Tensor) -> bool:  # noqa: ARG002
-        """Write to ``out`` what should be added to a start with ``residual``, both (nx, ny); False when there
-        is nothing.
+    def initial_correction(self, residual: torch.Tensor, out: torch.Tensor) -> bool:  # noqa: ARG002
+        """Write to ``out`` what should be added to an x with ``residual``, both (nx, ny); False for nothing.
 
-        A preconditioner that has it is symmetric on the residuals that such a start leaves, which is all PCG
+        A preconditioner that has it is symmetric on the residuals that such an x leaves, which is all PCG
         meets.
         """
         return False
 
-    def stages(self) -> list[Stage]:
+    def memory_bytes(self) -> dict[str, int]:
+        """Bytes that it holds, by type ("float64", "int64", ...), without the operator's."""
+        return dict(held_bytes(self, without=self.operator))
+
+    def _update_geometry(self) -> None:
+        """Follow the operator's solids, on the host."""
+
+    def _stages(self) -> list[Stage]:
         """The parts of a set-up, in their order."""
         return [("setup", self._setup)]
 
-    def _setup(self) -> None:
-        """Follow the operator."""
-        raise NotImplementedError
+    def _update_stages(self) -> list[Stage]:
+        """As `_stages`, from what the last call left; the solids are the same."""
+        return self._stages()
 
-    def _follow(self) -> list[Stage]:
-        """As `stages`, from what the last call left; the solids are the same."""
-        return self.stages()
+    def _setup(self) -> None:
+        """Follow the operator's coefficients."""
+        raise NotImplementedError
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         """Write M ``residual`` to ``out``; the caller removes the means."""

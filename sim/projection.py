@@ -58,12 +58,16 @@ class Projection:
         """A new solver; on a device its programs are captured here and not in a frame."""
         settings, preconditioner = self._settings, make_preconditioner(name, self.operator)
         pcg = PCG(
-            self.operator, preconditioner, settings.rtol, settings.max_iterations, settings.single_launch
+            self.operator,
+            preconditioner,
+            settings.rtol,
+            settings.max_iterations,
+            single_launch=settings.single_launch,
         )
         if self._captures:
             try:
                 preconditioner.setup()
-                preconditioner.follow()
+                preconditioner.update()
                 pcg.prepare()
             except RuntimeError as error:
                 raise PreconditionerError(f"{name} cannot be captured on this device: {error}") from error
@@ -135,4 +139,7 @@ class Projection:
     def _failed_solve(self, pcg: PCG) -> SolveReport:
         x = torch.zeros_like(self.pressure)
         seconds = {**pcg.preconditioner.seconds, "solve": 0.0}
-        return SolveReport(x, Outcome.NOT_FINITE, 0, math.nan, [math.nan], seconds, flexible=False)
+        name = pcg.preconditioner.name
+        return SolveReport(
+            x, Outcome.NOT_FINITE, 0, math.nan, [math.nan], seconds, False, name, "its set-up failed"
+        )

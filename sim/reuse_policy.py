@@ -9,7 +9,7 @@ SLACK = 2  # iterations that a count may always grow by
 class ReusePolicy:
     """Follows while the solves stay within GROWTH of the first one after a set-up, else sets up anew.
 
-    `Preconditioner.follow` keeps what stays valid for a density that moved a little (for `coarse-learned` its
+    `Preconditioner.update` keeps what stays valid for a density that moved a little (for `coarse-learned` its
     network's far field and leaves that hardly changed; the coarse_operator is renewed); most preconditioners
     keep nothing.
     """
@@ -25,7 +25,7 @@ class ReusePolicy:
         if self._fresh:
             preconditioner.setup()
         else:
-            preconditioner.follow()
+            preconditioner.update()
 
     def judge(self, report: SolveReport) -> None:
         """Learn from the solve that followed."""

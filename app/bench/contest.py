@@ -179,7 +179,7 @@ class _OwnEntrant(_Entrant):
         self._operator, self._preconditioner = operator, preconditioner
         self._on_host = operator.device.type == "cpu"
         self.engine = "eager" if self._on_host else "CUDA graph"
-        self._solver = PCG(operator, preconditioner, rtol, max_iterations, single_launch)
+        self._solver = PCG(operator, preconditioner, rtol, max_iterations, single_launch=single_launch)
         self._applications = 0
         apply = preconditioner.apply
 
@@ -192,11 +192,11 @@ class _OwnEntrant(_Entrant):
     def prepare(self, frame: Frame) -> None:
         del frame
         if not self._on_host:  # new solids are captured here: no part of a solve
-            self._preconditioner.setup(self._operator)
+            self._preconditioner.setup()
             self._solver.prepare()
 
     def run(self, frame: Frame) -> torch.Tensor:
-        self._preconditioner.setup(self._operator)
+        self._preconditioner.setup()
         self._operator.products = self._applications = 0
         report = self._solver.solve(frame.system.b.to(self._operator.device))
         self.outcome = report.outcome.value

@@ -54,10 +54,10 @@ class Spectrum:
 def dense_preconditioner(preconditioner: Preconditioner) -> np.ndarray:
     """M as PCG uses it, projected: (cells, cells) float64, column k the image of flat fluid cell k.
 
-    One with a `start` (s = U Z U^T r for the balanced forms) is symmetric only on what that start leaves; s +
-    M (r - A s) is the symmetric form with the same spectrum (Tang, Nabben, Vuik, Erlangga, J. Sci. Comput.
-    39, 2009, BNN against A-DEF2). Solid cells have zero rows and columns. Must be set up. Raises
-    ArithmeticError when it holds NaN or infinity.
+    One with an `initial_correction` (s = U Z U^T r for the balanced forms) is symmetric only on what that
+    start leaves; s + M (r - A s) is the symmetric form with the same spectrum (Tang, Nabben, Vuik, Erlangga,
+    J. Sci. Comput. 39, 2009, BNN against A-DEF2). Solid cells have zero rows and columns. Must be set up.
+    Raises ArithmeticError when it holds NaN or infinity.
     """
     operator = preconditioner.operator
     unit, start, out = (
@@ -69,7 +69,7 @@ def dense_preconditioner(preconditioner: Preconditioner) -> np.ndarray:
         unit.zero_()
         unit.view(-1)[cell] = 1.0
         operator.project(unit)
-        started = preconditioner.start(unit, start)
+        started = preconditioner.initial_correction(unit, start)
         if started:
             operator.project(start)
             operator.project(unit.sub_(operator.matvec(start)))

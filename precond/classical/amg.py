@@ -24,7 +24,7 @@ class AlgebraicMultigrid(Preconditioner):
         if matrix is not None:
             smoother = ("gauss_seidel", {"sweep": "symmetric"})
             hierarchy = pyamg.ruge_stuben_solver(matrix, presmoother=smoother, postsmoother=smoother)
-            self._cycle = hierarchy.aspreconditioner(cycle="V")
+            self._hierarchy, self._cycle = hierarchy, hierarchy.aspreconditioner(cycle="V")
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         if self._cycle is None:

@@ -113,22 +113,22 @@ class Snapshots:
 
 
 class CapturedStages:
-    """The parts of a set-up as programs, captured anew when the solids changed; elsewhere as they are."""
+    """The parts of a set-up as programs, for as long as the solids stay; as they are where nothing is
+    captured.
+    """
 
     def __init__(self, device: torch.device):
         self._device = device
-        self._geometry_version = -1
+        self._capture: Capture | None = None
         self._programs: dict[str, list[tuple[str, Callable[[], None]]]] = {}
 
     def programs(
-        self, name: str, stages: list[tuple[str, Callable[[], None]]], geometry_version: int
+        self, name: str, stages: list[tuple[str, Callable[[], None]]]
     ) -> list[tuple[str, Callable[[], None]]]:
         """The programs of ``stages``, whose set is called ``name``; capturing them runs them."""
         if not captures(self._device):
             return stages
-        if self._geometry_version != geometry_version:
-            self._programs.clear()
-            self._capture, self._geometry_version = Capture(self._device), geometry_version
+        self._capture = self._capture or Capture(self._device)
         if name not in self._programs:
             self._programs[name] = [(part, self._capture.program(work)) for part, work in stages]
         return self._programs[name]

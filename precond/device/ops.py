@@ -4,26 +4,19 @@ torch, which is the reference they are tested against and what runs elsewhere.
 Every operation is registered with torch, so that a dispatch mode sees it as one and fake tensors pass through
 it. Vectors are flat (N,) float64, cell (i, j) at i ny + j. Sums over cells go through *partial sums*, one for
 each run of BLOCK cells: whoever needs the sum adds them up itself, which saves a launch and is the same in
-every run. Scalars live in ``state`` (SLOTS,) float64; no operation reads a slot that it writes, but for the
-single-program `check`.
+every run. Scalars live in ``state``, see precond.device.state; no operation reads a slot that it writes, but
+for the single-program `check`.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import shutil
-
 import torch
 
-OLDEST_DEVICE = (8, 0)  # that the Triton kernels are compiled for in the tests
+from precond.device import state as slots
+
 BLOCK = 1024  # cells to a partial sum
 
-RZ_BEFORE, RZ, ACTIVE, ACTING, ITERATIONS, OUTCOME, TOLERANCE, LIMIT, RESIDUAL, SCALE, DUE, GOING = range(12)
-SLOTS = 16
 SUMS = 5  # of `dots`
-# values of state[OUTCOME]
-NONE, CONVERGED, ITERATION_LIMIT, INDEFINITE_OPERATOR, INDEFINITE_PRECONDITIONER, NOT_FINITE = range(6)
 
 
 def partials(cells: int) -> int:
@@ -43,7 +36,7 @@ def _select(state: torch.Tensor, slot: int) -> torch.Tensor:
 
 def _first(*cases: tuple[torch.Tensor, int]) -> torch.Tensor:
     """The number of the first case that holds, NONE where none does."""
-    result = torch.full_like(cases[0][0], NONE, dtype=torch.float64)
+    result = torch.full_like(cases[0][0], slots.NONE, dtype=torch.float64)
     for holds, outcome in reversed(cases):
         result = torch.where(holds, float(outcome), result)
     return result
@@ -52,23 +45,23 @@ def _first(*cases: tuple[torch.Tensor, int]) -> torch.Tensor:
 def _judge(sums_r: torch.Tensor, state: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
     """Enter the residual in ``history``; returns what it means for an iteration to come, an outcome (1,)."""
     rr = sums_r.sum().view(1)
-    active = _select(state, ACTIVE) > 0.0
-    count = _select(state, ITERATIONS)
+    active = _select(state, slots.ACTIVE) > 0.0
+    count = _select(state, slots.ITERATIONS)
     slot = torch.where(
         active, count, float(history.numel() - 1)
     ).long()  # the last slot takes what is nobody's
     history.scatter_(0, slot, rr.sqrt())
     return _first(
-        (~torch.isfinite(rr), NOT_FINITE),
-        (rr <= _select(state, TOLERANCE) ** 2, CONVERGED),
-        (count >= _select(state, LIMIT), ITERATION_LIMIT),
+        (~torch.isfinite(rr), slots.NOT_FINITE),
+        (rr <= _select(state, slots.TOLERANCE) ** 2, slots.CONVERGED),
+        (count >= _select(state, slots.LIMIT), slots.ITERATION_LIMIT),
     )
 
 
 def _end(state: torch.Tensor, active: torch.Tensor, outcome: torch.Tensor) -> torch.Tensor:
     """Keep ``outcome`` if something ended an ``active`` solve; returns whether it goes on."""
-    ended = active & (outcome > NONE)
-    old = _select(state, OUTCOME)
+    ended = active & (outcome > slots.NONE)
+    old = _select(state, slots.OUTCOME)
     old.copy_(torch.where(ended, outcome, old))
     return active & ~ended
 
@@ -79,9 +72,11 @@ def check(sums_r: torch.Tensor, state: torch.Tensor, history: torch.Tensor) -> N
     on and has fewer than DUE iterations.
     """
     outcome = _judge(sums_r, state, history)
-    active = _select(state, ACTIVE)
+    active = _select(state, slots.ACTIVE)
     active.copy_(_end(state, active > 0.0, outcome))
-    _select(state, GOING).copy_((active > 0.0) & (_select(state, ITERATIONS) < _select(state, DUE)))
+    _select(state, slots.GOING).copy_(
+        (active > 0.0) & (_select(state, slots.ITERATIONS) < _select(state, slots.DUE))
+    )
 
 
 @torch.library.custom_op("htp_fluid::dots", mutates_args=("sums_z",))
@@ -127,16 +122,16 @@ def direction(
     mean = mean / cells if cells else torch.zeros_like(mean)
     rz, rz_before = rz - mean * r, rz_before - mean * r_before
     outcome = _judge(sums_r, state, history)
-    guard = _first((~torch.isfinite(rz), NOT_FINITE), (rz <= 0.0, INDEFINITE_PRECONDITIONER))
-    outcome = torch.where(outcome > NONE, outcome, guard)
-    acting = _end(state, _select(state, ACTIVE) > 0.0, outcome)
-    beta = (rz - rz_before) / _select(state, RZ_BEFORE)
+    guard = _first((~torch.isfinite(rz), slots.NOT_FINITE), (rz <= 0.0, slots.INDEFINITE_PRECONDITIONER))
+    outcome = torch.where(outcome > slots.NONE, outcome, guard)
+    acting = _end(state, _select(state, slots.ACTIVE) > 0.0, outcome)
+    beta = (rz - rz_before) / _select(state, slots.RZ_BEFORE)
     turned = torch.addcmul(z, p, beta)
     if cells:
         turned.addcmul_(fluid, mean, value=-1.0)
     torch.where(acting, turned, p, out=p)
-    _select(state, RZ).copy_(rz)
-    _select(state, ACTING).copy_(acting)
+    _select(state, slots.RZ).copy_(rz)
+    _select(state, slots.ACTING).copy_(acting)
 
 
 @torch.library.custom_op("htp_fluid::product", mutates_args=("ap", "sums_p"))
@@ -176,18 +171,18 @@ def update(
     """x <- x + alpha p, r <- r - alpha Ap with alpha = r.z / p.Ap, and the partial sums of r.r; nothing moves
     once the solve ended. Guards p.Ap, counts the iteration, keeps r.z and, if ``flexible``, the old r.
     """
-    p_ap, rz = sums_p.sum().view(1), _select(state, RZ)
-    outcome = _first((~torch.isfinite(p_ap), NOT_FINITE), (p_ap <= 0.0, INDEFINITE_OPERATOR))
-    active = _end(state, _select(state, ACTING) > 0.0, outcome)
+    p_ap, rz = sums_p.sum().view(1), _select(state, slots.RZ)
+    outcome = _first((~torch.isfinite(p_ap), slots.NOT_FINITE), (p_ap <= 0.0, slots.INDEFINITE_OPERATOR))
+    active = _end(state, _select(state, slots.ACTING) > 0.0, outcome)
     alpha = rz / p_ap
     torch.where(active, torch.addcmul(x, p, alpha), x, out=x)
     if flexible:
         r_before.copy_(torch.where(active, r, r_before))
     torch.where(active, torch.addcmul(r, ap, alpha, value=-1), r, out=r)
     _put_sum(sums_r, torch.dot(r, r))
-    _select(state, ACTIVE).copy_(active)
-    _select(state, ITERATIONS).add_(active)
-    before = _select(state, RZ_BEFORE)
+    _select(state, slots.ACTIVE).copy_(active)
+    _select(state, slots.ITERATIONS).add_(active)
+    before = _select(state, slots.RZ_BEFORE)
     before.copy_(torch.where(active, rz, before))
 
 
@@ -250,15 +245,3 @@ def prolong(
 OPERATIONS = (check, dots, direction, product, update, solve_leaves, restrict_residual, prolong)
 for _operation in OPERATIONS:
     _operation.register_fake(lambda *_arguments, **_named: None)
-
-
-@functools.cache
-def use_triton() -> None:
-    """Run the operations as Triton kernels on CUDA tensors from now on, where Triton can: it wants a C
-    compiler and a recent device. Starts CUDA.
-    """
-    if importlib.util.find_spec("triton") is None or not torch.cuda.is_available():
-        return
-    compiles = any(shutil.which(compiler) for compiler in ("cc", "gcc", "clang"))
-    if compiles and torch.cuda.get_device_capability() >= OLDEST_DEVICE:
-        importlib.import_module("precond.device.triton_kernels").register()

@@ -30,16 +30,18 @@ from torch import Tensor
 from triton.language import constexpr
 
 from precond.device import ops
+from precond.device import state as slots_of
 
 # Kernels may only use constants that are marked as such.
 BLOCK = constexpr(ops.BLOCK)
-RZ_BEFORE, RZ, ACTIVE, ACTING = map(constexpr, (ops.RZ_BEFORE, ops.RZ, ops.ACTIVE, ops.ACTING))
-ITERATIONS, OUTCOME = map(constexpr, (ops.ITERATIONS, ops.OUTCOME))
-DUE, GOING = map(constexpr, (ops.DUE, ops.GOING))
-TOLERANCE, LIMIT = map(constexpr, (ops.TOLERANCE, ops.LIMIT))
-NONE, CONVERGED, NOT_FINITE = map(constexpr, (ops.NONE, ops.CONVERGED, ops.NOT_FINITE))
+RZ_BEFORE, RZ, ACTIVE, ACTING = map(
+    constexpr, (slots_of.RZ_BEFORE, slots_of.RZ, slots_of.ACTIVE, slots_of.ACTING)
+)
+ITERATIONS, OUTCOME, DUE = map(constexpr, (slots_of.ITERATIONS, slots_of.OUTCOME, slots_of.DUE))
+GOING, TOLERANCE, LIMIT = map(constexpr, (slots_of.GOING, slots_of.TOLERANCE, slots_of.LIMIT))
+NONE, CONVERGED, NOT_FINITE = map(constexpr, (slots_of.NONE, slots_of.CONVERGED, slots_of.NOT_FINITE))
 ITERATION_LIMIT, INDEFINITE_OPERATOR, INDEFINITE_PRECONDITIONER = map(
-    constexpr, (ops.ITERATION_LIMIT, ops.INDEFINITE_OPERATOR, ops.INDEFINITE_PRECONDITIONER)
+    constexpr, (slots_of.ITERATION_LIMIT, slots_of.INDEFINITE_OPERATOR, slots_of.INDEFINITE_PRECONDITIONER)
 )
 
 ENTRIES = 8192  # of a leaf's inverse in registers at a time: 32 KiB of a multiprocessor's 256

@@ -9,8 +9,6 @@ one thread of an AMD EPYC, 2026-11-25:
 | 1,024 | 30 | 27 | 20 | 5 | 8 |
 | 8,192 | 51 | 55 | 41 | 38 | 67 |
 | 65,536 | 239 | 221 | 222 | 331 | 554 |
-
-numba is no dependency, and a kernel that holds the whole loop could hold no other preconditioner.
 """
 
 from __future__ import annotations
@@ -18,88 +16,124 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.linalg.blas import daxpy, dcopy, ddot, dscal
+from scipy.linalg.blas import daxpy, dcopy, ddot, dnrm2, dscal
 
-from precond.krylov.outcome import Outcome
+from precond.krylov.report import Outcome
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 
-REPLACEMENT = 50  # iterations after which the recursive residual is replaced by the true one
+REPLACEMENT = 50  # iterations after which the recursive residual is compared with the true one
+DRIFT = 0.1  # their difference, as a share of the true one, up to which the true one takes its place
+PROGRESS = 0.5  # a restart must bring the true residual below this share of what it was at the last one
 
 
 class CpuCG:
-    """Iterates on buffers of its own; `run` leaves the solution in ``x`` (nx, ny) float64."""
+    """Iterates on buffers of its own; `run` leaves the solution, in b's scale, in ``x`` (nx, ny) float64."""
 
     def __init__(self, operator: PoissonOperator):
         self.operator = operator
-        buffers = torch.zeros((7, *operator.shape), dtype=torch.float64)
-        self._b, self.x, self._r, self._z, self._p, self._ap, self._r_before = buffers
+        buffers = torch.zeros((8, *operator.shape), dtype=torch.float64)
+        self._b, self.x, self._r, self._z, self._p, self._ap, self._r_before, self._best = buffers
         self._multiply_p = operator.bind(self._p, self._ap)
         self._multiply_x = operator.bind(self.x, self._ap)
         self._flat = [buffer.view(-1).numpy() for buffer in buffers]
 
-    def load(self, b: torch.Tensor, x0: torch.Tensor | None) -> float:
+    def run(
+        self,
+        preconditioner: Preconditioner,
+        b: torch.Tensor,
+        x0: torch.Tensor | None,
+        rtol: float,
+        limit: int,
+        atol: float = 0.0,
+    ) -> tuple[Outcome, list[float], float, float]:
+        """Solve for ``b`` (nx, ny) from ``x0`` (nx, ny) or zero. x is finite and no worse than the start,
+        whatever happens.
+
+        Returns the outcome, the relative residuals of the recurrence (the last one true where it converged),
+        the true one of x, and the norm that was taken out of b.
+        """
+        scale = self._load(b, x0)
+        if scale == 0.0 or not math.isfinite(scale):
+            outcome = Outcome.CONVERGED if scale == 0.0 else Outcome.NOT_FINITE
+            return outcome, [scale * 0.0], scale * 0.0, scale
+        begun = self._residual()
+        if x0 is not None and not begun <= 1.0 and bool(torch.isfinite(x0).all()):  # worse than zero
+            self.x.zero_()
+            begun = self._residual()
+        dcopy(self._flat[1], self._flat[7])
+        outcome, history, residual = self._iterate(preconditioner, max(rtol, atol / scale), limit, begun)
+        if not residual <= begun and math.isfinite(begun):
+            dcopy(self._flat[7], self._flat[1])
+            residual = begun
+        return outcome, history, residual, scale
+
+    def _load(self, b: torch.Tensor, x0: torch.Tensor | None) -> float:
         """Fill b (projected, unit norm) and x (x0 in that scale); returns the norm taken out of b."""
         self._b.copy_(b)
         self.operator.project(self._b)
+        self.x.zero_()
         largest = float(torch.linalg.vector_norm(self._b, math.inf))  # first, so that squares cannot overflow
         if not math.isfinite(largest) or largest == 0.0:
-            self.x.zero_()
             return largest
         self._b.div_(largest)
         norm = float(torch.linalg.vector_norm(self._b))
         self._b.div_(norm)
-        self.x.zero_()
         if x0 is not None:
             self.x.copy_(x0).div_(norm * largest)
             self.operator.project(self.x)
         return norm * largest
 
-    def residual(self) -> float:
-        """r <- b - A x, projected; returns its norm (b has norm one)."""
-        torch.sub(self._b, self._multiply_x(), out=self._r)
-        self.operator.project(self._r)
-        return float(torch.linalg.vector_norm(self._r))
+    def _residual(self, out: torch.Tensor | None = None) -> float:
+        """``out``, by default r, <- b - A x, projected; returns its norm (b has norm one)."""
+        out = self._r if out is None else out
+        torch.sub(self._b, self._multiply_x(), out=out)
+        self.operator.project(out)
+        return float(torch.linalg.vector_norm(out))
 
     def _final_residual(self) -> float:
-        """As `residual`, of an x that is projected first."""
+        """As `_residual`, of an x that is projected first."""
         self.operator.project(self.x)
-        return self.residual()
+        return self._residual()
 
-    def _start(self, preconditioner: Preconditioner, residual: float) -> float:
-        """Add the preconditioner's own part to x, if it has one, and follow with r; returns the norm of r."""
-        if not preconditioner.start(self._r, self._z):
+    def _corrected(self, preconditioner: Preconditioner, residual: float) -> float:
+        """Add the preconditioner's initial correction to x, if it has one; returns the norm of r."""
+        if not preconditioner.initial_correction(self._r, self._z):
             return residual
         self.operator.project(self._z)
         if not math.isfinite(float(torch.linalg.vector_norm(self._z))):
             return residual  # the first application will say so, and x stays finite
         self.x.add_(self._z)
-        return self.residual()
+        return self._residual()
 
-    def run(
-        self, preconditioner: Preconditioner, rtol: float, limit: int
-    ) -> tuple[Outcome, list[float], float]:
-        """Iterate from the loaded b and x; x is finite whatever happens. Returns the outcome, the
-        relative residuals of the recurrence (the last one true where it converged) and the true one of x.
+    def _compare(self) -> None:
+        """Let the true residual take the place of the recursive one, unless rounding has driven them apart.
+
+        Then the true one has stopped falling, and in the place of the other it would spoil the directions to
+        come: the recurrence goes on, and its end is judged by the true one.
         """
-        outcome, history = self._iterate(preconditioner, rtol, limit)
-        return outcome, history, history[-1] if outcome is Outcome.CONVERGED else self._final_residual()
+        _, _, r, z, _, ap, _, _ = self._flat
+        true = self._residual(self._z)
+        dcopy(z, ap)
+        daxpy(r, ap, a=-1.0)
+        if dnrm2(ap) <= DRIFT * true:
+            dcopy(z, r)
 
     def _iterate(
-        self, preconditioner: Preconditioner, rtol: float, limit: int
-    ) -> tuple[Outcome, list[float]]:
-        """As `run`; where it converged the last residual is the true one."""
-        history = [self.residual()]
-        if limit > 0 and history[0] > rtol:
-            history[0] = self._start(preconditioner, history[0])
+        self, preconditioner: Preconditioner, tolerance: float, limit: int, begun: float
+    ) -> tuple[Outcome, list[float], float]:
+        """From b, x and r as they are; returns outcome, history and the true residual of x."""
+        history = [begun]
+        if limit > 0 and history[0] > tolerance:
+            history[0] = self._corrected(preconditioner, history[0])
         if not math.isfinite(history[0]):
             self.x.zero_()
-            return Outcome.NOT_FINITE, history
-        if history[0] <= rtol:
-            return Outcome.CONVERGED, history
+            return Outcome.NOT_FINITE, history, self._residual()
+        if history[0] <= tolerance:
+            return Outcome.CONVERGED, history, history[0]
         flexible = not preconditioner.symmetric_positive_definite
-        _, x, r, z, p, ap, r_before = self._flat
-        second_chance, since, rz_before = True, 0, math.inf
+        _, x, r, z, p, ap, r_before, _ = self._flat
+        second_chance, since, rz_before, restarted = True, 0, math.inf, math.inf
         p[:] = 0.0
         for _ in range(limit):
             preconditioner.apply(self._r, self._z)
@@ -119,26 +153,28 @@ class CpuCG:
                 outcome = None if math.isfinite(rr) else Outcome.NOT_FINITE
             if outcome is not None:
                 if since == 0 or not second_chance or outcome is Outcome.NOT_FINITE:
-                    return outcome, history
+                    return outcome, history, self._final_residual()
                 second_chance = False  # rounding breaks down too: ask the true residual, once
-                history[-1] = self._start(preconditioner, self._final_residual())
             else:
                 daxpy(p, x, a=alpha)
                 history.append(math.sqrt(rr))
                 since, rz_before = since + 1, rz
-                if history[-1] > rtol:
+                if history[-1] > tolerance:
                     if since % REPLACEMENT == 0:
-                        self.residual()
+                        self._compare()
                     continue
-                history[-1] = self._final_residual()
-                if history[-1] <= rtol:
-                    return Outcome.CONVERGED, history
-                history[-1] = self._start(preconditioner, history[-1])  # the recurrence drifted
-            if history[-1] <= rtol:
-                return Outcome.CONVERGED, history
-            since, rz_before = 0, math.inf  # restart from the true residual
+            history[-1] = self._final_residual()
+            if history[-1] <= tolerance:
+                return Outcome.CONVERGED, history, history[-1]
+            if outcome is None and not history[-1] <= PROGRESS * restarted:
+                return Outcome.STAGNATED, history, history[-1]
+            restarted = history[-1]  # the recurrence drifted: begin again from the true residual
+            history[-1] = self._corrected(preconditioner, restarted)
+            if history[-1] <= tolerance:
+                return Outcome.CONVERGED, history, history[-1]
+            since, rz_before = 0, math.inf
             p[:] = 0.0
-        return Outcome.ITERATION_LIMIT, history
+        return Outcome.ITERATION_LIMIT, history, self._final_residual()
 
 
 def _breakdown(rz: float, p_ap: float) -> Outcome | None:

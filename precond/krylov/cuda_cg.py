@@ -18,21 +18,23 @@ from collections.abc import Callable
 import torch
 
 from precond.device import ops
+from precond.device import state as slots
+from precond.device.backend import use_triton
 from precond.device.graph import Capture, Snapshots
 from precond.device.while_node import WhileNodeError, WhileNodes
-from precond.krylov.cpu_cg import REPLACEMENT
-from precond.krylov.outcome import Outcome
+from precond.krylov.cpu_cg import DRIFT, PROGRESS, REPLACEMENT
+from precond.krylov.report import Outcome
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 
 ITERATIONS_PER_BLOCK = 5
 
 _OUTCOMES = {
-    ops.CONVERGED: Outcome.CONVERGED,
-    ops.ITERATION_LIMIT: Outcome.ITERATION_LIMIT,
-    ops.INDEFINITE_OPERATOR: Outcome.INDEFINITE_OPERATOR,
-    ops.INDEFINITE_PRECONDITIONER: Outcome.INDEFINITE_PRECONDITIONER,
-    ops.NOT_FINITE: Outcome.NOT_FINITE,
+    slots.CONVERGED: Outcome.CONVERGED,
+    slots.ITERATION_LIMIT: Outcome.ITERATION_LIMIT,
+    slots.INDEFINITE_OPERATOR: Outcome.INDEFINITE_OPERATOR,
+    slots.INDEFINITE_PRECONDITIONER: Outcome.INDEFINITE_PRECONDITIONER,
+    slots.NOT_FINITE: Outcome.NOT_FINITE,
 }
 
 
@@ -56,7 +58,7 @@ class CudaCG:
         if REPLACEMENT % per_block:
             raise ValueError(f"per_block must divide {REPLACEMENT}, not be {per_block}")
         if operator.device.type == "cuda":
-            ops.use_triton()
+            use_triton()
         self.operator, self.preconditioner, self.per_block = operator, preconditioner, per_block
         self.single_launch, self.note = single_launch, ""
         self._flexible = not preconditioner.symmetric_positive_definite
@@ -66,12 +68,14 @@ class CudaCG:
         def buffer(*shape: int) -> torch.Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=operator.device)
 
-        grids = buffer(9, *operator.shape)
-        self.b, self.x0, self._b, self.x, self._r, self._z, self._p, self._ap, self._r_before = grids
-        self._flat = [grid.view(-1) for grid in grids[3:]]
+        grids = buffer(10, *operator.shape)
+        self.b, self.x0, self._best, self._b, self.x, self._r, self._z, self._p, self._ap, self._r_before = (
+            grids
+        )
+        self._flat = [grid.view(-1) for grid in grids[4:]]
         self._sums_z = buffer(ops.SUMS, ops.partials(count))
         self._sums_p, self._sums_r = buffer(2, ops.partials(count))
-        self.state = buffer(ops.SLOTS)
+        self.state = buffer(slots.SLOTS)
         self.history = buffer(limit + 2)
         self._multiply_x = operator.bind(self.x, self._ap)
         one_component = operator.components == 1
@@ -104,30 +108,25 @@ class CudaCG:
     def _decides(self, attempt: Callable[[], None]) -> bool:
         """Whether ``attempt`` goes on until an outcome is there, past a residual replacement."""
         self.b[::2].fill_(1.0)
-        self.state[ops.TOLERANCE].zero_()
-        self.state[ops.LIMIT].fill_(min(REPLACEMENT + 1.0, self.history.numel() - 2.0))
+        self.state[slots.RTOL].zero_()
+        self.state[slots.ATOL].zero_()
+        self.state[slots.LIMIT].fill_(min(REPLACEMENT + 1.0, self.history.numel() - 2.0))
         self._load()
         attempt()
-        return self.state.tolist()[ops.OUTCOME] != ops.NONE
+        return self.state.tolist()[slots.OUTCOME] != slots.NONE
 
-    def fits(
-        self,
-        preconditioner: Preconditioner,
-        operator: PoissonOperator,
-        limit: int,
-        single_launch: bool = False,
-    ) -> bool:
+    def fits(self, preconditioner: Preconditioner, limit: int, single_launch: bool = False) -> bool:
         """Whether what was captured still is what should run."""
-        same = self.preconditioner is preconditioner and self.operator is operator is preconditioner.operator
-        same = same and self.single_launch is single_launch
-        return (
-            same and self._geometry_version == operator.geometry_version and limit + 2 <= self.history.numel()
-        )
+        same = self.preconditioner is preconditioner and self.single_launch is single_launch
+        same = same and self._geometry_version == self.operator.geometry_version
+        return same and limit + 2 <= self.history.numel()
 
     # The programs.
 
     def load(self) -> None:
-        """The problem in ``b`` and ``x0``, projected, in the scale in which b has norm one."""
+        """The problem in ``b`` and ``x0``, projected, in the scale in which b has norm one. A start worse
+        than zero is dropped.
+        """
         operator, state = self.operator, self.state
         self._b.copy_(self.b)
         operator.project(self._b)
@@ -136,19 +135,27 @@ class CudaCG:
         norm = torch.linalg.vector_norm(self._b)
         self._b.div_(torch.where(largest == 0.0, 1.0, norm))
         scale = norm * largest
-        state[ops.SCALE].copy_(scale)
+        state[slots.SCALE].copy_(scale)
+        tolerance = torch.where(scale == 0.0, 0.0, state[slots.ATOL] / scale)
+        state[slots.TOLERANCE].copy_(torch.maximum(state[slots.RTOL], tolerance))
         x = self.x0 / torch.where(scale == 0.0, 1.0, scale)
         self.x.copy_(torch.where(largest == 0.0, 0.0, x))
         operator.project(self.x)
-        state[ops.ITERATIONS].zero_()
+        state[slots.ITERATIONS].zero_()
         self._residual()
+        given = torch.isfinite(self.x0.abs().amax())  # what is not is to be named, not dropped
+        kept = ~given | (torch.linalg.vector_norm(self._r) <= 1.0)
+        self.x.copy_(torch.where(kept, self.x, 0.0))
+        torch.where(kept, self._r, self._b, out=self._r)
+        state[slots.START].copy_(torch.linalg.vector_norm(self._r))
+        self._best.copy_(self.x)
 
     def start(self) -> None:
-        """Begin, or begin again, from the residual of x; the preconditioner may add its own part to x."""
+        """Begin, or begin again, from the residual of x; the preconditioner may correct x."""
         state = self.state
-        far = torch.linalg.vector_norm(self._r) > state[ops.TOLERANCE]
-        far = far & (state[ops.ITERATIONS] < state[ops.LIMIT])
-        if self.preconditioner.start(self._r, self._z):
+        far = torch.linalg.vector_norm(self._r) > state[slots.TOLERANCE]
+        far = far & (state[slots.ITERATIONS] < state[slots.LIMIT])
+        if self.preconditioner.initial_correction(self._r, self._z):
             self.operator.project(self._z)
             usable = far & torch.isfinite(torch.linalg.vector_norm(self._z))
             torch.where(usable, self.x + self._z, self.x, out=self.x)
@@ -157,11 +164,11 @@ class CudaCG:
         self._sums_r[0].copy_(torch.dot(self._flat[1], self._flat[1]))
         self._p.zero_()
         self._r_before.zero_()
-        state[ops.RZ_BEFORE].fill_(math.inf)
-        state[ops.ACTIVE].fill_(1.0)
-        state[ops.GOING].fill_(1.0)
-        torch.add(state[ops.ITERATIONS], REPLACEMENT, out=state[ops.DUE])
-        state[ops.OUTCOME].fill_(float(ops.NONE))
+        state[slots.RZ_BEFORE].fill_(math.inf)
+        state[slots.ACTIVE].fill_(1.0)
+        state[slots.GOING].fill_(1.0)
+        torch.add(state[slots.ITERATIONS], REPLACEMENT, out=state[slots.DUE])
+        state[slots.OUTCOME].fill_(float(slots.NONE))
 
     def block(self) -> None:
         """``per_block`` iterations, each frozen once the solve ended."""
@@ -183,77 +190,85 @@ class CudaCG:
         ops.update(x, r, r_before, p, ap, self._sums_p, self._sums_r, self.state, self._flexible)
 
     def replace(self) -> None:
-        """The recursive residual by the true one, unless the solve ended."""
-        self._residual(torch.gt(self.state[ops.ACTIVE], 0.0))
+        """The recursive residual by the true one, unless the solve ended or rounding drove them apart."""
+        torch.sub(self._b, self._multiply_x(), out=self._z)
+        self.operator.project(self._z)
+        drift = torch.linalg.vector_norm(self._z - self._r)
+        near = drift <= DRIFT * torch.linalg.vector_norm(self._z)
+        torch.where(near & (self.state[slots.ACTIVE] > 0.0), self._z, self._r, out=self._r)
 
     def finish(self) -> None:
         """Project x; the true residual and its norm."""
         self.operator.project(self.x)
         self._residual()
-        self.state[ops.RESIDUAL].copy_(torch.linalg.vector_norm(self._r))
+        self.state[slots.RESIDUAL].copy_(torch.linalg.vector_norm(self._r))
 
     def attempt(self) -> None:
         """All from `start` to `finish`, the blocks repeated by the device."""
         self.start()
-        self._nodes.repeat(self.state[ops.ACTIVE], self.stretch)
+        self._nodes.repeat(self.state[slots.ACTIVE], self.stretch)
         self.finish()
 
     def stretch(self) -> None:
         """Blocks until the solve ended or a replacement of the residual is due, and that."""
-        self._nodes.repeat(self.state[ops.GOING], self.block)
+        self._nodes.repeat(self.state[slots.GOING], self.block)
         self.replace()
-        self.state[ops.DUE].add_(REPLACEMENT)
-        self.state[ops.GOING].copy_(self.state[ops.ACTIVE])
+        self.state[slots.DUE].add_(REPLACEMENT)
+        self.state[slots.GOING].copy_(self.state[slots.ACTIVE])
 
-    def _residual(self, where: torch.Tensor | None = None) -> None:
-        """r <- b - A x, projected; only if ``where`` () bool is."""
-        target = self._r if where is None else self._z
-        torch.sub(self._b, self._multiply_x(), out=target)
-        self.operator.project(target)
-        if where is not None:
-            torch.where(where, self._z, self._r, out=self._r)
+    def _residual(self) -> None:
+        """r <- b - A x, projected."""
+        torch.sub(self._b, self._multiply_x(), out=self._r)
+        self.operator.project(self._r)
 
     # The host.
 
     def run(
-        self, b: torch.Tensor, x0: torch.Tensor | None, rtol: float, limit: int
+        self, b: torch.Tensor, x0: torch.Tensor | None, rtol: float, limit: int, atol: float = 0.0
     ) -> tuple[Outcome, list[float], float, float]:
-        """Solve for ``b`` from ``x0``; returns outcome, relative residuals, the true one at the end, and the
-        norm that was taken out of b. x, in b's scale, is left in ``x``.
-        """
+        """As CpuCG.run; x, in b's scale, is left in ``x``."""
         self.b.copy_(b)
         if x0 is None:
             self.x0.zero_()
         else:
             self.x0.copy_(x0)
-        self.state[ops.TOLERANCE].fill_(rtol)
-        self.state[ops.LIMIT].fill_(float(limit))
+        for slot, value in ((slots.RTOL, rtol), (slots.ATOL, atol), (slots.LIMIT, float(limit))):
+            self.state[slot].fill_(value)
         self._load()
-        second_chance, begun_at = True, -1  # the iterations at the last start
+        second_chance, begun_at, restarted = True, -1, math.inf  # iterations and residual at the last start
         while True:
             (self._attempt or self._attempt_in_blocks)()
             state = self.state.tolist()
-            outcome = _OUTCOMES[int(state[ops.OUTCOME])]
-            count, residual = int(state[ops.ITERATIONS]), state[ops.RESIDUAL]
-            if outcome is Outcome.CONVERGED and residual <= rtol:
+            outcome = _OUTCOMES[int(state[slots.OUTCOME])]
+            count, residual = int(state[slots.ITERATIONS]), state[slots.RESIDUAL]
+            if outcome is Outcome.CONVERGED and residual <= state[slots.TOLERANCE]:
                 break
-            drifted = outcome is Outcome.CONVERGED and begun_at < count < limit
-            broken = outcome in (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER)
-            if not drifted:
+            if outcome is Outcome.CONVERGED:  # the recurrence drifted
+                if not (begun_at < count and residual <= PROGRESS * restarted):
+                    outcome = Outcome.STAGNATED
+                    break
+                if count >= limit:
+                    outcome = Outcome.ITERATION_LIMIT
+                    break
+            else:
+                broken = outcome in (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER)
                 if not broken or not second_chance or count <= max(begun_at, 0):
                     break
                 second_chance = False
-            begun_at = count
+            begun_at, restarted = count, residual
         history = self.history[: count + 1].tolist()
         while len(history) > 1 and not math.isfinite(history[-1]):
             history.pop()  # an overflow is seen one iteration late
-        return outcome, history, residual, state[ops.SCALE]
+        if not residual <= state[slots.START] and math.isfinite(state[slots.START]):
+            self.x.copy_(self._best)
+            residual = state[slots.START]
+        return outcome, history, residual, state[slots.SCALE]
 
     def _attempt_in_blocks(self) -> None:
         """As `attempt`, by blocks: when one is seen to have ended the solve, the next one is under way."""
         self._start()
         blocks = 0
-        while blocks < 2 or self._snapshots.last_but_one()[ops.ACTIVE] != 0.0:
+        while blocks < 2 or self._snapshots.last_but_one()[slots.ACTIVE] != 0.0:
             self._block()
             self._snapshots.take()
             blocks += 1

@@ -1,13 +1,15 @@
 """Preconditioned conjugate gradients with guards that name what went wrong.
 
 References: Hestenes and Stiefel (1952); the flexible (Polak-Ribiere) update of Golub and Ye, SIAM J. Sci.
-Comput. 21 (1999).
+Comput. 21 (1999); on replacing residuals van der Vorst and Ye, SIAM J. Sci. Comput. 22 (2000).
 
 Departures from the textbook: the system is solved for b / ||b||, so float32 preconditioners never see tiny or
-huge residuals; the true residual b - A x replaces the recursive one every 50 iterations, and is computed when
-the recurrence says converged: if it disagrees the iteration restarts from it, as it does once when a guard
-trips; x is updated after the guards, so a breakdown leaves the last good iterate, but for an overflow of r
-on a device, which is seen when x has moved.
+huge residuals. A start worse than zero is dropped. Every 50 iterations the true residual b - A x takes the
+place of the recursive one, as long as rounding has not driven them apart: near the attainable level it would
+spoil the directions to come. The true one is computed when the recurrence says converged: if it disagrees the
+iteration restarts from it, as it does once when a guard trips; a restart that gained less than a half is
+stagnation. x is updated after the guards, so a breakdown leaves the last good iterate, but for an overflow of
+r on a device, which is seen when x has moved.
 
 The loop itself is precond.krylov.cpu_cg on a CPU and precond.krylov.cuda_cg, captured, on a CUDA device: as
 blocks of iterations, or as one launch.
@@ -16,56 +18,33 @@ blocks of iterations, or as one launch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 
 from precond.device.graph import Clock
 from precond.device.while_node import missing
 from precond.krylov.cpu_cg import CpuCG
 from precond.krylov.cuda_cg import CudaCG
-from precond.krylov.outcome import Outcome
-from precond.poisson import PoissonOperator
+from precond.krylov.report import Outcome, SolveReport
+from precond.poisson import PoissonOperator, as_grid
 from precond.preconditioner import Preconditioner, PreconditionerError
 
 
-@dataclass
-class SolveReport:
-    """One solve.
-
-    x: (nx, ny) float64, finite, mean-zero over each component. relative_residual: ||b - A x|| / ||b||
-    computed from x, b projected (NaN when b is not finite, 0 when b is 0). history: relative residual norms,
-    iterations + 1 entries. seconds: "setup" and "inference" of the preconditioner's last set-up, "solve" of
-    this solve. flexible: the Polak-Ribiere update was used because the preconditioner does not promise to be
-    symmetric positive definite.
-    """
-
-    x: torch.Tensor
-    outcome: Outcome
-    iterations: int
-    relative_residual: float
-    history: list[float]
-    seconds: dict[str, float]
-    flexible: bool
-
-    @property
-    def converged(self) -> bool:
-        """Whether the true residual met the tolerance."""
-        return self.outcome is Outcome.CONVERGED
-
-
 class PCG:
-    """Solves A x = b on mean-zero vectors to ||b - A x|| <= rtol ||b||, b projected first.
+    """Solves A x = b on mean-zero vectors to ||b - A x|| <= max(rtol ||b||, atol), b projected first.
 
-    ``preconditioner``, ``rtol``, ``max_iterations`` and ``single_launch`` may be changed between solves; the
-    preconditioner must be set up. With ``single_launch`` a captured loop ends by itself
-    (precond.device.while_node) where it can; counts and x are the same.
+    ``preconditioner``, ``rtol``, ``atol``, ``max_iterations`` and ``single_launch`` may be changed between
+    solves; the preconditioner must be set up, for this very operator. One that was set up for earlier
+    coefficients is used as it is, which is sound and slower; where the solve then fails the report's
+    ``reason`` says so. With ``single_launch`` a captured loop ends by itself (precond.device.while_node)
+    where it can; counts and x are the same. Raises ValueError for values that make no sense.
 
     | outcome | when |
     |---|---|
-    | CONVERGED | the true residual is within rtol |
+    | CONVERGED | the true residual is within the tolerance |
     | ITERATION_LIMIT | it is not, after max_iterations |
+    | STAGNATED | it is not, and rounding lets it fall no further |
     | INDEFINITE_OPERATOR | p.Ap <= 0 |
     | INDEFINITE_PRECONDITIONER | r.z <= 0 |
     | NOT_FINITE | b, x0, the operator or the preconditioner holds NaN or infinity |
@@ -77,15 +56,31 @@ class PCG:
         preconditioner: Preconditioner,
         rtol: float = 1e-8,
         max_iterations: int = 5000,
+        atol: float = 0.0,
         single_launch: bool = False,
     ):
         self.operator = operator
         self.preconditioner = preconditioner
-        self.rtol = rtol
+        self.rtol, self.atol = rtol, atol
         self.max_iterations = max_iterations
         self.single_launch = single_launch
         self._cpu_cg: CpuCG | None = None
         self._cuda_cg: CudaCG | None = None
+        self._check()
+
+    def _check(self) -> None:
+        """Raise ValueError for the first value that makes no sense."""
+        for name, allowed, fits in (
+            ("rtol", "a number between 0 and 1", lambda value: 0.0 < value < 1.0),
+            ("atol", "a finite number from 0 on", lambda value: 0.0 <= value < math.inf),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
+                raise ValueError(f"{name} must be {allowed}, not {value!r}")
+        if type(self.max_iterations) is not int or self.max_iterations < 0:
+            raise ValueError(f"max_iterations must be a whole number from 0 on, not {self.max_iterations!r}")
+        if self.preconditioner.operator is not self.operator:
+            raise ValueError(f"{self.preconditioner.name} was made for another operator: make one for this")
 
     def prepare(self) -> None:
         """Make what a solve needs, captured programs on a device for instance, so that the first one need not
@@ -100,7 +95,7 @@ class PCG:
         if not self.preconditioner.capturable:
             raise PreconditionerError(f"{self.preconditioner.name} runs on the CPU only")
         loop, limit, single = self._cuda_cg, self.max_iterations, self.single_launch
-        if loop is None or not loop.fits(self.preconditioner, self.operator, limit, single):
+        if loop is None or not loop.fits(self.preconditioner, limit, single):
             self._cuda_cg = CudaCG(self.operator, self.preconditioner, limit, single_launch=single)
 
     @property
@@ -114,45 +109,44 @@ class PCG:
     def _on_host(self) -> bool:
         return self.operator.device.type == "cpu"
 
-    def solve(self, b: torch.Tensor | np.ndarray, x0: torch.Tensor | np.ndarray | None = None) -> SolveReport:
-        """Solve for ``b`` (nx, ny), from ``x0`` (nx, ny) or zero; neither is modified. Raises ValueError for
-        other shapes.
+    def solve(self, b: Any, x0: Any = None) -> SolveReport:
+        """Solve for ``b`` (nx, ny), from ``x0`` (nx, ny) or zero: tensors, or whatever numpy can make an
+        array of; neither is modified. Raises ValueError for other shapes and kinds.
         """
-        for name, value in (("b", b), ("x0", x0)):
-            if value is not None and tuple(value.shape) != self.operator.shape:
-                raise ValueError(
-                    f"{name} must have the operator's shape {self.operator.shape}, not {tuple(value.shape)}"
-                )
+        self._check()
+        shape, device = self.operator.shape, self.operator.device
+        b = as_grid(b, "b", shape, device)
+        x0 = None if x0 is None else as_grid(x0, "x0", shape, device)
         self.prepare()
-        clock = Clock(self.operator.device)
-        b, x0 = torch.as_tensor(b), None if x0 is None else torch.as_tensor(x0)
-        run = self._solve_on_host if self._on_host else self._solve_on_device
-        x, outcome, history, residual = run(b, x0)
+        clock = Clock(device)
+        limit, atol, preconditioner = self.max_iterations, self.atol, self.preconditioner
+        if self._on_host:
+            loop, run = self._cpu_cg, self._cpu_cg.run
+            outcome, history, residual, scale = run(preconditioner, b, x0, self.rtol, limit, atol)
+        else:
+            loop, run = self._cuda_cg, self._cuda_cg.run
+            outcome, history, residual, scale = run(b, x0, self.rtol, limit, atol)
+        x = loop.x * scale if math.isfinite(scale) else torch.zeros_like(loop.x)
         if not bool(torch.isfinite(x).all()):
             x, outcome = torch.zeros_like(x), Outcome.NOT_FINITE
-        if outcome is Outcome.CONVERGED and not residual <= self.rtol * (1 + 1e-6):
-            outcome = Outcome.ITERATION_LIMIT
-        seconds = {**self.preconditioner.seconds, "solve": clock.seconds()}
-        flexible = not self.preconditioner.symmetric_positive_definite
-        return SolveReport(x, outcome, len(history) - 1, residual, history, seconds, flexible)
+        seconds = {**preconditioner.seconds, "solve": clock.seconds()}
+        flexible, iterations = not preconditioner.symmetric_positive_definite, len(history) - 1
+        reason = self._reason(outcome, iterations, residual)
+        name = preconditioner.name
+        return SolveReport(x, outcome, iterations, residual, history, seconds, flexible, name, reason)
 
-    def _solve_on_host(
-        self, b: torch.Tensor, x0: torch.Tensor | None
-    ) -> tuple[torch.Tensor, Outcome, list[float], float]:
-        """x, outcome, relative residuals and the true one of x."""
-        loop = self._cpu_cg
-        scale = loop.load(b, x0)
-        if scale == 0.0:
-            return loop.x.clone(), Outcome.CONVERGED, [0.0], 0.0
-        if not math.isfinite(scale):
-            return loop.x.clone(), Outcome.NOT_FINITE, [math.nan], math.nan
-        outcome, history, residual = loop.run(self.preconditioner, self.rtol, self.max_iterations)
-        return loop.x * scale, outcome, history, residual
-
-    def _solve_on_device(
-        self, b: torch.Tensor, x0: torch.Tensor | None
-    ) -> tuple[torch.Tensor, Outcome, list[float], float]:
-        """As on the host."""
-        loop = self._cuda_cg
-        outcome, history, residual, scale = loop.run(b, x0, self.rtol, self.max_iterations)
-        return loop.x * scale, outcome, history, residual
+    def _reason(self, outcome: Outcome, iterations: int, residual: float) -> str:
+        """Why it did not converge, for people."""
+        name = self.preconditioner.name
+        reasons: dict[Outcome, str] = {
+            Outcome.CONVERGED: "",
+            Outcome.ITERATION_LIMIT: f"not converged after {iterations} iterations",
+            Outcome.STAGNATED: f"rounding stops it at a relative residual of {residual:.1e}",
+            Outcome.INDEFINITE_OPERATOR: "p.Ap is not positive: the matrix is not positive definite",
+            Outcome.INDEFINITE_PRECONDITIONER: f"r.z is not positive: {name} is not positive definite",
+            Outcome.NOT_FINITE: "there is NaN or infinity in b, x0, the matrix or the preconditioner",
+        }
+        reason = reasons[outcome]
+        if reason and not self.preconditioner.is_current:
+            reason += f"; {name} was set up for earlier coefficients: call its update() before solving"
+        return reason

@@ -61,8 +61,11 @@ class CoarseLearned(TwoLevel):
         self.network = network.to(operator.device)
         self.features = LeafFeatures(operator, self.leaf_size, aligned=True)
 
+    def _update_geometry(self) -> None:
+        super()._update_geometry()
+        self.features.update_geometry()
+
     def _basis(self) -> torch.Tensor:
-        self.features.operator = self.operator
         self.features.update()
         with torch.inference_mode():
             return self.network(self.features, self.mask, shared=not self._on_device)

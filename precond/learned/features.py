@@ -83,7 +83,7 @@ class LeafFeatures:
         self.scale = buffer(1)
         sizes = [math.log2(nx / ny), math.log2(leaf_size) / 2.0 - 3.0, math.log2(count) / 2.0 - 3.0]
         self._sizes = torch.tensor(sizes, dtype=torch.float64, device=device)
-        self._geometry_version = -1
+        self.update_geometry()
         self.update()
 
     @cached_property
@@ -97,8 +97,8 @@ class LeafFeatures:
         flat = field.reshape(-1)
         return torch.cat([flat, flat.new_full((1,), padding)])[self.cells]
 
-    def _update_geometry(self) -> None:
-        """The mask and what depends on it alone; tensor operations without a host sync."""
+    def update_geometry(self) -> None:
+        """Follow the operator's solids: the mask and what depends on it alone, without a host sync."""
         fluid = self._padded(~self.operator.solid, False)  # (K, L)
         open_faces = fluid.view(-1)[self.neighbours] & self._exists  # (K L, 4)
         inside = (fluid & open_faces.any(dim=1).view_as(fluid)).double()[..., None]  # (K, L, 1)
@@ -113,7 +113,6 @@ class LeafFeatures:
         extent = (relative.amax(dim=1) - relative.amin(dim=1) + 1.0 / unit)[:, None] * inside  # (K, L, 2)
         self._geometry = torch.cat([relative, extent, inside], dim=-1)  # (K, L, 5)
         self._centres = centre
-        self._geometry_version = self.operator.geometry_version
 
     def tile_geometry(self) -> torch.Tensor:
         """Each tile's log2 size and the way from its row strip's centre to its column strip's, in units of a
@@ -128,10 +127,10 @@ class LeafFeatures:
         return torch.cat([tiles.log_size, torch.where(present, way / side, 0.0)], dim=1)
 
     def update(self) -> None:
-        """Follow the operator's present coefficients and solids, in place, without a host sync."""
+        """Follow the operator's present coefficients, in place, without a host sync; `update_geometry` comes
+        first where solids changed.
+        """
         operator = self.operator
-        if self._geometry_version != operator.geometry_version:
-            self._update_geometry()
         mask = self.mask.bool()  # (K, L)
         x, y = operator.face_weights_x.view(-1), operator.face_weights_y.view(-1)
         weights = torch.cat([x, y, x.new_zeros(1)])[self._faces].view(*mask.shape, 4)  # (K, L, 4)

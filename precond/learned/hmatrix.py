@@ -48,13 +48,12 @@ class HMatrixForm(Preconditioner):
             buffer(count, 1, leaf_size),
         )
 
-    def stages(self) -> list[Stage]:
-        """Features, factors."""
-        return [("setup", self._update_features), ("inference", self._predict)]
+    def _update_geometry(self) -> None:
+        self.features.update_geometry()
 
-    def _update_features(self) -> None:
-        self.features.operator = self.operator
-        self.features.update()
+    def _stages(self) -> list[Stage]:
+        """Features, factors."""
+        return [("setup", self.features.update), ("inference", self._predict)]
 
     def _predict(self) -> None:
         with torch.inference_mode():

@@ -202,7 +202,7 @@ class NeuralSpaiForm(Preconditioner):
             terms.append((out[here], entry[here], x[there]))
         return terms
 
-    def stages(self) -> list[Stage]:
+    def _stages(self) -> list[Stage]:
         """Features, factor."""
         return [("setup", lambda: self.faces.update(self.operator)), ("inference", self._predict)]
 

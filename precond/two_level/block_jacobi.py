@@ -12,7 +12,7 @@ from precond.partition.leaf_vectors import LeafVectors
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
 
-DRIFT = 0.3  # change of a face's weight, as a share of it, up to which `follow` keeps a leaf's inverse
+DRIFT = 0.3  # change of a face's weight, as a share of it, up to which `update` keeps a leaf's inverse
 
 
 class BlockJacobi(Preconditioner):
@@ -20,7 +20,7 @@ class BlockJacobi(Preconditioner):
     inverted and kept in float32. ``aligned`` is explained at precond.partition.morton.leaves.
 
     On the CPU aligned leaves that are multiples of one another, as all inside one phase are, share one
-    factorisation (unless not ``shared``), and `follow` keeps the inverse of a leaf none of whose faces
+    factorisation (unless not ``shared``), and `update` keeps the inverse of a leaf none of whose faces
     drifted: D_k is a sum over its faces, each times its weight, so with no weight further than DRIFT from
     what it was, D_k lies between 1 - DRIFT and 1 + DRIFT times the block whose inverse is kept.
 
@@ -28,10 +28,10 @@ class BlockJacobi(Preconditioner):
     fluid component that lies within one leaf makes its block singular: the diagonal of its anchor is doubled.
 
     Attributes, on the operator's device: blocks (K, L, L) float64, the D_k behind inverses (K, L, L) float32,
-    which are the present ones but for leaves kept by `follow`. coupled (K, L) bool, False on padding, on
+    which are the present ones but for leaves kept by `update`. coupled (K, L) bool, False on padding, on
     solids and in components within one leaf, which a set-up M solves exactly. weights (faces + 1,) float64,
-    the present leaf_faces.face_weights. faces: LeafFaces. renewed (k,) int64, the leaves that the last
-    `renew` inverted.
+    the present leaf_faces.face_weights. faces: LeafFaces. changed (k,) int64, the leaves that the last
+    `update` inverted.
     """
 
     name = "block-jacobi"
@@ -56,19 +56,18 @@ class BlockJacobi(Preconditioner):
         self.inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)
         self._diagonals = self.blocks.diagonal(dim1=1, dim2=2)
         self._pinning = torch.ones((count, leaf_size), dtype=torch.float64, device=device)
-        self._geometry_version = -1
         self._solved = torch.zeros((count, 1, leaf_size), dtype=torch.float32, device=device)
         self.weights = torch.zeros(self.faces.leaves.shape[1] + 1, dtype=torch.float64, device=device)
         self._inverted = torch.zeros(self.faces.face.shape, dtype=torch.float64, device=device)
         self._diagonal = torch.zeros(n + 1, dtype=torch.float64, device=device)  # with an end for the padding
-        self.renewed = torch.arange(count)  # (k,): leaves that the last `renew` inverted
+        self.changed = torch.arange(count)
         if self._shared:
             entries = self.faces.entries[0].view(-1) % leaf_size**2
             own = torch.arange(leaf_size) * (leaf_size + 1)
             self._pattern = torch.unique(torch.cat([own, entries]))  # where a leaf's block may hold something
 
-    def _pin_closed_components(self) -> None:
-        """Mark the anchors of components that lie within one leaf. On the host, when the solids changed."""
+    def _update_geometry(self) -> None:
+        """Mark the anchors of components that lie within one leaf."""
         operator = self.operator
         labels = operator.labels.ravel()
         fluid = labels >= 0
@@ -82,43 +81,34 @@ class BlockJacobi(Preconditioner):
         self._pinning.copy_(torch.from_numpy(factor[self.vectors.cells.cpu().numpy()]))
         coupled = np.append(fluid & ~closed[labels], False)[self.vectors.cells.cpu().numpy()]
         self.coupled = torch.from_numpy(coupled).to(operator.device)  # (K, L)
-        self._geometry_version = operator.geometry_version
 
-    def take(self, operator: PoissonOperator) -> None:
-        """All of `setup` as part of another preconditioner's."""
-        self.operator = operator
-        self._setup()
-
-    def renew(self, operator: PoissonOperator) -> tuple[np.ndarray, torch.Tensor]:
-        """All of `follow` as part of another preconditioner's, on the CPU: the faces whose weight changed
+    def update_changed(self) -> tuple[np.ndarray, torch.Tensor]:
+        """All of `update` as part of another preconditioner's, on the CPU: the faces whose weight changed
         since the last call, (m,) int64 into face_weights, and the leaves that they touch, (k,).
         """
-        self.operator = operator
         before = self.weights.numpy().copy()
-        face_weights(operator, out=self.weights)
+        face_weights(self.operator, out=self.weights)
         faces = np.flatnonzero(self.weights.numpy() != before)
         touched = np.zeros(len(self.blocks), dtype=bool)
         touched[self.faces.leaves[:, faces]] = True
         leaves = torch.from_numpy(np.flatnonzero(touched))
         now, then = self.weights[self.faces.face[leaves]], self._inverted[leaves]
         kept = (now >= (1.0 - DRIFT) * then) & (now <= (1.0 + DRIFT) * then)  # never what is not finite
-        self.renewed = leaves[~kept.all(dim=1)]
-        if len(self.renewed):
-            self._assemble(self.renewed)
-            self.inverses[self.renewed] = _inverses(self.blocks[self.renewed])
+        self.changed = leaves[~kept.all(dim=1)]
+        if len(self.changed):
+            self._assemble(self.changed)
+            self.inverses[self.changed] = _inverses(self.blocks[self.changed])
         return faces, leaves
 
     def _setup(self) -> None:
-        if self._geometry_version != self.operator.geometry_version:
-            self._pin_closed_components()
         face_weights(self.operator, out=self.weights)
         self._assemble(slice(None))
         self._invert()
 
-    def _follow(self) -> list[Stage]:
+    def _update_stages(self) -> list[Stage]:
         if self.operator.device.type != "cpu":  # which leaves changed is not for the host to know
-            return self.stages()
-        return [("setup", lambda: self.renew(self.operator))]
+            return self._stages()
+        return [("setup", self.update_changed)]
 
     def _assemble(self, which: torch.Tensor | slice) -> None:
         """The blocks of the leaves ``which``, of the operator's present coefficients."""

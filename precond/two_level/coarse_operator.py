@@ -87,7 +87,7 @@ class CoarseOperator:
         self._differences = buffer(faces.face)  # (K, F, r)
         self._inside, self._outside = buffer(pairs.face), buffer(pairs.face)  # (P, F, r)
 
-    def take(self, basis: torch.Tensor) -> None:
+    def update(self, basis: torch.Tensor) -> None:
         """Follow a new ``basis`` (K, L, r)."""
         flat = basis.reshape(-1, basis.shape[-1]).double()
         padded = torch.cat([flat, flat.new_zeros(1, flat.shape[1])])  # nothing of it is in another leaf

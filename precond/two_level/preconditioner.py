@@ -6,11 +6,11 @@ basis (r columns per leaf) and Z = (U^T A U)^-1,
 
     M = P^T D^-1 P + U Z U^T,    P = I - A U Z U^T.
 
-`start` gives the coarse part of the solution; residuals then satisfy U^T r = 0, P leaves them alone, and one
-application is y = D^-1 r, z = y + U Z U^T (r - A y) (A-DEF2 in Tang, Nabben, Vuik, Erlangga, J. Sci. Comput.
-39, 2009).
+`initial_correction` gives the coarse part of the solution; residuals then satisfy U^T r = 0, P leaves them
+alone, and one application is y = D^-1 r, z = y + U Z U^T (r - A y) (A-DEF2 in Tang, Nabben, Vuik, Erlangga,
+J. Sci. Comput. 39, 2009).
 
-On the CPU `follow` keeps the basis and the inverses of leaves whose faces drifted little, and the coarse
+On the CPU `update` keeps the basis and the inverses of leaves whose faces drifted little, and the coarse
 operator is the present A's; on a device all leaves are inverted.
 """
 
@@ -67,12 +67,12 @@ class TwoLevel(Preconditioner):
         self.coarse_operator = CoarseOperator(self.leaves.faces, self.pairs, rank)
         self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=device)
         self._pinned = torch.zeros(count, dtype=torch.float64, device=device)
-        self._geometry_version = -1
 
         def buffer(*shape: int) -> torch.Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
         self._solution, self._image = buffer(2, *operator.shape)
+        self._multiply = operator.bind(self._solution, self._image)
         if self._on_device:
             self._restriction = buffer(count, leaf_size, rank)  # the basis, and transposed: a faster product
             self._prolongation = buffer(count, rank, leaf_size)
@@ -86,37 +86,39 @@ class TwoLevel(Preconditioner):
         """Orthonormal far-field basis (K, L, r) float32 for the operator's present coefficients."""
         raise NotImplementedError
 
-    def stages(self) -> list[Stage]:
+    def _update_geometry(self) -> None:
+        self.leaves._update_geometry()
+        coupled, cells = self.leaves.coupled, self.leaves.vectors.cells
+        self.mask = coupled.float()  # (K, L)
+        self.positions = leaf_positions(self.operator.shape, cells, coupled)
+        pinned = torch.from_numpy(pinned_leaves(self.operator, cells, coupled)).to(coupled.device)
+        self._pinned.zero_()
+        self._pinned[pinned] = 1.0
+
+    def _stages(self) -> list[Stage]:
         """Leaves, basis, coarse operator."""
         basis = "inference" if self.learned else "setup"
-        return [("setup", self._invert_leaves), (basis, self._take_basis), ("setup", self._assemble_coarse)]
+        leaves, coarse = ("setup", self.leaves._setup), ("setup", self._assemble_coarse)
+        return [leaves, (basis, self._update_basis), coarse]
 
-    def _invert_leaves(self) -> None:
-        self.leaves.take(self.operator)
-        if self._geometry_version != self.operator.geometry_version:
-            self._update_geometry()
-            self._geometry_version = self.operator.geometry_version
-
-    def _take_basis(self) -> None:
+    def _update_basis(self) -> None:
         self.basis.copy_(self._basis())
-        self.coarse_operator.take(self.basis)
+        self.coarse_operator.update(self.basis)
         if self._on_device:
             self._restriction.copy_(self.basis)
             self._prolongation.copy_(self.basis.mT)
         else:
-            self._products.take(self.basis)
+            self._products.update(self.basis)
 
-    def _follow(self) -> list[Stage]:
-        """The coarse operator of the present A on the basis that is there, and leaves near it
-        (BlockJacobi.renew).
-        """
+    def _update_stages(self) -> list[Stage]:
+        """The coarse operator of the present A on the basis that is there, and leaves near it."""
         if self._on_device:  # which leaves changed is not for the host to know
-            return [("setup", self._invert_leaves), ("setup", self._assemble_coarse)]
-        return [("setup", self._renew)]
+            return [("setup", self.leaves._setup), ("setup", self._assemble_coarse)]
+        return [("setup", self._update_changed)]
 
-    def _renew(self) -> None:
+    def _update_changed(self) -> None:
         """Follow where face weights changed."""
-        faces, leaves = self.leaves.renew(self.operator)
+        faces, leaves = self.leaves.update_changed()
         if self.coarse.failed:  # whatever was placed
             self._assemble_coarse()
         elif len(faces):
@@ -132,14 +134,12 @@ class TwoLevel(Preconditioner):
         self.coarse.place(leaves, own, pairs, between, self._pinned[leaves])
         self.coarse.factorise()
 
-    def _update_geometry(self) -> None:
-        """What depends on the operator and its solids alone. On the host."""
-        self._multiply = self.operator.bind(self._solution, self._image)
-        coupled, cells = self.leaves.coupled, self.leaves.vectors.cells
-        self.mask = coupled.float()  # (K, L)
-        self.positions = leaf_positions(self.operator.shape, cells, coupled)
-        self._pinned.zero_()
-        self._pinned[torch.from_numpy(pinned_leaves(self.operator, cells, coupled)).to(coupled.device)] = 1.0
+    @property
+    def _balanced(self) -> bool:
+        """Whether the balance is applied: Z is of the coefficients at the last set-up, and balancing later
+        ones with it would not be symmetric. Without it M stays definite whatever became of A.
+        """
+        return not self.additive and (self._on_device or self.is_current)
 
     def _coarse_part(self, residual: torch.Tensor) -> torch.Tensor:
         """U Z U^T ``residual``, both flat (nx ny,), all float64: what rounds, Z magnifies."""
@@ -151,11 +151,11 @@ class TwoLevel(Preconditioner):
         coefficients = self.coarse.solve(strips.view(-1)).view_as(strips)
         return torch.bmm(coefficients, self._prolongation).view(-1)[self.leaves.position]
 
-    def start(self, residual: torch.Tensor, out: torch.Tensor) -> bool:
-        """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do for the additive form."""
-        if not self.additive:
+    def initial_correction(self, residual: torch.Tensor, out: torch.Tensor) -> bool:
+        """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do without the balance."""
+        if self._balanced:
             out.view(-1).copy_(self._coarse_part(residual.reshape(-1)))
-        return not self.additive
+        return self._balanced
 
     def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
         if self._on_device and not self.additive:
@@ -163,7 +163,7 @@ class TwoLevel(Preconditioner):
             return
         self.leaves.scatter(self.leaves.solve(self.leaves.gather(residual)), self._solution)
         left = residual
-        if not self.additive:
+        if self._balanced:
             self._multiply()
             left = torch.sub(residual, self._image, out=self._image)
         torch.add(self._solution, self._coarse_part(left.reshape(-1)).view_as(out), out=out)

@@ -26,7 +26,7 @@ class SparseBasis:
         self._prolongation, self._to_prolongation = _emptied(pattern)
         self._restriction, self._to_restriction = _emptied(pattern.T.tocsr())
 
-    def take(self, basis: torch.Tensor) -> None:
+    def update(self, basis: torch.Tensor) -> None:
         """Follow a new ``basis`` (K, L, r)."""
         values = basis.double().numpy().ravel()
         np.take(values, self._to_prolongation, out=self._prolongation.data)

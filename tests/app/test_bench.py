@@ -103,7 +103,7 @@ def test_a_row_is_the_solve_of_its_frame(result):
     problem = benchmark_density(144, 2, split="test")
     operator = problem.operator()
     preconditioner = make_preconditioner("jacobi", operator)
-    preconditioner.setup(operator)
+    preconditioner.setup()
     report = PCG(operator, preconditioner, rtol=1e-8).solve(problem.b)
     row = next(
         row
@@ -198,7 +198,7 @@ def test_a_fixed_contrast_replaces_the_drawn_one(tmp_path):
     assert float(problem.density.max()) > 4000.0
     operator = problem.operator()
     identity = make_preconditioner("none", operator)
-    identity.setup(operator)
+    identity.setup()
     row = next(row for row in content["rows"] if (row["cells"], row["frame"]) == (144, 1))
     assert row["iterations"] == PCG(operator, identity, rtol=1e-8).solve(problem.b).iterations
 

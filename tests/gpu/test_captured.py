@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from precond import PCG, make_preconditioner
-from precond.device import graph, ops, while_node
+from precond.device import graph, while_node
+from precond.device import state as slots
 from precond.krylov.cuda_cg import CudaCG
 from precond.problems import gallery
 from sim.scenes import load_scene
@@ -131,7 +132,7 @@ def test_kernels_agree_with_their_plain_form(name):
         preconditioner.setup()
         loop = CudaCG(operator, preconditioner, 100)
         outcome, history, _, _ = loop.run(problem.b.to(device), None, 1e-14, 10)
-        states.append((outcome, torch.tensor(history), loop.x.cpu(), loop.state[ops.ITERATIONS].cpu()))
+        states.append((outcome, torch.tensor(history), loop.x.cpu(), loop.state[slots.ITERATIONS].cpu()))
     assert states[0][0] is states[1][0]
     assert states[0][3] == states[1][3] == 10
     assert torch.allclose(states[0][1], states[1][1], rtol=1e-3)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from precond.device import ops, triton_kernels
+from precond.device import state as slots
 from precond.krylov.cuda_cg import CudaCG
-from precond.krylov.outcome import Outcome
+from precond.krylov.report import Outcome
 from precond.partition.morton import leaves
 from precond.two_level.preconditioner import CoarseMonomial
 
@@ -46,11 +47,11 @@ def random():
     return lambda *shape: torch.randn(shape, dtype=torch.float64, generator=generator)
 
 
-def state_of(**slots):
-    """A running solve's state, but for ``slots``."""
-    state = torch.zeros(ops.SLOTS, dtype=torch.float64)
-    for name, value in {**ON, **slots}.items():
-        state[getattr(ops, name)] = value
+def state_of(**values):
+    """A running solve's state, but for ``values``."""
+    state = torch.zeros(slots.SLOTS, dtype=torch.float64)
+    for name, value in {**ON, **values}.items():
+        state[getattr(slots, name)] = value
     return state
 
 
@@ -105,36 +106,36 @@ def both(name, *arguments):
 
 
 RESIDUALS = {
-    "goes on": ({}, 0.5, ops.NONE),
-    "just above the tolerance": ({}, 1e-12, ops.NONE),
-    "within the tolerance": ({}, 1e-17, ops.CONVERGED),
-    "at the limit": ({"ITERATIONS": 100.0}, 0.5, ops.ITERATION_LIMIT),
-    "converged at the limit": ({"ITERATIONS": 100.0}, 1e-17, ops.CONVERGED),
-    "nan": ({}, math.nan, ops.NOT_FINITE),
-    "infinite": ({}, math.inf, ops.NOT_FINITE),
+    "goes on": ({}, 0.5, slots.NONE),
+    "just above the tolerance": ({}, 1e-12, slots.NONE),
+    "within the tolerance": ({}, 1e-17, slots.CONVERGED),
+    "at the limit": ({"ITERATIONS": 100.0}, 0.5, slots.ITERATION_LIMIT),
+    "converged at the limit": ({"ITERATIONS": 100.0}, 1e-17, slots.CONVERGED),
+    "nan": ({}, math.nan, slots.NOT_FINITE),
+    "infinite": ({}, math.inf, slots.NOT_FINITE),
 }
 
 
-@pytest.mark.parametrize(("slots", "rr", "outcome"), RESIDUALS.values(), ids=RESIDUALS)
-def test_check(random, slots, rr, outcome):
+@pytest.mark.parametrize(("given", "rr", "outcome"), RESIDUALS.values(), ids=RESIDUALS)
+def test_check(random, given, rr, outcome):
     history = random(SLOTS)
-    left = both("check", parts_of(rr), state_of(**slots), history)
-    assert left["state"][ops.OUTCOME] == outcome
-    assert left["state"][ops.ACTIVE] == left["state"][ops.GOING] == (outcome == ops.NONE)
+    left = both("check", parts_of(rr), state_of(**given), history)
+    assert left["state"][slots.OUTCOME] == outcome
+    assert left["state"][slots.ACTIVE] == left["state"][slots.GOING] == (outcome == slots.NONE)
     entered = left["history"] != history
-    assert entered.nonzero().tolist() == [[int(slots.get("ITERATIONS", 3))]]
+    assert entered.nonzero().tolist() == [[int(given.get("ITERATIONS", 3))]]
 
 
 @pytest.mark.parametrize(("iterations", "going"), [(49.0, 1.0), (50.0, 0.0)])
 def test_check_stops_for_what_is_due(random, iterations, going):
     left = both("check", parts_of(0.5), state_of(ITERATIONS=iterations), random(SLOTS))
-    assert left["state"][ops.ACTIVE] == 1.0
-    assert left["state"][ops.GOING] == going
+    assert left["state"][slots.ACTIVE] == 1.0
+    assert left["state"][slots.GOING] == going
 
 
 @pytest.mark.parametrize("rr", [0.5, 1e-20, math.nan])
 def test_check_of_a_solve_that_ended(random, rr):
-    state = state_of(ACTIVE=0.0, GOING=0.0, OUTCOME=ops.INDEFINITE_OPERATOR)
+    state = state_of(ACTIVE=0.0, GOING=0.0, OUTCOME=slots.INDEFINITE_OPERATOR)
     history = random(SLOTS)
     left = both("check", parts_of(rr), state, history)
     assert torch.equal(left["state"], state)
@@ -164,47 +165,47 @@ def test_dots_of_nan(random):
 ACTIVE = {"goes on": ({}, 0.5, 1.25, 0.0), "flexible": ({}, 0.5, 1.25, 0.75)}
 ACTIVE["fresh start"] = ({"RZ_BEFORE": math.inf}, 0.5, 1.25, 0.75)
 ENDS = {
-    "r.z negative": ({}, 0.5, -1.0, ops.INDEFINITE_PRECONDITIONER),
-    "r.z zero": ({}, 0.5, 0.0, ops.INDEFINITE_PRECONDITIONER),
-    "r.z nan": ({}, 0.5, math.nan, ops.NOT_FINITE),
-    "r.z infinite": ({}, 0.5, math.inf, ops.NOT_FINITE),
-    "converged": ({}, 1e-20, 1.25, ops.CONVERGED),
-    "converged to zero": ({}, 0.0, 0.0, ops.CONVERGED),
-    "at the limit": ({"ITERATIONS": 100.0}, 0.5, -1.0, ops.ITERATION_LIMIT),
-    "residual nan": ({}, math.nan, 1.25, ops.NOT_FINITE),
-    "ended before": ({"ACTIVE": 0.0, "OUTCOME": ops.CONVERGED}, 0.5, math.nan, ops.CONVERGED),
+    "r.z negative": ({}, 0.5, -1.0, slots.INDEFINITE_PRECONDITIONER),
+    "r.z zero": ({}, 0.5, 0.0, slots.INDEFINITE_PRECONDITIONER),
+    "r.z nan": ({}, 0.5, math.nan, slots.NOT_FINITE),
+    "r.z infinite": ({}, 0.5, math.inf, slots.NOT_FINITE),
+    "converged": ({}, 1e-20, 1.25, slots.CONVERGED),
+    "converged to zero": ({}, 0.0, 0.0, slots.CONVERGED),
+    "at the limit": ({"ITERATIONS": 100.0}, 0.5, -1.0, slots.ITERATION_LIMIT),
+    "residual nan": ({}, math.nan, 1.25, slots.NOT_FINITE),
+    "ended before": ({"ACTIVE": 0.0, "OUTCOME": slots.CONVERGED}, 0.5, math.nan, slots.CONVERGED),
 }
 
 
-def direction(random, slots, rr, rz, rz_before, cells, poison=0.0, drift=0.0):
+def direction(random, given, rr, rz, rz_before, cells, poison=0.0, drift=0.0):
     z, p = random(2, CELLS)
     z[1030] += poison
     fluid = (random(CELLS) > 0.0).double()
     drifts = drift * random(2, PARTIALS)  # of r and r_before from a mean of zero
     sums_z = torch.stack([parts_of(rz), parts_of(rz_before), random(PARTIALS), *drifts])
-    arguments = (z, fluid, p, sums_z, parts_of(rr), state_of(**slots), random(SLOTS))
+    arguments = (z, fluid, p, sums_z, parts_of(rr), state_of(**given), random(SLOTS))
     return (z, fluid, p, sums_z), both("direction", *arguments, cells)
 
 
 @pytest.mark.parametrize("cells", [0.0, 501.0])
-@pytest.mark.parametrize(("slots", "rr", "rz", "rz_before"), ACTIVE.values(), ids=ACTIVE)
-def test_direction(random, slots, rr, rz, rz_before, cells):
-    (z, fluid, p, sums_z), left = direction(random, slots, rr, rz, rz_before, cells, drift=0.1)
+@pytest.mark.parametrize(("given", "rr", "rz", "rz_before"), ACTIVE.values(), ids=ACTIVE)
+def test_direction(random, given, rr, rz, rz_before, cells):
+    (z, fluid, p, sums_z), left = direction(random, given, rr, rz, rz_before, cells, drift=0.1)
     mean = sums_z[2].sum() / cells if cells else 0.0
     rz, rz_before = rz - mean * sums_z[3].sum(), rz_before - mean * sums_z[4].sum()
-    beta = (rz - rz_before) / slots.get("RZ_BEFORE", ON["RZ_BEFORE"])
-    assert left["state"][ops.RZ] == pytest.approx(float(rz), rel=1e-12)
+    beta = (rz - rz_before) / given.get("RZ_BEFORE", ON["RZ_BEFORE"])
+    assert left["state"][slots.RZ] == pytest.approx(float(rz), rel=1e-12)
     torch.testing.assert_close(left["p"], z + beta * p - mean * fluid, rtol=1e-12, atol=1e-12)
-    assert left["state"][ops.ACTING] == 1.0
+    assert left["state"][slots.ACTING] == 1.0
     assert left["history"][3] == pytest.approx(math.sqrt(rr))
 
 
-@pytest.mark.parametrize(("slots", "rr", "rz", "outcome"), ENDS.values(), ids=ENDS)
-def test_direction_that_ends(random, slots, rr, rz, outcome):
-    (_, _, p, _), left = direction(random, slots, rr, rz, 0.0, 501.0, poison=math.nan)
+@pytest.mark.parametrize(("given", "rr", "rz", "outcome"), ENDS.values(), ids=ENDS)
+def test_direction_that_ends(random, given, rr, rz, outcome):
+    (_, _, p, _), left = direction(random, given, rr, rz, 0.0, 501.0, poison=math.nan)
     assert torch.equal(left["p"], p)
-    assert left["state"][ops.OUTCOME] == outcome
-    assert left["state"][ops.ACTING] == 0.0
+    assert left["state"][slots.OUTCOME] == outcome
+    assert left["state"][slots.ACTING] == 0.0
 
 
 def test_product(make_case, random):
@@ -229,32 +230,32 @@ def test_update(random, flexible):
     torch.testing.assert_close(left["x"], x + alpha * p, rtol=1e-12, atol=1e-12)
     assert torch.equal(left["r_before"], r if flexible else r_before)
     state = left["state"]
-    assert (state[ops.ITERATIONS], state[ops.RZ_BEFORE], state[ops.ACTIVE]) == (4.0, 1.75, 1.0)
+    assert (state[slots.ITERATIONS], state[slots.RZ_BEFORE], state[slots.ACTIVE]) == (4.0, 1.75, 1.0)
 
 
 STOPS = {
-    "p.Ap negative": ({}, -0.7, ops.INDEFINITE_OPERATOR),
-    "p.Ap zero": ({}, 0.0, ops.INDEFINITE_OPERATOR),
-    "p.Ap nan": ({}, math.nan, ops.NOT_FINITE),
-    "p.Ap infinite": ({}, math.inf, ops.NOT_FINITE),
-    "ended before": ({"ACTING": 0.0, "OUTCOME": ops.CONVERGED}, 0.7, ops.CONVERGED),
-    "ended before, on zero": ({"ACTING": 0.0, "OUTCOME": ops.CONVERGED}, 0.0, ops.CONVERGED),
+    "p.Ap negative": ({}, -0.7, slots.INDEFINITE_OPERATOR),
+    "p.Ap zero": ({}, 0.0, slots.INDEFINITE_OPERATOR),
+    "p.Ap nan": ({}, math.nan, slots.NOT_FINITE),
+    "p.Ap infinite": ({}, math.inf, slots.NOT_FINITE),
+    "ended before": ({"ACTING": 0.0, "OUTCOME": slots.CONVERGED}, 0.7, slots.CONVERGED),
+    "ended before, on zero": ({"ACTING": 0.0, "OUTCOME": slots.CONVERGED}, 0.0, slots.CONVERGED),
 }
 
 
 @pytest.mark.parametrize("flexible", [False, True])
-@pytest.mark.parametrize(("slots", "p_ap", "outcome"), STOPS.values(), ids=STOPS)
-def test_update_that_moves_nothing(random, slots, p_ap, outcome, flexible):
+@pytest.mark.parametrize(("given", "p_ap", "outcome"), STOPS.values(), ids=STOPS)
+def test_update_that_moves_nothing(random, given, p_ap, outcome, flexible):
     x, r, r_before, p, ap = random(5, CELLS)
     p[5], ap[1030] = math.inf, math.nan
     vectors = (x, r, r_before, p, ap)
-    left = both("update", *vectors, parts_of(p_ap), random(PARTIALS), state_of(**slots), flexible)
+    left = both("update", *vectors, parts_of(p_ap), random(PARTIALS), state_of(**given), flexible)
     assert all(
         torch.equal(left[name], old) for name, old in zip(("x", "r", "r_before"), vectors, strict=False)
     )
     torch.testing.assert_close(left["sums_r"].sum(), torch.dot(r, r))
     state = left["state"]
-    assert (state[ops.OUTCOME], state[ops.ACTIVE], state[ops.ITERATIONS]) == (outcome, 0.0, 3.0)
+    assert (state[slots.OUTCOME], state[slots.ACTIVE], state[slots.ITERATIONS]) == (outcome, 0.0, 3.0)
 
 
 @pytest.mark.parametrize(("leaf_size", "rank"), [(32, 4), (64, 8), (128, 3), (1024, 16)])

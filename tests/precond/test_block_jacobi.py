@@ -50,7 +50,7 @@ def test_follow_renews_the_leaves_that_changed_and_no_others(make_case, aligned)
     density = torch.from_numpy(case.density.copy())
     density[20:24, 11:14] *= 7.0
     operator.update(density)
-    leaves.follow()
+    leaves.update()
     touched = np.zeros((40, 27), dtype=bool)
     touched[19:25, 11:14] = touched[20:24, 10:15] = True  # a face belongs to both its cells
     touched &= ~case.solid
@@ -58,13 +58,13 @@ def test_follow_renews_the_leaves_that_changed_and_no_others(make_case, aligned)
     inner = np.zeros((40, 27), dtype=bool)
     inner[20:24, 11:14] = True
     surely = np.unique(leaves.position.numpy()[(inner & ~case.solid).ravel()] // 16)
-    assert set(surely.tolist()) <= set(leaves.renewed.tolist()) <= set(expected.tolist())
+    assert set(surely.tolist()) <= set(leaves.changed.tolist()) <= set(expected.tolist())
     fresh = BlockJacobi(operator, 16, aligned=aligned)
     fresh.setup()
-    kept, now = leaves.inverses[leaves.renewed], fresh.inverses[leaves.renewed]
+    kept, now = leaves.inverses[leaves.changed], fresh.inverses[leaves.changed]
     torch.testing.assert_close(kept, now, rtol=1e-5, atol=0.0)
-    leaves.follow()
-    assert not len(leaves.renewed)
+    leaves.update()
+    assert not len(leaves.changed)
 
 
 def test_leaves_that_drifted_a_little_keep_an_inverse_of_theirs_up_to_a_factor(make_case):
@@ -78,8 +78,8 @@ def test_leaves_that_drifted_a_little_keep_an_inverse_of_theirs_up_to_a_factor(m
     for _ in range(12):
         density[:20] *= rng.uniform(0.9, 1.15, size=(20, 27))  # the right half stays as it is
         operator.update(torch.from_numpy(density))
-        leaves.follow()
-        renewed[leaves.renewed.numpy()] += 1
+        leaves.update()
+        renewed[leaves.changed.numpy()] += 1
         fresh = BlockJacobi(operator, 16, aligned=True)
         fresh.setup()
         values = torch.linalg.eigvals(leaves.inverses.double() @ fresh.blocks).real
@@ -98,12 +98,12 @@ def test_follow_takes_up_new_solids_and_recovers_from_nan(make_case):
     leaves = BlockJacobi(operator, 16, aligned=True)
     leaves.setup()
     operator.set_solid(walls.solid)
-    leaves.follow()
+    leaves.update()
     for bad in (torch.nan, 0.0):  # a density of zero has infinite weights
         operator.update(torch.full(operator.shape, bad, dtype=torch.float64))
-        leaves.follow()
+        leaves.update()
     operator.update(torch.from_numpy(case.density))
-    leaves.follow()
+    leaves.update()
     fresh = BlockJacobi(operator, 16, aligned=True)
     fresh.setup()
     torch.testing.assert_close(leaves.inverses, fresh.inverses, rtol=1e-5, atol=0.0)

@@ -159,7 +159,7 @@ def test_every_program_traces_on_a_cuda_device(on_fake_cuda, name, with_solids):
     loop._nodes = SimpleNamespace(repeat=lambda _flag, body: body())
     assert len(trace(loop.attempt)) == sum(parts[1:]) + 2  # what is due next, and going on
     if preconditioner.capturable_setup:
-        assert name == "none" or all(trace(work) for _, work in preconditioner.stages())
+        assert name == "none" or all(trace(work) for _, work in preconditioner._stages())
 
 
 @pytest.mark.parametrize("name", CAPTURABLE)
@@ -260,23 +260,28 @@ def test_new_solids_are_set_up_and_do_not_become_what_follows(make_case, taped):
     case = make_case((40, 27), 100.0, False)
     preconditioner = device_form("coarse-learned", case.operator)
     preconditioner.setup()
-    preconditioner.follow()
+    preconditioner.update()
     solid = torch.zeros(case.shape, dtype=torch.bool)
     solid[3:9, 4:11] = True
     case.operator.set_solid(solid)
     for _ in range(2):
-        preconditioner.follow()
+        preconditioner.update()
     programs = preconditioner._captured._programs
-    assert {name: len(parts) for name, parts in programs.items()} == {"setup": 3, "follow": 2}
+    assert {name: len(parts) for name, parts in programs.items()} == {"setup": 3, "update": 2}
     assert len(taped) == 2
 
 
-def test_a_loop_fits_one_set_up_operator_alone(make_case):
+def test_a_loop_fits_one_preconditioner_and_its_solids_alone(make_case):
     case = make_case((40, 27), 100.0, False)
     preconditioner = device_form("jacobi", case.operator)
     preconditioner.setup()
     loop = CudaCG(case.operator, preconditioner, 100)
-    assert loop.fits(preconditioner, case.operator, 100)
-    assert not loop.fits(preconditioner, case.operator, 101)
-    preconditioner.setup(make_case((40, 27), 10.0, False).operator)
-    assert not loop.fits(preconditioner, case.operator, 100)
+    assert loop.fits(preconditioner, 100)
+    assert not loop.fits(preconditioner, 101)
+    assert not loop.fits(device_form("jacobi", case.operator), 100)
+    case.operator.set_solid(case.operator.solid)  # the same again
+    assert loop.fits(preconditioner, 100)
+    solid = torch.zeros(case.shape, dtype=torch.bool)
+    solid[3:9, 4:11] = True
+    case.operator.set_solid(solid)
+    assert not loop.fits(preconditioner, 100)

@@ -103,8 +103,8 @@ def test_a_factorisation_that_raised_is_made_up_for(monkeypatch) -> None:
     with monkeypatch.context() as failing:
         failing.setattr(coarse_solve, "symmetric_factors", lambda _matrix: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            form.follow()
-    form.follow()
+            form.update()
+    form.update()
     fresh = make_preconditioner("coarse-monomial", operator)
     fresh.setup()
     right = torch.from_numpy(np.random.default_rng(2).standard_normal(form.basis.shape[0] * form.rank))

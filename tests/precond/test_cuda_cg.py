@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from precond import PCG, Outcome, available_preconditioners, make_preconditioner
-from precond.device import ops
+from precond.device import state as slots
 from precond.krylov.cuda_cg import CudaCG
 
 
@@ -69,16 +69,16 @@ def test_a_frozen_solve_stays_as_it_is(make_case):
     loop = CudaCG(case.operator, preconditioner, 500)
     loop.run(case.vectors(1)[0], None, 1e-8, 500)
     loop.start()
-    loop.state[ops.TOLERANCE] = 1.0  # what it has is good enough
+    loop.state[slots.TOLERANCE] = 1.0  # what it has is good enough
     loop.iterate()
     kept = [t.clone() for t in (loop.x, loop._r, loop._p, loop.state)]
     for _ in range(3):
         loop.block()
         loop.replace()
     after = (loop.x, loop._r, loop._p, loop.state)
-    assert kept[3][ops.OUTCOME] == ops.CONVERGED
+    assert kept[3][slots.OUTCOME] == slots.CONVERGED
     assert all(torch.equal(a, b) for a, b in zip(kept[:3], after[:3], strict=True))
-    for slot in (ops.ACTING, ops.ITERATIONS, ops.OUTCOME):
+    for slot in (slots.ACTING, slots.ITERATIONS, slots.OUTCOME):
         assert after[3][slot] == kept[3][slot]
 
 

@@ -80,6 +80,7 @@ def test_follows_density_and_solids_in_place(make_case):
     buffers = {name: getattr(features, name) for name in BUFFERS}
     case.operator.update(torch.from_numpy(later.density))
     case.operator.set_solid(later.solid)
+    features.update_geometry()
     features.update()
     expected = LeafFeatures(later.operator, 64)
     for name, buffer in buffers.items():

@@ -41,7 +41,7 @@ def test_the_coupling_of_faces_is_galerkins(make_case, some):
     coarse_operator = CoarseOperator(leaves.faces, pairs, 3)
     basis = torch.randn((len(leaves.blocks), 16, 3), dtype=torch.float64)
     basis[~leaves.coupled] = 0.0  # on the padding
-    coarse_operator.take(basis)
+    coarse_operator.update(basis)
     weights = face_weights(case.operator)
     own, between = galerkin_blocks(basis, leaves.blocks, pairs, weights)
     which = (torch.tensor([2, 0]), torch.tensor([4])) if some else (slice(None), slice(None))

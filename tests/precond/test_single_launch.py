@@ -7,7 +7,7 @@ import torch
 
 from precond import PCG, Outcome, available_preconditioners, make_preconditioner
 from precond.classical.jacobi import Jacobi
-from precond.device import ops
+from precond.device import state as slots
 from precond.device.while_node import WhileNodeError
 from precond.krylov import cuda_cg
 from precond.krylov.cuda_cg import CudaCG
@@ -284,13 +284,13 @@ def test_going_is_false_when_a_replacement_is_due(jacobi_case):
     case, preconditioner = jacobi_case
     loop = CudaCG(case.operator, preconditioner, 500)
     loop.run(case.vectors(1)[0], None, 0.0, 0)  # loads
-    loop.state[ops.LIMIT] = 500.0
+    loop.state[slots.LIMIT] = 500.0
     loop.start()
     going = []
     for _ in range(11):
         loop.block()
-        going.append(loop.state[ops.GOING].item())
-    assert loop.state[ops.ACTIVE] == 1.0
+        going.append(loop.state[slots.GOING].item())
+    assert loop.state[slots.ACTIVE] == 1.0
     assert going == [1.0] * 9 + [0.0] * 2
 
 
@@ -301,13 +301,13 @@ def test_an_attempt_that_begins_late_replaces_its_residual_fifty_iterations_late
     preconditioner.setup()
     loop = CudaCG(case.operator, preconditioner, 2000, single_launch=True)
     loop.b.copy_(case.vectors(1)[0])
-    loop.state[ops.TOLERANCE].zero_()
-    loop.state[ops.LIMIT].fill_(2000.0)
+    loop.state[slots.TOLERANCE].zero_()
+    loop.state[slots.LIMIT].fill_(2000.0)
     loop.load()
-    loop.state[ops.ITERATIONS].fill_(137.0)
+    loop.state[slots.ITERATIONS].fill_(137.0)
     loop.start()
     going = []
     for _ in range(11):
         loop.block()
-        going.append(loop.state[ops.GOING].item())
+        going.append(loop.state[slots.GOING].item())
     assert going == [1.0] * 9 + [0.0] * 2  # with five iterations in a block

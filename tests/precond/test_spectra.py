@@ -43,7 +43,7 @@ def test_the_dense_form_is_what_apply_does_to_residuals_that_pcg_meets(case):
     preconditioner = made("coarse-geneo", case.operator)
     dense = dense_preconditioner(preconditioner)
     residual, start = case.vectors(1)[0], torch.zeros(case.shape, dtype=torch.float64)
-    preconditioner.start(residual, start)
+    preconditioner.initial_correction(residual, start)
     residual -= case.operator.matvec(case.operator.project(start))
     expected = preconditioner.apply(residual, torch.empty_like(residual)).ravel()
     error = np.abs(dense @ residual.numpy().ravel() - expected.numpy()).max()

@@ -92,7 +92,7 @@ def test_apply_is_the_formula(operator: PoissonOperator, additive: bool) -> None
     inverse = dense_inverse(form)
     residual = operator.project(torch.randn(operator.shape, dtype=torch.float64))
     added = torch.zeros_like(residual)
-    assert form.start(residual, added) is not additive
+    assert form.initial_correction(residual, added) is not additive
     residual -= operator.matvec(operator.project(added))
     result = form.apply(residual, torch.empty_like(residual))
     expected = operator.project((inverse @ residual.view(-1)).view(operator.shape).clone())
@@ -113,7 +113,7 @@ def test_the_start_solves_the_coarse_problem(operator: PoissonOperator) -> None:
     form = random_form(operator, 16, 4, seed=5)
     residual = operator.project(torch.randn(operator.shape, dtype=torch.float64))
     added = torch.zeros_like(residual)
-    form.start(residual, added)
+    form.initial_correction(residual, added)
     left = (residual - operator.matvec(added)).view(-1)
     basis = dense_parts(form)[2]
     assert (basis.T @ left).norm() < 1e-5 * (basis.T @ residual.view(-1)).norm()
@@ -261,8 +261,8 @@ def test_following_a_small_drift_keeps_leaves_and_renews_the_coupling(corner: bo
     rng = np.random.default_rng(0)
     density[where] *= torch.from_numpy(rng.uniform(0.9, 1.2, size=tuple(density[where].shape)))
     operator.update(density)
-    form.follow()
-    assert len(form.leaves.renewed) == 0
+    form.update()
+    assert len(form.leaves.changed) == 0
     fresh.setup()
     right = torch.from_numpy(rng.standard_normal(form.basis.shape[0] * form.rank))
     torch.testing.assert_close(form.coarse.solve(right), fresh.coarse.solve(right), rtol=1e-7, atol=1e-7)

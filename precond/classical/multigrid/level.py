@@ -87,13 +87,13 @@ class Level:
         start = v.storage_offset() + self.pad - self.pitch - 1
         return v.as_strided((3, 3, self.size), (self.pitch, 1, 1), start)
 
-    def load(self, operator: PoissonOperator) -> None:
-        """Take the five-point stencil of ``operator``, which has this level's shape."""
+    def load(self, operator: PoissonOperator, unit: torch.Tensor) -> None:
+        """Take ``unit`` () times the five-point stencil of ``operator``, which has this level's shape."""
         wx, wy = operator.face_weights_x, operator.face_weights_y
         couplings = {1: wx[1:], 7: wx[:-1], 3: wy[:, 1:], 5: wy[:, :-1]}
         for row, weights in couplings.items():
-            self.grid(self.stencil_inside[row]).copy_(weights)
-        torch.neg(operator.diagonal(), out=self.grid(self.stencil_inside[4]))
+            torch.mul(weights, unit, out=self.grid(self.stencil_inside[row]))
+        torch.mul(operator.diagonal(), -unit, out=self.grid(self.stencil_inside[4]))
 
     def scale_stencil(self) -> None:
         """D^-1/2, D^1/2 and -S from the stencil; rows of zeros (solid and isolated cells) get D^-1/2 = 0."""

@@ -1,0 +1,55 @@
+"""How a solve can end, and what is said of it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import torch
+
+
+class Outcome(enum.Enum):
+    """How a solve ended."""
+
+    CONVERGED = "converged"
+    ITERATION_LIMIT = "iteration limit"
+    STAGNATED = "stagnated"
+    INDEFINITE_OPERATOR = "indefinite operator"
+    INDEFINITE_PRECONDITIONER = "indefinite preconditioner"
+    NOT_FINITE = "not finite"
+
+
+BREAKDOWNS = (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER, Outcome.NOT_FINITE)
+
+
+@dataclass
+class SolveReport:
+    """One solve by one method.
+
+    x: (nx, ny) float64, finite, mean-zero over each component, no worse than the start. relative_residual:
+    ||b - A x|| / ||b|| computed from x, b projected (NaN when b is not finite, 0 when b is 0). history:
+    relative residual norms, iterations + 1 entries. seconds: "setup" and "inference" of the preconditioner's
+    last set-up, "solve" of this solve. flexible: the Polak-Ribiere update was used because the preconditioner
+    does not promise to be symmetric positive definite. method: the preconditioner's name. reason: why it did
+    not converge, for people; empty where it did.
+    """
+
+    x: torch.Tensor
+    outcome: Outcome
+    iterations: int
+    relative_residual: float
+    history: list[float]
+    seconds: dict[str, float]
+    flexible: bool
+    method: str
+    reason: str = ""
+
+    @property
+    def converged(self) -> bool:
+        """Whether the true residual met the tolerance."""
+        return self.outcome is Outcome.CONVERGED
+
+    @property
+    def broke_down(self) -> bool:
+        """Whether a guard ended it, so that its x is not to be used."""
+        return self.outcome in BREAKDOWNS
