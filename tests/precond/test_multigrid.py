@@ -87,3 +87,16 @@ def test_whole_spectrum(make_case, shape, contrast, solids):
     assert np.abs(eigenvalues[:null]).max() < 1e-6
     assert eigenvalues[null] > 0.05
     assert eigenvalues[-1] < 1.01
+
+
+@pytest.mark.parametrize("exponent", [-100, -40, 40, 100])
+def test_the_unit_of_the_density_does_not_matter(exponent):
+    """Powers of two round nothing, so that even the history is the same."""
+    problem = bubbles((40, 36), 1000.0, 1)
+    histories = []
+    for unit in (1.0, 2.0**exponent):
+        operator = PoissonOperator.from_density(problem.density * unit)
+        preconditioner = make_preconditioner("multigrid", operator)
+        preconditioner.setup()
+        histories.append(PCG(operator, preconditioner).solve(problem.b).history)
+    assert histories[0] == histories[1]

@@ -1,12 +1,16 @@
 """The solver's guards, tolerances and bookkeeping, each provoked on purpose."""
 
+import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from precond import PCG, Outcome, PoissonOperator, Preconditioner, make_preconditioner
+from precond.krylov.cuda_cg import CudaCG
+from precond.problems import gallery
 
 
 class Broken(Preconditioner):
@@ -224,3 +228,109 @@ def test_x_is_finite_in_absurd_units(name, scale):
     report = PCG(operator, preconditioner).solve(b)
     assert torch.isfinite(report.x).all()
     assert report.converged == (report.relative_residual <= 1e-8)
+
+
+@pytest.mark.parametrize("name", ["none", "jacobi", "block-jacobi", "coarse-monomial", "multigrid"])
+@pytest.mark.parametrize("loop", ["cpu", "blocks"])
+def test_a_solve_that_rounding_stops_says_so_and_keeps_what_it_reached(name, loop):
+    """Contrast 10,000, rtol 1e-12: the true residual cannot fall below about 1e-11, and must not rise."""
+    problem = gallery.problem("bubbles", 1024, 0, contrast=1e4)
+    operator = problem.operator()
+    preconditioner = make_preconditioner(name, operator)
+    preconditioner.setup()
+    if loop == "cpu":
+        report = PCG(operator, preconditioner, rtol=1e-12, max_iterations=10_000).solve(problem.b)
+        outcome, x, claimed = report.outcome, report.x, report.relative_residual
+        assert f"{claimed:.1e}" in report.reason
+    else:
+        cuda_cg = CudaCG(operator, preconditioner, 10_000)
+        outcome, _, claimed, scale = cuda_cg.run(problem.b, None, 1e-12, 10_000)
+        x = cuda_cg.x * scale
+    b = operator.project(problem.b.clone()).numpy().ravel()
+    true = np.linalg.norm(b - operator.to_csr() @ x.numpy().ravel()) / np.linalg.norm(b)
+    assert outcome is Outcome.STAGNATED
+    assert true < 5e-10
+    assert claimed == pytest.approx(true, rel=0.5)
+
+
+@pytest.mark.parametrize("name", ["jacobi", "coarse-monomial", "multigrid"])
+@pytest.mark.parametrize("size", [1e9, 1e20, 1e200])
+def test_a_start_worse_than_zero_is_dropped(case, name, size):
+    b, start = case.vectors(2)
+    preconditioner = make_preconditioner(name, case.operator)
+    preconditioner.setup()
+    pcg = PCG(case.operator, preconditioner)
+    from_zero, report = pcg.solve(b), pcg.solve(b, size * start)
+    assert report.converged
+    assert report.iterations == from_zero.iterations
+    assert torch.equal(report.x, from_zero.x)
+    assert pcg.solve(1e-300 * b, 1e10 * start).converged
+
+
+def test_x_is_never_worse_than_the_start(case):
+    b = case.vectors(1)[0]
+    start = torch.from_numpy(case.solution(b)) + 1e-5 * case.vectors(1)[0]
+    begun = case.residual(start, b)
+    for limit in range(6):
+        report = solver(case, lambda z, _: z, max_iterations=limit, rtol=1e-14).solve(b, start)
+        assert case.residual(report.x, b) <= begun * (1 + 1e-9)
+
+
+def test_an_absolute_tolerance_ends_a_solve_of_noise(case):
+    b = case.vectors(1)[0]
+    pcg = solver(case, lambda z, _: z, atol=1e-3 * float(b.norm()))
+    report = pcg.solve(b)
+    assert report.converged
+    assert 1e-8 < case.residual(report.x, b) <= 1e-3
+    still = pcg.solve(1e-4 * b, x0=case.vectors(1)[0])
+    assert (still.outcome, still.iterations) == (Outcome.CONVERGED, 0)
+    assert not still.x.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rtol", value) for value in (0, -1, 1.0, math.nan, "small", None, True)]
+    + [("atol", value) for value in (-1.0, math.inf, math.nan, "none")]
+    + [("max_iterations", value) for value in (-1, 2.5, None, "many")],
+)
+def test_settings_that_make_no_sense_are_refused(case, name, value):
+    with pytest.raises(ValueError, match=name):
+        solver(case, lambda z, _: z, **{name: value})
+    pcg = solver(case, lambda z, _: z)
+    setattr(pcg, name, value)
+    with pytest.raises(ValueError, match=name):
+        pcg.solve(case.vectors(1)[0])
+
+
+def test_whatever_numpy_can_make_an_array_of_is_solved_for(case):
+    b = case.vectors(1)[0].numpy()
+    pcg = solver(case, lambda z, _: z)
+    expected = pcg.solve(b).x
+    kinds = {
+        "list": b.tolist(),
+        "flipped": b[::-1].copy()[::-1],
+        "big-endian": b.astype(">f8"),
+        "fortran": np.asfortranarray(b),
+        "with gradient": torch.from_numpy(b).requires_grad_(),
+    }
+    for kind, value in kinds.items():
+        assert torch.equal(pcg.solve(value).x, expected), kind
+        density = torch.from_numpy(case.density) if kind == "list" else case.density[::-1].copy()[::-1]
+        assert torch.equal(PoissonOperator.from_density(density.tolist()).density, case.operator.density), (
+            kind
+        )
+    whole = pcg.solve(np.arange(b.size).reshape(b.shape))
+    assert whole.converged
+
+
+@pytest.mark.parametrize("value", ["text", None, [[1, 2], [3]], 1j * np.ones((24, 17)), np.array(["a"]), 3.0])
+def test_what_is_no_grid_of_numbers_is_one_clear_error(case, value):
+    for call in (solver(case, lambda z, _: z).solve, case.operator.update, PoissonOperator.from_density):
+        with pytest.raises(ValueError, match=r"^(b|density) must"):
+            call(value)
+
+
+def test_copies_are_refused(case):
+    for thing in (case.operator, solver(case, lambda z, _: z)):
+        with pytest.raises(TypeError, match="cannot be deep-copied"):
+            copy.deepcopy(thing)

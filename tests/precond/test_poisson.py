@@ -93,3 +93,15 @@ def test_a_box_full_of_solids_projects_to_zero():
     operator = PoissonOperator.from_density(np.ones((9, 9)), np.ones((9, 9), dtype=bool))
     assert operator.components == 0
     assert not operator.project(torch.ones(9, 9, dtype=torch.float64)).any()
+
+
+def test_the_same_solids_again_are_no_new_geometry(make_case):
+    operator = make_case((28, 17), 100.0, True).operator
+    version = operator.geometry_version
+    operator.set_solid(operator.solid.clone())
+    operator.set_solid(operator.solid.numpy().tolist())
+    assert operator.geometry_version == version
+    changed = operator.solid.clone()
+    changed[0, 0] = True
+    operator.set_solid(changed)
+    assert operator.geometry_version != version
