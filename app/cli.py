@@ -39,11 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Every flag of demo, record and bench can also stand in a YAML file named with --settings: "
         "`contrast: 50` for `--contrast 50`. Flags win over the file, the file over the scene.",
     )
-    commands = parser.add_subparsers(
-        dest="command",
-        required=True,
-        metavar=" | ".join(COMMANDS),
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name in OPTIONS:

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
+from torch import Tensor
 
 from precond.poisson import PoissonOperator
 
@@ -37,7 +38,7 @@ def symmetric_factors(matrix: scipy.sparse.sparray) -> scipy.sparse.linalg.Super
     )
 
 
-def inverse_of_factors(factors: torch.Tensor) -> torch.Tensor:
+def inverse_of_factors(factors: Tensor) -> Tensor:
     """(F F^T)^-1 of lower triangular ``factors`` (..., n, n), as torch.cholesky_inverse but with no look at
     the result, for which a host would wait.
     """

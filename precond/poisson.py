@@ -10,6 +10,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.sparse
 import torch
+from torch import Tensor
 
 SMALLEST_SIDE = 8
 _VERSIONS = itertools.count(1)
@@ -18,12 +19,12 @@ FACE_DENSITIES = ("harmonic", "arithmetic")
 
 def as_grid(
     value: Any, name: str, shape: tuple[int, int] | None = None, device: torch.device | str | None = None
-) -> torch.Tensor:
+) -> Tensor:
     """``value``, a tensor or whatever numpy can make an array of, as a (nx, ny) float64 tensor without
     gradient, on ``device`` unless None. Raises ValueError for what is no grid of real numbers, or not of
     ``shape``.
     """
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, Tensor):
         tensor = value.detach()
         if tensor.is_complex():
             raise ValueError(f"{name} must hold real numbers, not {tensor.dtype}")
@@ -47,7 +48,7 @@ def _said(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _validated(density: Any) -> torch.Tensor:
+def _validated(density: Any) -> Tensor:
     """``density`` as float64. Raises ValueError unless 2-D, 8 x 8 or more, finite and positive."""
     density = as_grid(density, "density")
     if min(density.shape) < SMALLEST_SIDE:
@@ -108,7 +109,7 @@ class PoissonOperator:
         self.geometry_version = 0  # of the present solids and of nothing else
         self.version = 0  # of the present coefficients and solids
 
-    def _zeros(self, *shape: int) -> torch.Tensor:
+    def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
     @classmethod
@@ -125,7 +126,7 @@ class PoissonOperator:
         smaller than 8 x 8, not finite or not positive, or when the shapes differ.
         """
         if device is None:
-            device = density.device if isinstance(density, torch.Tensor) else "cpu"
+            device = density.device if isinstance(density, Tensor) else "cpu"
         density = _validated(density)
         operator = cls(tuple(density.shape), device, face_density)
         operator.density.copy_(density)
@@ -191,15 +192,15 @@ class PoissonOperator:
         torch.add(wx[1:], wx[:-1], out=self._diagonal)
         self._diagonal.add_(wy[:, 1:]).add_(wy[:, :-1])
 
-    def diagonal(self) -> torch.Tensor:
+    def diagonal(self) -> Tensor:
         """The diagonal of A, (nx, ny), zero in solid and isolated cells. A live buffer: read only."""
         return self._diagonal
 
-    def flat_face_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def flat_face_weights(self) -> tuple[Tensor, Tensor]:
         """Live weights between flat cells k and k + ny, and k and k + 1 (zero where a row ends)."""
         return self.face_weights_x[1:-1].view(-1), self._weights_next.view(-1)[:-1]
 
-    def bind(self, p: torch.Tensor, out: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def bind(self, p: Tensor, out: Tensor) -> Callable[[], Tensor]:
         """A function setting ``out`` = A ``p`` for these contiguous (nx, ny) buffers; views made once."""
         ny = self.shape[1]
         p, flat = p.view(-1), out.view(-1)
@@ -212,7 +213,7 @@ class PoissonOperator:
             (flat[:-1], wy, p[1:]),
         )
 
-        def product() -> torch.Tensor:
+        def product() -> Tensor:
             torch.mul(diagonal, p, out=flat)
             for target, weight, neighbour in terms:
                 target.addcmul_(weight, neighbour, value=-1)
@@ -220,12 +221,12 @@ class PoissonOperator:
 
         return product
 
-    def matvec(self, p: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    def matvec(self, p: Tensor, out: Tensor | None = None) -> Tensor:
         """A p for ``p`` (nx, ny) float64, into contiguous ``out`` (not ``p`` itself) when given."""
         out = torch.empty(self.shape, dtype=torch.float64, device=self.device) if out is None else out
         return self.bind(p.contiguous(), out)()
 
-    def project(self, v: torch.Tensor) -> torch.Tensor:
+    def project(self, v: Tensor) -> Tensor:
         """Remove ``v``'s mean over each fluid component and zero its solids, in place; returns it."""
         if not self.has_solid:
             return v.sub_(v.mean())

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-import torch
+from torch import Tensor
 
 from precond.device.graph import CapturedStages, Clock
 from precond.errors import UsageError
@@ -122,7 +122,7 @@ class Preconditioner:
         self.seconds = seconds
         self._made_for = operator.version
 
-    def apply(self, residual: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    def apply(self, residual: Tensor, out: Tensor) -> Tensor:
         """``out`` = M ``residual``, both (nx, ny) float64; returns ``out``, mean-zero over components.
 
         Raises RuntimeError before the first `setup`.
@@ -132,7 +132,7 @@ class Preconditioner:
         self._apply(residual, out)
         return self.operator.project(out)
 
-    def initial_correction(self, residual: torch.Tensor, out: torch.Tensor) -> bool:  # noqa: ARG002
+    def initial_correction(self, residual: Tensor, out: Tensor) -> bool:  # noqa: ARG002
         """Write to ``out`` what should be added to an x with ``residual``, both (nx, ny); False for nothing.
 
         A preconditioner that has it is symmetric on the residuals that such an x leaves, which is all PCG
@@ -159,6 +159,6 @@ class Preconditioner:
         """Follow the operator's coefficients."""
         raise NotImplementedError
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         """Write M ``residual`` to ``out``; the caller removes the means."""
         raise NotImplementedError

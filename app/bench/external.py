@@ -261,15 +261,7 @@ class AmgxDilu(_Amgx):
 
 CLASSES: dict[str, type[Peer]] = {
     kind.name: kind
-    for kind in (
-        RugeStueben,
-        SmoothedAggregation,
-        IncompleteCholeskyCG,
-        SuperLu,
-        Cholmod,
-        AmgxAmg,
-        AmgxDilu,
-    )
+    for kind in (RugeStueben, SmoothedAggregation, IncompleteCholeskyCG, SuperLu, Cholmod, AmgxAmg, AmgxDilu)
 }
 
 

@@ -77,12 +77,7 @@ SIMULATION_OPTIONS = [
     Option("seed", whole, "NUMBER", "start of every random choice; the same seed gives the same run"),
 ]
 RUN_OPTIONS = [
-    Option(
-        "frames",
-        frames,
-        "COUNT",
-        f"frames to run (record: {DEFAULT_FRAMES}; demo: until you close it)",
-    ),
+    Option("frames", frames, "COUNT", f"frames to run (record: {DEFAULT_FRAMES}; demo: until you close it)"),
     Option("out", text, "DIR", "directory of the recording (default: a numbered one under runs/)"),
     Option("video", switch, "", "also write run.mp4 (needs the extra `video`)"),
     Option("video_fps", _video_fps, "NUMBER", "pictures per second of simulated time in the video, 1 to 240"),

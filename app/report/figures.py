@@ -59,11 +59,7 @@ LOOKS = {  # group, colour, marker
     "neural-spai": (LEARNED, "#e69f00", "P"),
 }
 SPARE_MARKERS = "<>pd8H"
-AXES = {
-    "cells": "cells $N$",
-    "contrast": "density contrast",
-    "rtol": "relative tolerance",
-}
+AXES = {"cells": "cells $N$", "contrast": "density contrast", "rtol": "relative tolerance"}
 MEASURES = {
     "iterations": "mean iterations",
     "total_ms": "median total time (ms)",

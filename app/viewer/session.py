@@ -186,10 +186,7 @@ class Session:
     def show_field(self, field: str) -> None:
         """Choose the field to show; each field keeps the colormap and the range it had."""
         self.view = replace(
-            self.view,
-            field=field,
-            colormap=self._colormaps.get(field),
-            range=self._ranges.get(field, "auto"),
+            self.view, field=field, colormap=self._colormaps.get(field), range=self._ranges.get(field, "auto")
         )
 
     def choose_colormap(self, name: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from precond.analysis.peeling import peel
 from precond.learned.hmatrix import HMatrixForm
@@ -121,11 +122,11 @@ def _vectors(preconditioner: Preconditioner) -> LeafVectors | None:
     return preconditioner.vectors if isinstance(preconditioner, HMatrixForm) else None
 
 
-def _joined(parts: list[torch.Tensor]) -> np.ndarray:
+def _joined(parts: list[Tensor]) -> np.ndarray:
     return torch.cat(parts).cpu().numpy() if parts else np.empty(0)
 
 
-def _balanced_values(form: TwoLevel) -> tuple[list[torch.Tensor], torch.Tensor] | None:
+def _balanced_values(form: TwoLevel) -> tuple[list[Tensor], Tensor] | None:
     """Singular values of Z's tiles and norms of D_k^-1 + U_k Z_kk U_k^T on coupled cells; None for NaN."""
     basis = form.basis.double()
     count, leaf_size, rank = basis.shape
@@ -134,7 +135,7 @@ def _balanced_values(form: TwoLevel) -> tuple[list[torch.Tensor], torch.Tensor] 
         return None
     kernel = _kernel(form, basis)  # (K r, g)
 
-    def multiply(x: torch.Tensor) -> torch.Tensor:
+    def multiply(x: Tensor) -> Tensor:
         image = form.coarse.solve(x - kernel @ (kernel.mT @ x))
         return image - kernel @ (kernel.mT @ image)
 
@@ -150,7 +151,7 @@ def _balanced_values(form: TwoLevel) -> tuple[list[torch.Tensor], torch.Tensor] 
     return values, (near + basis @ blocks @ basis.mT).flatten(1).norm(dim=1)
 
 
-def _kernel(form: TwoLevel, basis: torch.Tensor) -> torch.Tensor:
+def _kernel(form: TwoLevel, basis: Tensor) -> Tensor:
     """Orthonormal kernel of U^T A U, (K r, g): what U represents of the fluid components' constants."""
     labels = torch.from_numpy(np.append(form.operator.labels.ravel(), -1)).to(basis.device)
     labels = torch.where(form.leaves.coupled, labels[form.leaves.vectors.cells], -1)  # (K, L)
@@ -164,7 +165,7 @@ def _kernel(form: TwoLevel, basis: torch.Tensor) -> torch.Tensor:
     return vectors[:, shares**2 > 1.0 - IN_RANGE]
 
 
-def _hmatrix_values(form: HMatrixForm) -> tuple[list[torch.Tensor], torch.Tensor] | None:
+def _hmatrix_values(form: HMatrixForm) -> tuple[list[Tensor], Tensor] | None:
     """Singular values of the tiles U C V^T from the Gram matrices of their strips, and norms of F_k F_k^T +
     diag; None for NaN.
     """
@@ -180,7 +181,7 @@ def _hmatrix_values(form: HMatrixForm) -> tuple[list[torch.Tensor], torch.Tensor
     return [torch.linalg.svdvals(left @ factors.core.double() @ right)], leaf_norms
 
 
-def _gram_root(columns: torch.Tensor, strips: torch.Tensor) -> torch.Tensor:
+def _gram_root(columns: Tensor, strips: Tensor) -> Tensor:
     """Square roots of the Gram matrices of ``columns`` (K, L, s) stacked over ``strips`` (T, K): (T, s,
     s).
     """

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 
 def peel(
-    multiply: Callable[[torch.Tensor], torch.Tensor],
+    multiply: Callable[[Tensor], Tensor],
     count: int,
     rank: int,
     samples: int = 64,
     device: torch.device | str = "cpu",
-) -> tuple[list[torch.Tensor], torch.Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     """Singular values of the tiles of a symmetric (K r, K r) matrix over ``count`` = K leaves, and its
     diagonal blocks (K, r, r), float64.
 
@@ -30,9 +31,9 @@ def peel(
     length = count * rank
     padded = 1 << max(count - 1, 0).bit_length()
     generator = torch.Generator(device).manual_seed(0)
-    coarser: list[tuple[torch.Tensor, torch.Tensor]] = []  # (T, S r, s) each: a tile is left @ right^T
+    coarser: list[tuple[Tensor, Tensor]] = []  # (T, S r, s) each: a tile is left @ right^T
 
-    def remaining(x: torch.Tensor) -> torch.Tensor:
+    def remaining(x: Tensor) -> Tensor:
         """The matrix without the coarser tiles times ``x`` (P r, m)."""
         y = torch.zeros_like(x)
         y[:length] = multiply(x[:length])

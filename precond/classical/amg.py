@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pyamg
 import torch
+from torch import Tensor
 
 from precond.factorisation import pinned_matrix
 from precond.preconditioner import Preconditioner
@@ -26,7 +27,7 @@ class AlgebraicMultigrid(Preconditioner):
             hierarchy = pyamg.ruge_stuben_solver(matrix, presmoother=smoother, postsmoother=smoother)
             self._hierarchy, self._cycle = hierarchy, hierarchy.aspreconditioner(cycle="V")
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         if self._cycle is None:
             out.fill_(math.nan)
             return

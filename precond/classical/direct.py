@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from precond.factorisation import pinned_matrix, symmetric_factors
 from precond.preconditioner import Preconditioner
@@ -22,7 +23,7 @@ class Direct(Preconditioner):
         if matrix is not None:
             self._factors = symmetric_factors(matrix)
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         if self._factors is None:
             out.fill_(math.nan)
             return

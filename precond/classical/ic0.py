@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import ilupp
-import torch
+from torch import Tensor
 
 from precond.factorisation import pinned_matrix
 from precond.preconditioner import Preconditioner
@@ -21,7 +21,7 @@ class IncompleteCholesky(Preconditioner):
         matrix = pinned_matrix(self.operator)
         self._factors = None if matrix is None else ilupp.IChol0Preconditioner(matrix)
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         if self._factors is None:
             out.fill_(math.nan)
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from precond.preconditioner import Preconditioner
 
@@ -16,5 +16,5 @@ class Identity(Preconditioner):
     def _setup(self) -> None:
         pass
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         out.copy_(residual)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
@@ -25,5 +26,5 @@ class Jacobi(Preconditioner):
         torch.eq(diagonal, 0.0, out=self._empty)
         self._inverse.masked_fill_(self._empty, 0.0)
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         torch.mul(self._inverse, residual, out=out)

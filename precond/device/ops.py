@@ -11,6 +11,7 @@ for the single-program `check`.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from precond.device import state as slots
 
@@ -24,17 +25,17 @@ def partials(cells: int) -> int:
     return -(-cells // BLOCK)
 
 
-def _put_sum(target: torch.Tensor, total: torch.Tensor) -> None:
+def _put_sum(target: Tensor, total: Tensor) -> None:
     """``total`` as the partial sums ``target``: all of it in the first."""
     target.zero_()
     target[:1].copy_(total.view(1))
 
 
-def _select(state: torch.Tensor, slot: int) -> torch.Tensor:
+def _select(state: Tensor, slot: int) -> Tensor:
     return state[slot : slot + 1]
 
 
-def _first(*cases: tuple[torch.Tensor, int]) -> torch.Tensor:
+def _first(*cases: tuple[Tensor, int]) -> Tensor:
     """The number of the first case that holds, NONE where none does."""
     result = torch.full_like(cases[0][0], slots.NONE, dtype=torch.float64)
     for holds, outcome in reversed(cases):
@@ -42,7 +43,7 @@ def _first(*cases: tuple[torch.Tensor, int]) -> torch.Tensor:
     return result
 
 
-def _judge(sums_r: torch.Tensor, state: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
+def _judge(sums_r: Tensor, state: Tensor, history: Tensor) -> Tensor:
     """Enter the residual in ``history``; returns what it means for an iteration to come, an outcome (1,)."""
     rr = sums_r.sum().view(1)
     active = _select(state, slots.ACTIVE) > 0.0
@@ -58,7 +59,7 @@ def _judge(sums_r: torch.Tensor, state: torch.Tensor, history: torch.Tensor) -> 
     )
 
 
-def _end(state: torch.Tensor, active: torch.Tensor, outcome: torch.Tensor) -> torch.Tensor:
+def _end(state: Tensor, active: Tensor, outcome: Tensor) -> Tensor:
     """Keep ``outcome`` if something ended an ``active`` solve; returns whether it goes on."""
     ended = active & (outcome > slots.NONE)
     old = _select(state, slots.OUTCOME)
@@ -67,7 +68,7 @@ def _end(state: torch.Tensor, active: torch.Tensor, outcome: torch.Tensor) -> to
 
 
 @torch.library.custom_op("htp_fluid::check", mutates_args=("state", "history"))
-def check(sums_r: torch.Tensor, state: torch.Tensor, history: torch.Tensor) -> None:
+def check(sums_r: Tensor, state: Tensor, history: Tensor) -> None:
     """Freeze the solve if the residual whose square ``sums_r`` adds up to ends it. GOING says whether it goes
     on and has fewer than DUE iterations.
     """
@@ -80,14 +81,7 @@ def check(sums_r: torch.Tensor, state: torch.Tensor, history: torch.Tensor) -> N
 
 
 @torch.library.custom_op("htp_fluid::dots", mutates_args=("sums_z",))
-def dots(
-    r: torch.Tensor,
-    z: torch.Tensor,
-    r_before: torch.Tensor,
-    fluid: torch.Tensor,
-    sums_z: torch.Tensor,
-    flexible: bool,
-) -> None:
+def dots(r: Tensor, z: Tensor, r_before: Tensor, fluid: Tensor, sums_z: Tensor, flexible: bool) -> None:
     """``sums_z`` (SUMS, partials): r.z, r_before.z, and the sums of z, r and r_before over the fluid; those
     of r_before are not touched unless ``flexible``.
 
@@ -103,13 +97,13 @@ def dots(
 
 @torch.library.custom_op("htp_fluid::direction", mutates_args=("p", "state", "history"))
 def direction(
-    z: torch.Tensor,
-    fluid: torch.Tensor,
-    p: torch.Tensor,
-    sums_z: torch.Tensor,
-    sums_r: torch.Tensor,
-    state: torch.Tensor,
-    history: torch.Tensor,
+    z: Tensor,
+    fluid: Tensor,
+    p: Tensor,
+    sums_z: Tensor,
+    sums_r: Tensor,
+    state: Tensor,
+    history: Tensor,
     cells: float,
 ) -> None:
     """p <- z less its mean over ``cells`` fluid cells (0: leave it) + beta p; p stays once the solve ended.
@@ -136,12 +130,7 @@ def direction(
 
 @torch.library.custom_op("htp_fluid::product", mutates_args=("ap", "sums_p"))
 def product(
-    p: torch.Tensor,
-    diagonal: torch.Tensor,
-    weights_x: torch.Tensor,
-    weights_y: torch.Tensor,
-    ap: torch.Tensor,
-    sums_p: torch.Tensor,
+    p: Tensor, diagonal: Tensor, weights_x: Tensor, weights_y: Tensor, ap: Tensor, sums_p: Tensor
 ) -> None:
     """ap <- A p, and the partial sums of p.Ap.
 
@@ -158,14 +147,14 @@ def product(
 
 @torch.library.custom_op("htp_fluid::update", mutates_args=("x", "r", "r_before", "sums_r", "state"))
 def update(
-    x: torch.Tensor,
-    r: torch.Tensor,
-    r_before: torch.Tensor,
-    p: torch.Tensor,
-    ap: torch.Tensor,
-    sums_p: torch.Tensor,
-    sums_r: torch.Tensor,
-    state: torch.Tensor,
+    x: Tensor,
+    r: Tensor,
+    r_before: Tensor,
+    p: Tensor,
+    ap: Tensor,
+    sums_p: Tensor,
+    sums_r: Tensor,
+    state: Tensor,
     flexible: bool,
 ) -> None:
     """x <- x + alpha p, r <- r - alpha Ap with alpha = r.z / p.Ap, and the partial sums of r.r; nothing moves
@@ -187,9 +176,7 @@ def update(
 
 
 @torch.library.custom_op("htp_fluid::solve_leaves", mutates_args=("rows", "out"))
-def solve_leaves(
-    r: torch.Tensor, cells: torch.Tensor, inverses: torch.Tensor, rows: torch.Tensor, out: torch.Tensor
-) -> None:
+def solve_leaves(r: Tensor, cells: Tensor, inverses: Tensor, rows: Tensor, out: Tensor) -> None:
     """D^-1 r, as ``rows`` (K, L) float32 and on the grid as ``out`` (N,) float64.
 
     ``cells`` (K, L) int64 are the leaves' cells, N on padding; ``inverses`` (K, L, L) float32.
@@ -199,7 +186,7 @@ def solve_leaves(
     _scatter(rows, cells, out)
 
 
-def _scatter(rows: torch.Tensor, cells: torch.Tensor, out: torch.Tensor) -> None:
+def _scatter(rows: Tensor, cells: Tensor, out: Tensor) -> None:
     padded = out.new_zeros(out.numel() + 1)
     padded.scatter_(0, cells.view(-1), rows.reshape(-1).to(padded.dtype))
     out.copy_(padded[:-1])
@@ -207,14 +194,14 @@ def _scatter(rows: torch.Tensor, cells: torch.Tensor, out: torch.Tensor) -> None
 
 @torch.library.custom_op("htp_fluid::restrict_residual", mutates_args=("strips",))
 def restrict_residual(
-    r: torch.Tensor,
-    y: torch.Tensor,
-    diagonal: torch.Tensor,
-    weights_x: torch.Tensor,
-    weights_y: torch.Tensor,
-    cells: torch.Tensor,
-    basis: torch.Tensor,
-    strips: torch.Tensor,
+    r: Tensor,
+    y: Tensor,
+    diagonal: Tensor,
+    weights_x: Tensor,
+    weights_y: Tensor,
+    cells: Tensor,
+    basis: Tensor,
+    strips: Tensor,
 ) -> None:
     """``strips`` (K, r) float64 <- U^T (r - A y), with the basis U (K, L, r) float32: what rounds here, the
     coarse solve magnifies.
@@ -230,13 +217,7 @@ def restrict_residual(
 
 
 @torch.library.custom_op("htp_fluid::prolong", mutates_args=("out",))
-def prolong(
-    rows: torch.Tensor,
-    coefficients: torch.Tensor,
-    cells: torch.Tensor,
-    basis: torch.Tensor,
-    out: torch.Tensor,
-) -> None:
+def prolong(rows: Tensor, coefficients: Tensor, cells: Tensor, basis: Tensor, out: Tensor) -> None:
     """``out`` (N,) float64 <- ``rows`` (K, L) float32 + U ``coefficients`` (K, r) float64, on the grid."""
     lifted = torch.bmm(coefficients[:, None], basis.double().mT)[:, 0]  # (K, L)
     _scatter(rows + lifted, cells, out)

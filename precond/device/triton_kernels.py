@@ -5,28 +5,13 @@ Vector kernels run a program for every BLOCK cells and write the partial sum of 
 every program adds up all partial sums, in one order, so that all decide alike. Program 0 alone writes the
 history and the state, and no program reads a slot that another one writes. Leaf kernels run a program a leaf;
 leaves are powers of two, L in all. Tensors are contiguous and shapes are not checked. The leaves hold every
-cell once.
-
-Memory traffic in bytes per cell, padding aside (N float64 cells, L = 64, r = 8; what neighbouring cells or
-programs read again comes from a cache, and partial sums are below 0.1):
-
-| operation | read | | written | |
-|---|---|---|---|---|
-| check | 0 | | 0 | |
-| dots | 24 | r, z, fluid; r_before 8 if flexible | 0 | |
-| direction | 24 | z, p; fluid, 8 of them, with a mean | 8 | p |
-| product | 32 | p, diagonal, two weights | 8 | ap |
-| update | 32 | x, r, p, ap | 16 | x, r; r_before 8 if flexible |
-| solve_leaves | 272 | cells, r, inverses 4 L | 12 | rows, out |
-| restrict_residual | 80 | cells, r, y, diagonal, two weights, basis 4 r | 1 | strips 8 r / L |
-| prolong | 45 | rows, cells, basis 4 r, coefficients 8 r / L | 8 | out |
+cell once. Memory traffic: docs/gpu.md.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
-from torch import Tensor
 from triton.language import constexpr
 
 from precond.device import ops
@@ -256,96 +241,70 @@ def _launch(kernel: triton.JITFunction, programs: int, *arguments: object, warps
     kernel[(programs,)](*arguments, num_warps=warps, enable_fp_fusion=True)
 
 
-def check(sums_r: Tensor, state: Tensor, history: Tensor) -> None:
-    """See precond.device.ops."""
+# How the operations of precond.device.ops launch them: one function each, with the operation's own arguments.
+
+
+def _launch_check(sums_r, state, history):
     partials = sums_r.numel()
     sizes = (partials, history.numel(), triton.next_power_of_2(partials))
     _launch(_check, 1, sums_r, state, history, *sizes, warps=1)
 
 
-def dots(r: Tensor, z: Tensor, r_before: Tensor, fluid: Tensor, sums_z: Tensor, flexible: bool) -> None:
-    """See precond.device.ops."""
+def _launch_dots(r, z, r_before, fluid, sums_z, flexible):
     partials = ops.partials(r.numel())
     _launch(_dots, partials, r, z, r_before, fluid, sums_z, r.numel(), partials, flexible)
 
 
-def direction(
-    z: Tensor,
-    fluid: Tensor,
-    p: Tensor,
-    sums_z: Tensor,
-    sums_r: Tensor,
-    state: Tensor,
-    history: Tensor,
-    cells: float,
-) -> None:
-    """See precond.device.ops."""
+def _launch_direction(z, fluid, p, sums_z, sums_r, state, history, cells):
     partials = ops.partials(z.numel())
     tensors = (z, fluid, p, sums_z, sums_r, state, history)
     sizes = (int(cells), z.numel(), partials, history.numel())  # a float would reach the kernel in float32
     _launch(_direction, partials, *tensors, *sizes, cells != 0.0, triton.next_power_of_2(partials))
 
 
-def product(
-    p: Tensor, diagonal: Tensor, weights_x: Tensor, weights_y: Tensor, ap: Tensor, sums_p: Tensor
-) -> None:
-    """See precond.device.ops."""
+def _launch_product(p, diagonal, weights_x, weights_y, ap, sums_p):
     n, ny = p.numel(), p.numel() - weights_x.numel()
     _launch(_product, ops.partials(n), p, diagonal, weights_x, weights_y, ap, sums_p, n, ny)
 
 
-def update(
-    x: Tensor,
-    r: Tensor,
-    r_before: Tensor,
-    p: Tensor,
-    ap: Tensor,
-    sums_p: Tensor,
-    sums_r: Tensor,
-    state: Tensor,
-    flexible: bool,
-) -> None:
-    """See precond.device.ops."""
+def _launch_update(x, r, r_before, p, ap, sums_p, sums_r, state, flexible):
     partials = ops.partials(x.numel())
     tensors = (x, r, r_before, p, ap, sums_p, sums_r, state)
     _launch(_update, partials, *tensors, x.numel(), partials, flexible, triton.next_power_of_2(partials))
 
 
-def solve_leaves(r: Tensor, cells: Tensor, inverses: Tensor, rows: Tensor, out: Tensor) -> None:
-    """See precond.device.ops."""
+def _launch_solve_leaves(r, cells, inverses, rows, out):
     count, leaf_size = cells.shape
     sizes = (r.numel(), leaf_size, min(leaf_size, ENTRIES // leaf_size))
     _launch(_solve_leaves, count, r, cells, inverses, rows, out, *sizes, warps=_warps(leaf_size))
 
 
-def restrict_residual(
-    r: Tensor,
-    y: Tensor,
-    diagonal: Tensor,
-    weights_x: Tensor,
-    weights_y: Tensor,
-    cells: Tensor,
-    basis: Tensor,
-    strips: Tensor,
-) -> None:
-    """See precond.device.ops."""
+def _launch_restrict_residual(r, y, diagonal, weights_x, weights_y, cells, basis, strips):
     count, leaf_size, rank = basis.shape
     tensors = (r, y, diagonal, weights_x, weights_y, cells, basis, strips)
     sizes = (y.numel(), y.numel() - weights_x.numel(), leaf_size, rank, triton.next_power_of_2(rank))
     _launch(_restrict_residual, count, *tensors, *sizes, warps=_warps(leaf_size))
 
 
-def prolong(rows: Tensor, coefficients: Tensor, cells: Tensor, basis: Tensor, out: Tensor) -> None:
-    """See precond.device.ops."""
+def _launch_prolong(rows, coefficients, cells, basis, out):
     count, leaf_size, rank = basis.shape
     sizes = (out.numel(), leaf_size, rank, triton.next_power_of_2(rank))
     _launch(_prolong, count, rows, coefficients, cells, basis, out, *sizes, warps=_warps(leaf_size))
 
 
-LAUNCHERS = (check, dots, direction, product, update, solve_leaves, restrict_residual, prolong)
+LAUNCHERS = {
+    "check": _launch_check,
+    "dots": _launch_dots,
+    "direction": _launch_direction,
+    "product": _launch_product,
+    "update": _launch_update,
+    "solve_leaves": _launch_solve_leaves,
+    "restrict_residual": _launch_restrict_residual,
+    "prolong": _launch_prolong,
+}
 
 
 def register() -> None:
     """Let every operation of precond.device.ops run its twin on CUDA tensors."""
-    for operation, launcher in zip(ops.OPERATIONS, LAUNCHERS, strict=True):
+    for operation, launcher in zip(ops.OPERATIONS, LAUNCHERS.values(), strict=True):
         operation.register_kernel("cuda")(launcher)

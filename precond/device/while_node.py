@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 EXTRA = "cuda"  # of pyproject.toml
 OLDEST_BINDINGS = (12, 8)
@@ -100,7 +101,7 @@ class WhileNodes:
             self._pool = torch.cuda.MemPool()  # torch's own for a capture is for that one stream
         self._depth = 0
 
-    def repeat(self, flag: torch.Tensor, body: Callable[[], None]) -> None:
+    def repeat(self, flag: Tensor, body: Callable[[], None]) -> None:
         """``body`` while ``flag`` () float64, which must stay where it is, is positive; asked before every
         turn.
 
@@ -120,11 +121,7 @@ class WhileNodes:
             self._depth -= 1
 
     def _add(
-        self,
-        flag: torch.Tensor,
-        body: Callable[[], None],
-        outer: torch.cuda.Stream,
-        inner: torch.cuda.Stream,
+        self, flag: Tensor, body: Callable[[], None], outer: torch.cuda.Stream, inner: torch.cuda.Stream
     ) -> None:
         call, driver = functools.partial(_call, self._driver), self._driver
         _, _, graph, *_ = call("cuStreamGetCaptureInfo", outer.cuda_stream)  # status, number, graph, nodes
@@ -149,7 +146,7 @@ class WhileNodes:
                 ended = driver.cuStreamEndCapture(inner.cuda_stream)
             _checked(driver, "cuStreamEndCapture", ended)
 
-    def _set(self, handle: Any, flag: torch.Tensor, stream: torch.cuda.Stream) -> None:
+    def _set(self, handle: Any, flag: Tensor, stream: torch.cuda.Stream) -> None:
         arguments = (flag.data_ptr(), int(handle)), (ctypes.c_void_p, ctypes.c_uint64)
         one = (1, 1, 1)
         _call(self._driver, "cuLaunchKernel", self._kernel, *one, *one, 0, stream.cuda_stream, arguments, 0)

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from precond.device import ops
 from precond.device import state as slots
@@ -65,7 +66,7 @@ class CudaCG:
         self._geometry_version = operator.geometry_version
         count = operator.shape[0] * operator.shape[1]
 
-        def buffer(*shape: int) -> torch.Tensor:
+        def buffer(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=operator.device)
 
         grids = buffer(10, *operator.shape)
@@ -224,7 +225,7 @@ class CudaCG:
     # The host.
 
     def run(
-        self, b: torch.Tensor, x0: torch.Tensor | None, rtol: float, limit: int, atol: float = 0.0
+        self, b: Tensor, x0: Tensor | None, rtol: float, limit: int, atol: float = 0.0
     ) -> tuple[Outcome, list[float], float, float]:
         """As CpuCG.run; x, in b's scale, is left in ``x``."""
         self.b.copy_(b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from precond.learned.features import NODE_FEATURES, LeafFeatures
 from precond.learned.network import Trunk, TrunkConfig
@@ -51,7 +51,7 @@ class CoarseSpaceNetwork(nn.Module):
         nn.init.zeros_(self.head.weight)  # training starts from the monomials
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, features: LeafFeatures, mask: torch.Tensor, shared: bool = True) -> torch.Tensor:
+    def forward(self, features: LeafFeatures, mask: Tensor, shared: bool = True) -> Tensor:
         """Orthonormal columns, float32, zero where ``mask`` (K, L) is, the first one constant elsewhere.
 
         At inference leaves that look alike, as all inside one phase do, are computed once if ``shared``,
@@ -66,7 +66,7 @@ class CoarseSpaceNetwork(nn.Module):
         tokens = trunk.of_leaves(lifted, features, unique)
         return self._columns(tokens, places[unique], mask[unique])[kind]
 
-    def _columns(self, tokens: torch.Tensor, places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _columns(self, tokens: Tensor, places: Tensor, mask: Tensor) -> Tensor:
         """The basis of some leaves from their tokens (k, L, d)."""
         columns = monomials(2.0 * places, mask, self.config.rank)  # (k, L, r)
         bent = self.head(tokens) * mask[..., None]  # (k, L, r - 1)

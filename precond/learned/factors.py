@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from precond.learned.features import NODE_FEATURES, LeafFeatures
 from precond.learned.network import Trunk, TrunkConfig
@@ -47,12 +47,12 @@ class HMatrixFactors:
     leaf: (K, L, L) F_k. node: (K, L, 2 L_s), U beside V. core: (T, L_s, L_s) C. jacobi: (K, 1, L).
     """
 
-    leaf: torch.Tensor
-    node: torch.Tensor
-    core: torch.Tensor
-    jacobi: torch.Tensor
+    leaf: Tensor
+    node: Tensor
+    core: Tensor
+    jacobi: Tensor
 
-    def times(self, rows: torch.Tensor, tiles: Tiles) -> torch.Tensor:
+    def times(self, rows: Tensor, tiles: Tiles) -> Tensor:
         """M ``rows``, m vectors leaf by leaf, (K, m, L); never assembled: pool to strips, tiles, prolong."""
         count, vectors, _ = rows.shape
         near = torch.bmm(torch.bmm(rows, self.leaf), self.leaf.mT)  # (K, m, L)

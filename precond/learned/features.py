@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from precond.partition.morton import leaves, positions
 from precond.partition.tiles import Tiles
@@ -61,10 +62,10 @@ class LeafFeatures:
         same_leaf = exists & (neighbours // leaf_size == slot[:, None] // leaf_size)
         entries = slot[:, None] * leaf_size + neighbours % leaf_size
 
-        def static(array: np.ndarray) -> torch.Tensor:
+        def static(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-        def buffer(*shape: int) -> torch.Tensor:
+        def buffer(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float32, device=device)
 
         self.cells, self.position = static(cells), static(position)
@@ -92,7 +93,7 @@ class LeafFeatures:
         with torch.inference_mode(False):  # built at first use, wherever that is
             return Tiles.of(self.count, self.operator.device)
 
-    def _padded(self, field: torch.Tensor, padding: float) -> torch.Tensor:
+    def _padded(self, field: Tensor, padding: float) -> Tensor:
         """``field`` (nx, ny) leaf by leaf, (K, L)."""
         flat = field.reshape(-1)
         return torch.cat([flat, flat.new_full((1,), padding)])[self.cells]
@@ -114,7 +115,7 @@ class LeafFeatures:
         self._geometry = torch.cat([relative, extent, inside], dim=-1)  # (K, L, 5)
         self._centres = centre
 
-    def tile_geometry(self) -> torch.Tensor:
+    def tile_geometry(self) -> Tensor:
         """Each tile's log2 size and the way from its row strip's centre to its column strip's, in units of a
         strip's side: (T, 3).
         """
@@ -159,18 +160,12 @@ class LeafFeatures:
         self.bias.view(-1).index_copy_(0, self._coupling_to, couplings.float())
         self.bias.diagonal(dim1=1, dim2=2).copy_(self.mask)
 
-    def _globals(
-        self,
-        log_density: torch.Tensor,
-        log_diagonal: torch.Tensor,
-        leaf_mean: torch.Tensor,
-        mean: torch.Tensor,
-    ) -> torch.Tensor:
+    def _globals(self, log_density: Tensor, log_diagonal: Tensor, leaf_mean: Tensor, mean: Tensor) -> Tensor:
         """Twelve numbers about the whole system, (12,), of order one."""
         mask = self.mask.bool()
         nx, ny = self.operator.shape
 
-        def average(values: torch.Tensor) -> torch.Tensor:
+        def average(values: Tensor) -> Tensor:
             return torch.where(mask, values, 0.0).sum() / self._total
 
         density = torch.where(mask, log_density - mean, 0.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from precond.learned.features import LeafFeatures
 from precond.partition.tiles import Tiles
@@ -17,13 +18,13 @@ from precond.partition.tiles import Tiles
 class Leaves:
     """What the layers see of some leaves; tensors as in LeafFeatures."""
 
-    mask: torch.Tensor
-    positions: torch.Tensor
-    bias: torch.Tensor
+    mask: Tensor
+    positions: Tensor
+    bias: Tensor
     tiles: Tiles | None
 
     @classmethod
-    def of(cls, features: LeafFeatures, part: torch.Tensor | slice, with_tiles: bool) -> Leaves:
+    def of(cls, features: LeafFeatures, part: Tensor | slice, with_tiles: bool) -> Leaves:
         """The leaves of ``part``; tiles join all leaves."""
         buffers = features.mask[part], features.positions[part], features.bias[part]
         return cls(*buffers, features.tiles if with_tiles else None)
@@ -45,28 +46,28 @@ class Highways:
         self.row_share = 1.0 / (1.0 + tiles.rows.sum(dim=0))[:, None]  # (K, 1)
         self.column_share = 1.0 / (1.0 + tiles.columns.sum(dim=0))[:, None]
 
-    def _runs(self, x: torch.Tensor) -> torch.Tensor:
+    def _runs(self, x: Tensor) -> Tensor:
         """Sums over L_s runs of each leaf: (K, L_s, d) from (K, L, d)."""
         leaves, length, width = x.shape
         return x.view(leaves, self.tokens, length // self.tokens, width).sum(dim=2)
 
-    def tile_means(self, x: torch.Tensor) -> torch.Tensor:
+    def tile_means(self, x: Tensor) -> Tensor:
         """Every tile's tokens, the mean of its row strip plus that of its column strip, (T, L_s, d)."""
         rows, columns = self.tiles.strip_sums(self._runs(x))
         return rows / self.row_weight + columns / self.column_weight
 
-    def leaf_mean(self, x: torch.Tensor) -> torch.Tensor:
+    def leaf_mean(self, x: Tensor) -> Tensor:
         """(K, 1, d)."""
         return (x.sum(dim=1) / self.cells.clamp(min=1.0))[:, None]
 
-    def global_mean(self, x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
+    def global_mean(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Mean over the tokens of the leaves ``x`` and of the tiles ``y``, (1, 1, d)."""
         total, count = x.sum(dim=(0, 1)), self.cells.sum()
         if y is not None:
             total, count = total + y.sum(dim=(0, 1)), count + self.tile_mask.sum()
         return (total / count.clamp(min=1.0))[None, None]
 
-    def axial(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def axial(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Row and column buffers side by side, as the leaves (K, L_s, 2 d) and the tiles (T, L_s, 2 d) read
         them.
 

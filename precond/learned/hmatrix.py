@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from precond.learned.factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
 from precond.learned.features import LeafFeatures
@@ -38,7 +39,7 @@ class HMatrixForm(Preconditioner):
         self.vectors = LeafVectors(operator.shape, leaf_size, operator.device)
         count, rank = self.features.count, network.config.trunk.tile_tokens
 
-        def buffer(*shape: int) -> torch.Tensor:
+        def buffer(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float32, device=operator.device)
 
         self.factors = HMatrixFactors(
@@ -61,7 +62,7 @@ class HMatrixForm(Preconditioner):
         for name in ("leaf", "node", "core", "jacobi"):
             getattr(self.factors, name).copy_(getattr(predicted, name))
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         rows = self.factors.times(self.vectors.gather(residual), self.features.tiles)
         self.vectors.scatter(rows, out)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from precond.learned.features import GLOBAL_FEATURES, LeafFeatures
@@ -81,7 +81,7 @@ class Attention(nn.Module):
             self.edge = nn.Parameter(torch.tensor([[0.1], [0.1], [-0.5]]).repeat(1, self.heads))
             self.gate = nn.Linear(d, self.heads)
 
-    def forward(self, x: torch.Tensor, blocked: torch.Tensor, leaves: Leaves | None) -> torch.Tensor:
+    def forward(self, x: Tensor, blocked: Tensor, leaves: Leaves | None) -> Tensor:
         """``x`` (G, n, d), zero where masked; ``blocked`` (G, 1, 1, n), MASKED there."""
         qkv = self.qkv(x)  # (G, n, 3 d), or (G, n, d) without the softmax
         mixed = self._softmax(qkv, blocked, leaves) if self.softmax else 0.0
@@ -91,7 +91,7 @@ class Attention(nn.Module):
             mixed = mixed + (edges.unflatten(-1, (self.heads, -1)) * gate[..., None]).flatten(-2)
         return self.out(mixed)
 
-    def _softmax(self, qkv: torch.Tensor, blocked: torch.Tensor, leaves: Leaves | None) -> torch.Tensor:
+    def _softmax(self, qkv: Tensor, blocked: Tensor, leaves: Leaves | None) -> Tensor:
         """Values mixed by softmax attention, (G, n, d), from ``qkv`` (G, n, 3 d)."""
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (G, h, n, d / h) each
         logits = blocked
@@ -100,7 +100,7 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=logits)  # (G, h, n, d / h)
         return mixed.transpose(1, 2).flatten(-2)
 
-    def _edges(self, v: torch.Tensor, leaves: Leaves) -> torch.Tensor:
+    def _edges(self, v: Tensor, leaves: Leaves) -> Tensor:
         """The linear term before its gate, (K, L, d), from values ``v`` (K, L, d)."""
         a, b, c = self.edge.repeat_interleave(v.shape[-1] // self.heads, dim=1)  # (d,) each
         places = torch.cat([leaves.mask[..., None], leaves.positions], dim=-1)  # (K, L, 3): 1, x, y
@@ -126,9 +126,7 @@ class FeedForward(nn.Module):
         self.shared = nn.Linear(shared * d, hidden, bias=False) if shared else None
         self.out = nn.Linear(hidden, d)
 
-    def forward(
-        self, x: torch.Tensor, axial: torch.Tensor | None, shared: list[torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(self, x: Tensor, axial: Tensor | None, shared: list[Tensor]) -> Tensor:
         """``x`` (G, n, d), ``axial`` (G, n_s, 2 d) with n a multiple of n_s, ``shared`` (G or 1, 1, d)."""
         hidden = self.own(x)  # (G, n, hidden)
         if self.axial is not None:
@@ -151,7 +149,7 @@ class GraphConvolution(nn.Module):
         self.own = nn.Linear(width, width)
         self.others = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: torch.Tensor, features: LeafFeatures) -> torch.Tensor:
+    def forward(self, x: Tensor, features: LeafFeatures) -> Tensor:
         """``x`` (K, L, d), zero where masked, and so returned."""
         y = self.norm(x)
         flat = y.view(-1, y.shape[-1])  # (K L, d)
@@ -183,8 +181,8 @@ class Layer(nn.Module):
         self.tile = stream(False, int(config.global_token)) if config.off_diagonal_stream else None
 
     def forward(
-        self, x: torch.Tensor, y: torch.Tensor | None, leaves: Leaves, highways: Highways
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        self, x: Tensor, y: Tensor | None, leaves: Leaves, highways: Highways
+    ) -> tuple[Tensor, Tensor | None]:
         """``x`` (K, L, d) and ``y`` (T, L_s, d) or None, zero where masked, and so returned."""
         mask = leaves.mask[..., None]  # (K, L, 1)
         blocked = (1.0 - leaves.mask)[:, None, None] * MASKED  # (K, 1, 1, L)
@@ -229,7 +227,7 @@ class Trunk(nn.Module):
         """No highway joins the leaves: after the convolutions each is computed by itself."""
         return not (self.config.off_diagonal_stream or self.config.global_token)
 
-    def lifted(self, features: LeafFeatures) -> torch.Tensor:
+    def lifted(self, features: LeafFeatures) -> Tensor:
         """The tokens before the layers, (K, L, d), zero where masked: lift and graph convolutions."""
         mask = features.mask[..., None]  # (K, L, 1)
         lifted = self.lift_node(features.node)  # (K, L, d)
@@ -242,7 +240,7 @@ class Trunk(nn.Module):
             x = convolution(x, features)
         return x
 
-    def forward(self, features: LeafFeatures) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def forward(self, features: LeafFeatures) -> tuple[Tensor, Tensor | None]:
         """Leaf tokens (K, L, d), zero where masked, and tile tokens (T, L_s, d) or None.
 
         L must be a multiple of ``tile_tokens`` when there is an off-diagonal stream.
@@ -252,7 +250,7 @@ class Trunk(nn.Module):
             return self.of_leaves(x, features, torch.arange(features.count)), None
         return self._layers(x, features)
 
-    def of_leaves(self, x: torch.Tensor, features: LeafFeatures, which: torch.Tensor) -> torch.Tensor:
+    def of_leaves(self, x: Tensor, features: LeafFeatures, which: Tensor) -> Tensor:
         """The tokens of the leaves ``which`` (k,) int64 alone, (k, L, d), from the lifted ones of all.
 
         Only for `leaves_apart`; a few leaves at a time, as many as a cache holds.
@@ -261,8 +259,8 @@ class Trunk(nn.Module):
         return torch.cat([self._layers(x[part], features, part)[0] for part in parts])
 
     def _layers(
-        self, x: torch.Tensor, features: LeafFeatures, part: torch.Tensor | slice = slice(None)
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        self, x: Tensor, features: LeafFeatures, part: Tensor | slice = slice(None)
+    ) -> tuple[Tensor, Tensor | None]:
         """The tokens after all layers, from lifted ones of the leaves of ``part``, (k, L, d)."""
         leaves = Leaves.of(features, part, self.config.off_diagonal_stream)
         highways = Highways(leaves, self.config.tile_tokens)

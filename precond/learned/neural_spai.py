@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from precond.learned.weights import load_for
@@ -77,22 +77,20 @@ class Faces:
         scaled = self.scale * self.across(self.scale.expand(4, -1))
         self.couplings.copy_(weights * scaled)
 
-    def across(self, values: torch.Tensor) -> torch.Tensor:
+    def across(self, values: Tensor) -> Tensor:
         """``values`` (4, N) of the cells beyond each face."""
         return torch.stack([v.roll(-step, 0) for v, step in zip(values, self.steps, strict=True)])
 
-    def reversed(self, values: torch.Tensor) -> torch.Tensor:
+    def reversed(self, values: Tensor) -> Tensor:
         """``values`` (4, N) of the same faces seen from the other side: the transpose of a matrix on them."""
         return self.across(values.unflatten(0, (2, 2)).flip(1).flatten(0, 1))
 
-    def times(self, diagonal: torch.Tensor, entries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def times(self, diagonal: Tensor, entries: Tensor, rows: Tensor) -> Tensor:
         """The five-point matrix of ``diagonal`` (N,) and ``entries`` (4, N) times each of ``rows`` (m, N)."""
         beyond = zip(entries, self.steps, strict=True)
         return diagonal * rows + sum(entry * rows.roll(-step, 1) for entry, step in beyond)
 
-    def times_m(
-        self, diagonal: torch.Tensor, entries: torch.Tensor, epsilon: float, rows: torch.Tensor
-    ) -> torch.Tensor:
+    def times_m(self, diagonal: Tensor, entries: Tensor, epsilon: float, rows: Tensor) -> Tensor:
         """G G^T + eps I of G's ``diagonal`` and ``entries`` times each of ``rows`` (m, N)."""
         inner = self.times(diagonal, self.reversed(entries), rows)
         return self.times(diagonal, entries, inner) + epsilon * rows
@@ -114,7 +112,7 @@ class FaceNetwork(nn.Module):
         self.face, self.out = nn.Linear(width, width), nn.Linear(width, outputs)
         self.own, self.beyond = (nn.Linear(width, width, bias=False) for _ in range(2))
 
-    def forward(self, h: torch.Tensor, e: torch.Tensor, faces: Faces) -> torch.Tensor:
+    def forward(self, h: Tensor, e: Tensor, faces: Faces) -> Tensor:
         """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces to (4, N, outputs)."""
         own, beyond = self.own(h), self.beyond(h)  # (N, d)
         outputs = []
@@ -131,7 +129,7 @@ class Messages(nn.Module):
         super().__init__()
         self.face, self.cell = FaceNetwork(width, width), mlp(2 * width, width, width)
 
-    def forward(self, h: torch.Tensor, e: torch.Tensor, faces: Faces) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, h: Tensor, e: Tensor, faces: Faces) -> tuple[Tensor, Tensor]:
         """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces."""
         e = e + self.face(h, e, faces)
         arrived = (e * faces.open).sum(dim=0)  # (N, d)
@@ -155,7 +153,7 @@ class SpaiNetwork(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def forward(self, faces: Faces) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, faces: Faces) -> tuple[Tensor, Tensor]:
         """G's diagonal (N,) and its entries on the faces (4, N), in the row of the cell they start from."""
         shares, couplings = faces.shares, faces.couplings
         edge = torch.stack([shares, faces.reversed(shares), couplings], dim=-1)  # (4, N, 3)
@@ -184,7 +182,7 @@ class NeuralSpaiForm(Preconditioner):
         self.faces = Faces(operator)
         n = self.faces.scale.numel()
 
-        def buffer(*shape: int) -> torch.Tensor:
+        def buffer(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float32, device=operator.device)
 
         self._own, self._shift = buffer(n), buffer(n)
@@ -193,7 +191,7 @@ class NeuralSpaiForm(Preconditioner):
         self._by_columns = self._terms(self._columns, self._residual, self._middle)
         self._by_rows = self._terms(self._rows, self._middle, self._result)
 
-    def _terms(self, entries: torch.Tensor, x: torch.Tensor, out: torch.Tensor) -> list[tuple]:
+    def _terms(self, entries: Tensor, x: Tensor, out: Tensor) -> list[tuple]:
         """What each face adds: views of ``out`` (N,), of ``entries`` (4, N), of ``x`` (N,) a step away."""
         terms = []
         for entry, step in zip(entries, self.faces.steps, strict=True):
@@ -215,7 +213,7 @@ class NeuralSpaiForm(Preconditioner):
         self._columns.copy_(faces.reversed(self._rows))  # its transpose
         torch.mul(faces.scale, faces.scale, out=self._shift).mul_(self.network.config.epsilon)
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         self._residual.copy_(residual.view(-1))
         torch.mul(self._own, self._residual, out=self._middle)
         for target, entry, neighbour in self._by_columns:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 SAME = 1e-9  # largest difference, relative to the largest value, between copies
 
 
-def copies(values: torch.Tensor, tolerance: float = SAME) -> tuple[torch.Tensor, torch.Tensor]:
+def copies(values: Tensor, tolerance: float = SAME) -> tuple[Tensor, Tensor]:
     """The rows of ``values`` (K, m) that others repeat: indices (U,) int64 of one row of every kind, and for
     each row the place (K,) int64 of its kind among them.
 

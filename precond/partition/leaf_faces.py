@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from precond.poisson import PoissonOperator
 
@@ -20,7 +21,7 @@ def faces_of_grid(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([first, first + step]), (step == ny) | ((first + 1) % ny != 0)
 
 
-def face_weights(operator: PoissonOperator, out: torch.Tensor | None = None) -> torch.Tensor:
+def face_weights(operator: PoissonOperator, out: Tensor | None = None) -> Tensor:
     """All face weights in one row, (faces + 1,) float64: x faces, y faces, one zero."""
     weights_x, weights_y = operator.flat_face_weights()
     return torch.cat([weights_x, weights_y, weights_x.new_zeros(1)], out=out)
@@ -49,10 +50,10 @@ class LeafFaces:
     diagonal entry. leaves: (2, faces) int64, on the host, the leaves on both sides of every face.
     """
 
-    face: torch.Tensor
-    first: torch.Tensor
-    second: torch.Tensor
-    entries: torch.Tensor
+    face: Tensor
+    first: Tensor
+    second: Tensor
+    entries: Tensor
     leaves: np.ndarray
 
     @classmethod

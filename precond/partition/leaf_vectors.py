@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from precond.partition.morton import leaves, positions
 
@@ -32,19 +33,19 @@ class LeafVectors:
         self._rows = torch.zeros((len(cells), 1, leaf_size), dtype=torch.float32, device=device)
         self._result = torch.zeros(count, dtype=torch.float32, device=device)
 
-    def gather_double(self, field: torch.Tensor) -> torch.Tensor:
+    def gather_double(self, field: Tensor) -> Tensor:
         """``field`` (nx, ny) as (K, L) float64, padding zero; overwritten by the next call."""
         self._padded[:-1].copy_(field.reshape(-1))
         torch.index_select(self._padded, 0, self._flat_cells, out=self._gathered)
         return self._gathered.view_as(self.cells)
 
-    def gather(self, field: torch.Tensor) -> torch.Tensor:
+    def gather(self, field: Tensor) -> Tensor:
         """``field`` (nx, ny) as rows (K, 1, L), padding zero; overwritten by the next call."""
         self._padded_single[:-1].copy_(field.reshape(-1))
         torch.index_select(self._padded_single, 0, self._flat_cells, out=self._rows.view(-1))
         return self._rows
 
-    def scatter(self, rows: torch.Tensor, out: torch.Tensor) -> None:
+    def scatter(self, rows: Tensor, out: Tensor) -> None:
         """``out`` (nx, ny) from ``rows`` (K, 1, L)."""
         torch.index_select(rows.view(-1), 0, self.position, out=self._result)
         out.view(-1).copy_(self._result)

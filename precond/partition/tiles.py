@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def tiles(count: int) -> np.ndarray:
@@ -49,11 +50,11 @@ class Tiles:
     """
 
     count: int
-    rows: torch.Tensor
-    columns: torch.Tensor
-    log_size: torch.Tensor
-    row_nodes: torch.Tensor
-    column_nodes: torch.Tensor
+    rows: Tensor
+    columns: Tensor
+    log_size: Tensor
+    row_nodes: Tensor
+    column_nodes: Tensor
 
     @classmethod
     def of(cls, count: int, device: torch.device | str = "cpu") -> Tiles:
@@ -74,7 +75,7 @@ class Tiles:
         )
         return cls(count, *(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
 
-    def strip_sums(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def strip_sums(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Every strip's tokens from its leaves' ``tokens`` (K, L_s, d): row strips and column strips (T, L_s,
         d).
 

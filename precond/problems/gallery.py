@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.spatial
 import torch
+from torch import Tensor
 
 from precond.partition.morton import morton_order
 from precond.poisson import PoissonOperator
@@ -49,9 +50,9 @@ class Problem:
     mean density is one of precond.poisson.FACE_DENSITIES.
     """
 
-    density: torch.Tensor
-    solid: torch.Tensor
-    b: torch.Tensor
+    density: Tensor
+    solid: Tensor
+    b: Tensor
     n: int
     face_density: str = "harmonic"
 

@@ -71,11 +71,7 @@ def balanced_objective(
 
 
 def truncated_objective(
-    basis: torch.Tensor,
-    blocks: torch.Tensor,
-    pairs: LeafPairs,
-    weights: torch.Tensor,
-    left_out: float = 0.05,
+    basis: torch.Tensor, blocks: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor, left_out: float = 0.05
 ) -> torch.Tensor:
     """-(1/K) sum_i log(1 + 1/lambda_i) + const over the Ritz values lambda_i of (A_c, G) but for the share
     ``left_out`` of the smallest: conjugate gradients takes a few outliers, an iteration each.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 DEPENDENT = 1e-4  # a column that keeps less than this share of its length is spanned by those before it
 
 
-def orthonormalised(columns: torch.Tensor) -> torch.Tensor:
+def orthonormalised(columns: Tensor) -> Tensor:
     """Gram-Schmidt over the last dimension of ``columns`` (K, L, r); dependent columns become zero.
 
     Elimination on the Gram matrix in float64: (r, r) numbers a leaf to work on. The span is exact; the result
@@ -34,7 +35,7 @@ def orthonormalised(columns: torch.Tensor) -> torch.Tensor:
     return (exact @ torch.stack(rows, dim=-1)).to(columns.dtype)
 
 
-def leaf_positions(shape: tuple[int, int], cells: torch.Tensor, coupled: torch.Tensor) -> torch.Tensor:
+def leaf_positions(shape: tuple[int, int], cells: Tensor, coupled: Tensor) -> Tensor:
     """Each cell's place relative to the centre of its leaf's coupled cells, in units of half a square leaf's
     side.
 
@@ -50,7 +51,7 @@ def leaf_positions(shape: tuple[int, int], cells: torch.Tensor, coupled: torch.T
     return torch.from_numpy(relative.astype(np.float32)).to(coupled.device)
 
 
-def monomials(positions: torch.Tensor, mask: torch.Tensor, rank: int) -> torch.Tensor:
+def monomials(positions: Tensor, mask: Tensor, rank: int) -> Tensor:
     """1, x, y, xy, x^2, y^2, x^2 y, x y^2, ... on the coupled cells: (K, L, rank).
 
     ``positions`` (K, L, 2) are relative to the leaf, of order one; ``mask`` (K, L) is 1 on fluid cells, else
@@ -65,7 +66,7 @@ def monomials(positions: torch.Tensor, mask: torch.Tensor, rank: int) -> torch.T
     return torch.stack(columns, dim=-1) * mask[..., None]
 
 
-def geneo_modes(blocks: torch.Tensor, mask: torch.Tensor, rank: int) -> torch.Tensor:
+def geneo_modes(blocks: Tensor, mask: Tensor, rank: int) -> Tensor:
     """The ``rank`` lowest generalised eigenvectors of every leaf, (K, L, rank), in the dtype of ``blocks``
     (K, L, L).
 

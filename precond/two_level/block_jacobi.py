@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from precond.factorisation import inverse_of_factors
 from precond.partition.copies import copies
@@ -82,7 +83,7 @@ class BlockJacobi(Preconditioner):
         coupled = np.append(fluid & ~closed[labels], False)[self.vectors.cells.cpu().numpy()]
         self.coupled = torch.from_numpy(coupled).to(operator.device)  # (K, L)
 
-    def update_changed(self) -> tuple[np.ndarray, torch.Tensor]:
+    def update_changed(self) -> tuple[np.ndarray, Tensor]:
         """All of `update` as part of another preconditioner's, on the CPU: the faces whose weight changed
         since the last call, (m,) int64 into face_weights, and the leaves that they touch, (k,).
         """
@@ -110,7 +111,7 @@ class BlockJacobi(Preconditioner):
             return self._stages()
         return [("setup", self.update_changed)]
 
-    def _assemble(self, which: torch.Tensor | slice) -> None:
+    def _assemble(self, which: Tensor | slice) -> None:
         """The blocks of the leaves ``which``, of the operator's present coefficients."""
         weights = self.weights[self.faces.face[which]]  # (k, F)
         self._inverted[which] = weights
@@ -134,25 +135,25 @@ class BlockJacobi(Preconditioner):
         inverses = _inverses(self.blocks[unique])[kind]
         torch.mul(inverses, (scale[unique][kind] / scale).float()[:, None, None], out=self.inverses)
 
-    def gather(self, field: torch.Tensor) -> torch.Tensor:
+    def gather(self, field: Tensor) -> Tensor:
         """See LeafVectors."""
         return self.vectors.gather(field)
 
-    def scatter(self, rows: torch.Tensor, out: torch.Tensor) -> None:
+    def scatter(self, rows: Tensor, out: Tensor) -> None:
         """See LeafVectors."""
         self.vectors.scatter(rows, out)
 
-    def solve(self, rows: torch.Tensor) -> torch.Tensor:
+    def solve(self, rows: Tensor) -> Tensor:
         """D^-1 ``rows``, (K, 1, L) float32; overwritten by the next call. Row form: far faster than matrix
         times column.
         """
         return torch.bmm(rows, self.inverses.mT, out=self._solved)
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         self.scatter(self.solve(self.gather(residual)), out)
 
 
-def _inverses(blocks: torch.Tensor) -> torch.Tensor:
+def _inverses(blocks: Tensor) -> Tensor:
     """Float32 inverses of positive definite ``blocks`` (k, L, L) float64."""
     factors = torch.linalg.cholesky_ex(blocks).L.float()
     if blocks.device.type == "cpu":

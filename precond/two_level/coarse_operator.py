@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 import torch
+from torch import Tensor
 
 from precond.partition.leaf_faces import LeafFaces, faces_of_grid, grouped
 from precond.poisson import PoissonOperator
@@ -27,11 +28,11 @@ class LeafPairs:
     where a pair has fewer.
     """
 
-    first: torch.Tensor
-    second: torch.Tensor
-    inside: torch.Tensor
-    outside: torch.Tensor
-    face: torch.Tensor
+    first: Tensor
+    second: Tensor
+    inside: Tensor
+    outside: Tensor
+    face: Tensor
 
     @classmethod
     def of(cls, operator: PoissonOperator, position: np.ndarray, leaf_size: int) -> LeafPairs:
@@ -58,8 +59,8 @@ class LeafPairs:
 
 
 def galerkin_blocks(
-    basis: torch.Tensor, blocks: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+    basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights: Tensor
+) -> tuple[Tensor, Tensor]:
     """Diagonal blocks U_k^T D_k U_k (K, r, r) and off-diagonal ones U_k^T A_kl U_l (P, r, r), differentiable.
 
     ``basis`` (K, L, r) and ``blocks`` (K, L, L) of one dtype; ``weights`` is
@@ -80,14 +81,14 @@ class CoarseOperator:
     """
 
     def __init__(self, faces: LeafFaces, pairs: LeafPairs, rank: int):
-        def buffer(table: torch.Tensor) -> torch.Tensor:
+        def buffer(table: Tensor) -> Tensor:
             return torch.zeros((*table.shape, rank), dtype=torch.float64, device=table.device)
 
         self._faces, self._pairs = faces, pairs
         self._differences = buffer(faces.face)  # (K, F, r)
         self._inside, self._outside = buffer(pairs.face), buffer(pairs.face)  # (P, F, r)
 
-    def update(self, basis: torch.Tensor) -> None:
+    def update(self, basis: Tensor) -> None:
         """Follow a new ``basis`` (K, L, r)."""
         flat = basis.reshape(-1, basis.shape[-1]).double()
         padded = torch.cat([flat, flat.new_zeros(1, flat.shape[1])])  # nothing of it is in another leaf
@@ -95,19 +96,19 @@ class CoarseOperator:
         self._inside.copy_(flat[self._pairs.inside])
         self._outside.copy_(flat[self._pairs.outside])
 
-    def own(self, weights: torch.Tensor, leaves: torch.Tensor | slice) -> torch.Tensor:
+    def own(self, weights: Tensor, leaves: Tensor | slice) -> Tensor:
         """U_k^T A U_k of ``leaves``, (k, r, r); ``weights`` is leaf_faces.face_weights(operator)."""
         differences = self._differences[leaves]
         scaled = differences * weights[self._faces.face[leaves]][..., None]
         return scaled.mT @ differences
 
-    def between(self, weights: torch.Tensor, pairs: torch.Tensor | slice) -> torch.Tensor:
+    def between(self, weights: Tensor, pairs: Tensor | slice) -> Tensor:
         """U_k^T A U_l of ``pairs``, (p, r, r)."""
         scaled = self._inside[pairs] * -weights[self._pairs.face[pairs]][..., None]
         return scaled.mT @ self._outside[pairs]
 
 
-def assembled(diagonal: torch.Tensor, off: torch.Tensor, pairs: LeafPairs) -> torch.Tensor:
+def assembled(diagonal: Tensor, off: Tensor, pairs: LeafPairs) -> Tensor:
     """The dense A_c (K r, K r) of its blocks; differentiable."""
     count, rank, _ = diagonal.shape
     dense = diagonal.new_zeros(count, count, rank, rank)
@@ -118,7 +119,7 @@ def assembled(diagonal: torch.Tensor, off: torch.Tensor, pairs: LeafPairs) -> to
     return dense.transpose(1, 2).reshape(count * rank, count * rank)
 
 
-def pinned_leaves(operator: PoissonOperator, cells: torch.Tensor, coupled: torch.Tensor) -> np.ndarray:
+def pinned_leaves(operator: PoissonOperator, cells: Tensor, coupled: Tensor) -> np.ndarray:
     """One leaf for every kernel vector of A_c: components that share a leaf have one constant column between
     them.
 

@@ -12,6 +12,7 @@ import scipy.linalg
 import scipy.sparse
 import torch
 from scipy.linalg.blas import dtbsv
+from torch import Tensor
 
 from precond.factorisation import inverse_of_factors, symmetric_factors
 from precond.two_level.coarse_operator import LeafPairs, assembled
@@ -65,12 +66,7 @@ class CoarseSolve:
         self._off = self._blocks[count * rank**2 :].view(-1, rank, rank)
 
     def place(
-        self,
-        leaves: torch.Tensor | slice,
-        diagonal: torch.Tensor,
-        pairs: torch.Tensor | slice,
-        off: torch.Tensor,
-        pinned: torch.Tensor,
+        self, leaves: Tensor | slice, diagonal: Tensor, pairs: Tensor | slice, off: Tensor, pinned: Tensor
     ) -> None:
         """Take the blocks ``diagonal`` (k, r, r), which it changes, of ``leaves`` and ``off`` (p, r, r) of
         ``pairs``, all float64; those are (k,) and (p,) int64, or slices.
@@ -113,7 +109,7 @@ class CoarseSolve:
         shape = (self._size, self._size)
         return scipy.sparse.coo_array((np.append(values, values[off]), entries), shape=shape).tocsc()
 
-    def solve(self, right: torch.Tensor) -> torch.Tensor:
+    def solve(self, right: Tensor) -> Tensor:
         """Z ``right`` for ``right`` (K r,) or (K r, m) float64, leaf by leaf; NaN where factorising
         failed.
         """
@@ -133,6 +129,6 @@ class CoarseSolve:
         half = dtbsv(below, self._factor, right, lower=1, overwrite_x=1)
         return dtbsv(below, self._factor, half, lower=1, trans=1, overwrite_x=1)
 
-    def times(self, right: torch.Tensor, out: torch.Tensor) -> None:
+    def times(self, right: Tensor, out: Tensor) -> None:
         """``out`` = Z ``right``, both (K r,) float64; of the dense form alone."""
         torch.mv(self._inverse, right, out=out)

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from precond.device import ops
 from precond.partition.morton import leaf_numbers
@@ -68,7 +69,7 @@ class TwoLevel(Preconditioner):
         self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=device)
         self._pinned = torch.zeros(count, dtype=torch.float64, device=device)
 
-        def buffer(*shape: int) -> torch.Tensor:
+        def buffer(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
         self._solution, self._image = buffer(2, *operator.shape)
@@ -82,7 +83,7 @@ class TwoLevel(Preconditioner):
             self._products = SparseBasis(vectors, rank, self.coarse.number)
             self._pair_of_face = self.pairs.of_faces(len(self.leaves.weights))
 
-    def _basis(self) -> torch.Tensor:
+    def _basis(self) -> Tensor:
         """Orthonormal far-field basis (K, L, r) float32 for the operator's present coefficients."""
         raise NotImplementedError
 
@@ -126,7 +127,7 @@ class TwoLevel(Preconditioner):
             self._assemble_coarse(leaves, torch.from_numpy(pairs[pairs >= 0]))
 
     def _assemble_coarse(
-        self, leaves: torch.Tensor | slice = slice(None), pairs: torch.Tensor | slice = slice(None)
+        self, leaves: Tensor | slice = slice(None), pairs: Tensor | slice = slice(None)
     ) -> None:
         """Z, from new Galerkin blocks of these leaves and pairs and the old ones of all others."""
         weights = self.leaves.weights
@@ -141,7 +142,7 @@ class TwoLevel(Preconditioner):
         """
         return not self.additive and (self._on_device or self.is_current)
 
-    def _coarse_part(self, residual: torch.Tensor) -> torch.Tensor:
+    def _coarse_part(self, residual: Tensor) -> Tensor:
         """U Z U^T ``residual``, both flat (nx ny,), all float64: what rounds, Z magnifies."""
         if not self._on_device:
             strips = self._products.restrict(residual.numpy())
@@ -151,13 +152,13 @@ class TwoLevel(Preconditioner):
         coefficients = self.coarse.solve(strips.view(-1)).view_as(strips)
         return torch.bmm(coefficients, self._prolongation).view(-1)[self.leaves.position]
 
-    def initial_correction(self, residual: torch.Tensor, out: torch.Tensor) -> bool:
+    def initial_correction(self, residual: Tensor, out: Tensor) -> bool:
         """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do without the balance."""
         if self._balanced:
             out.view(-1).copy_(self._coarse_part(residual.reshape(-1)))
         return self._balanced
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         if self._on_device and not self.additive:
             self._apply_on_device(residual.view(-1), out.view(-1))
             return
@@ -168,7 +169,7 @@ class TwoLevel(Preconditioner):
             left = torch.sub(residual, self._image, out=self._image)
         torch.add(self._solution, self._coarse_part(left.reshape(-1)).view_as(out), out=out)
 
-    def _apply_on_device(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply_on_device(self, residual: Tensor, out: Tensor) -> None:
         """As `_apply`, flat (nx ny,)."""
         operator, cells = self.operator, self.leaves.vectors.cells
         image, rows, strips = self._image.view(-1), self._rows, self._strips
@@ -188,7 +189,7 @@ class CoarseMonomial(TwoLevel):
         super()._update_geometry()
         self._columns = orthonormalised(monomials(self.positions, self.mask, self.rank))
 
-    def _basis(self) -> torch.Tensor:
+    def _basis(self) -> Tensor:
         return self._columns
 
 
@@ -198,7 +199,7 @@ class CoarseGenEO(TwoLevel):
     name = "coarse-geneo"
     capturable_setup = False  # eigenvectors ask the host
 
-    def _basis(self) -> torch.Tensor:
+    def _basis(self) -> Tensor:
         mask = self.mask.to(self.leaves.blocks.dtype)
         modes = geneo_modes(self.leaves.blocks, mask, self.rank)
         columns = orthonormalised(torch.cat([mask[..., None], modes], dim=-1))

@@ -74,17 +74,7 @@ def test_jacobi_holds_its_inverse_and_a_mask(benched):
 
 def test_cases_multiply_out_and_stand_in_the_table(benched):
     content = benched(
-        "--contrast",
-        "10",
-        "1000",
-        "--rtol",
-        "1e-3",
-        "1e-9",
-        "--family",
-        "solids",
-        "--sizes",
-        "256",
-        "64",
+        "--contrast", "10", "1000", "--rtol", "1e-3", "1e-9", "--family", "solids", "--sizes", "256", "64"
     )
     groups = [(e["contrast"], e["rtol"], e["cells"], e["preconditioner"]) for e in content["table"]]
     assert groups == list(itertools.product((10.0, 1000.0), (1e-3, 1e-9), (64, 256), ("jacobi", "multigrid")))

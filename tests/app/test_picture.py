@@ -8,16 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.picture import (
-    COLORMAPS,
-    SOLID_COLOUR,
-    VIEWS,
-    View,
-    draw,
-    nice_ceiling,
-    render,
-    save_png,
-)
+from app.picture import COLORMAPS, SOLID_COLOUR, VIEWS, View, draw, nice_ceiling, render, save_png
 
 FLUID = np.array([[13, 21, 38], [63, 164, 232]])  # the first and the last colour of "fluid"
 

@@ -119,14 +119,7 @@ def test_the_scale_of_the_density_is_not_seen(make_case, settings):
 
 @pytest.mark.parametrize(
     "switch",
-    [
-        "operator_bias",
-        "edge_term",
-        "axial_buffers",
-        "global_token",
-        "global_features",
-        "off_diagonal_stream",
-    ],
+    ["operator_bias", "edge_term", "axial_buffers", "global_token", "global_features", "off_diagonal_stream"],
 )
 def test_switches_change_the_parameters(switch):
     off = {switch: False}

@@ -8,6 +8,7 @@ References: Alcouffe, Brandt, Dendy and Painter, SIAM J. Sci. Stat. Comput. 2 (1
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from precond.classical.multigrid.level import CoarsestInverse, Level
 from precond.classical.multigrid.transfer import Transfer
@@ -68,7 +69,7 @@ class Multigrid(Preconditioner):
         self._coarsest.setup(SHIFT_WITH_SOLIDS if has_solid else SHIFT, 1 / FIRST)
         torch.mul(self._finest.scale_inside, FIRST * unit, out=self._scale_out)
 
-    def _apply(self, residual: torch.Tensor, out: torch.Tensor) -> None:
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
         self._r.copy_(residual)
         self._finest.r_inside.mul_(self._finest.scale_inside)
         self._cycle(0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from precond.factorisation import inverse_of_factors
 from precond.poisson import PoissonOperator
@@ -23,8 +24,8 @@ CROSS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # (kx, ky) of a five-point ste
 class Neighbours(NamedTuple):
     """Views of a vector: the nine neighbours of every cell, (3, 3, size), and those of CROSS one by one."""
 
-    nine: torch.Tensor
-    cross: list[torch.Tensor]
+    nine: Tensor
+    cross: list[Tensor]
 
 
 class Level:
@@ -70,24 +71,24 @@ class Level:
             (3, 3, self.size), (3 * self.row + self.pitch, self.row + 1, 1), self.pad - self.pitch - 1
         )
 
-    def zeros(self, *shape: int) -> torch.Tensor:
+    def zeros(self, *shape: int) -> Tensor:
         """A float64 buffer on this level's device."""
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
-    def inside(self, v: torch.Tensor) -> torch.Tensor:
+    def inside(self, v: Tensor) -> Tensor:
         """``v`` (..., row) without its zeros before and after: (..., size)."""
         return v[..., self.pad : self.pad + self.size]
 
-    def grid(self, inside: torch.Tensor) -> torch.Tensor:
+    def grid(self, inside: Tensor) -> Tensor:
         """The cells of an (..., size) vector: (..., nx, ny)."""
         return inside.unflatten(-1, (self.shape[0], self.pitch))[..., : self.shape[1]]
 
-    def _around(self, v: torch.Tensor) -> torch.Tensor:
+    def _around(self, v: Tensor) -> Tensor:
         """The neighbours of every cell of ``v`` (row): (3, 3, size), (kx, ky) at offset (kx - 1, ky - 1)."""
         start = v.storage_offset() + self.pad - self.pitch - 1
         return v.as_strided((3, 3, self.size), (self.pitch, 1, 1), start)
 
-    def load(self, operator: PoissonOperator, unit: torch.Tensor) -> None:
+    def load(self, operator: PoissonOperator, unit: Tensor) -> None:
         """Take ``unit`` () times the five-point stencil of ``operator``, which has this level's shape."""
         wx, wy = operator.face_weights_x, operator.face_weights_y
         couplings = {1: wx[1:], 7: wx[:-1], 3: wy[:, 1:], 5: wy[:, :-1]}

@@ -9,6 +9,7 @@ few dozen tensor operations a level.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from precond.classical.multigrid.level import TINY, Level
 
@@ -25,7 +26,7 @@ VANISHING = 1e-13  # a coarse diagonal entry below this share of A's largest is 
 class Edges:
     """Interpolation to the fine cells between two coarse neighbours along one axis."""
 
-    def __init__(self, fine: Level, coarse: Level, axis: int, weights: torch.Tensor, exists: torch.Tensor):
+    def __init__(self, fine: Level, coarse: Level, axis: int, weights: Tensor, exists: Tensor):
         """``weights`` and ``exists``: (2, coarse.size), to the fine cells before and after each cell."""
         step, side, line = ((fine.pitch, 3, 1), (1, 1, 3))[axis]
         side, line = side * fine.row, line * fine.row
@@ -69,14 +70,14 @@ class Transfer:
         self._prepare_galerkin()
         self._prepare_cycle()
 
-    def _seen(self, v: torch.Tensor, start: int, *lead: tuple[int, int]) -> torch.Tensor:
+    def _seen(self, v: Tensor, start: int, *lead: tuple[int, int]) -> Tensor:
         """Entries at 2 I + ``start`` of a fine array, behind leading (size, stride) dimensions."""
         sizes, strides = zip(*lead, strict=True)
         cells = (self.coarse.shape[0], self.coarse.pitch)
         offset = v.storage_offset() + self.fine.pad + start
         return v.as_strided((*sizes, *cells), (*strides, 2 * self.fine.pitch, 2), offset)
 
-    def _cells(self, v: torch.Tensor) -> torch.Tensor:
+    def _cells(self, v: Tensor) -> Tensor:
         """(..., coarse.size) as (..., cx, pitch)."""
         return v.unflatten(-1, (self.coarse.shape[0], self.coarse.pitch))
 
@@ -181,7 +182,7 @@ class Transfer:
         self._parities = coarse.grid(inside)[1:, 1:]  # (2, 2, cx, cy), the fine cells (2 I, 2 I + 1)
         self._x_parities = self._seen(fine.x, 0, (2, fine.pitch), (2, 1))[..., : coarse.shape[1]]
 
-    def coarsen(self, drop_empty: bool, finest_diagonal: torch.Tensor) -> None:
+    def coarsen(self, drop_empty: bool, finest_diagonal: Tensor) -> None:
         """Interpolation weights from the fine stencil and its scaling, then the coarse stencil P^T A P.
 
         ``drop_empty``: rows that are nothing but rounding beside ``finest_diagonal``, A's largest entry,
