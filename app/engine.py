@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +221,7 @@ class Engine:
         if name not in SimulationSettings.names():
             raise SettingsError(f"{name}: unknown setting; allowed: {', '.join(SimulationSettings.names())}")
         current, frame = self.settings.simulation, self.frame
-        candidate = replace(current, **{name: value})
+        candidate = current.with_(**{name: value})
         if name in REBUILT_BY:
             if name == "scene":
                 candidate = self._with_scene(str(value))
@@ -243,7 +243,7 @@ class Engine:
         current = self.settings.simulation
         fresh = scene_settings(scene_name, self.settings.given | {"scene": scene_name})
         changed_by_scene = {*load_scene(current.scene).settings, *load_scene(scene_name).settings, "scene"}
-        return replace(current, **{name: getattr(fresh, name) for name in changed_by_scene})
+        return current.with_(**{name: getattr(fresh, name) for name in changed_by_scene})
 
     def start_recording(self, out_dir: str | Path) -> Path:
         """Record every frame from now on; returns the directory, ``out_dir`` numbered if that is in use.

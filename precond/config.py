@@ -3,6 +3,9 @@ one line that names the file or section, the field and what is allowed.
 
 Numbers are read alike wherever they stand: 1e-5 is a number in YAML too (YAML 1.1 takes it for a text), and a
 text like "1e-5" from the command line is one. True and False are no numbers.
+
+A field says everything about itself once: its default, its range, its description, and in json_schema_extra
+its "unit".
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import types
 import typing
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -18,6 +23,8 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StringConstraints, ValidationError
 from pydantic import create_model as _create_model
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from precond.errors import UsageError, in_one_line
 
@@ -57,25 +64,29 @@ def read_yaml(path: str | Path) -> Any:
     raise UsageError(f"{path}: {reason}")
 
 
+_NOT_A_NUMBER = PydanticCustomError("not_a_number", "is not a number")  # explained() adds the field's range
+_NOT_FINITE = PydanticCustomError("not_finite", "is not a finite number")
+
+
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("is not a number")
+        raise _NOT_A_NUMBER
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise ValueError("is not a number") from None
+        raise _NOT_A_NUMBER from None
     if not math.isfinite(number):
-        raise ValueError("is not a finite number")
+        raise _NOT_FINITE
     return number
 
 
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("is not a whole number")
+        raise _NOT_A_NUMBER
     try:
         return int(value)
     except ValueError:
-        raise ValueError("is not a whole number") from None
+        raise _NOT_A_NUMBER from None
 
 
 Number = Annotated[float, BeforeValidator(_number)]
@@ -85,15 +96,41 @@ Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown names are refused, and so is assigning what does not fit."""
+    """Base of all settings: unknown names are refused, and so is what does not fit, with UsageError."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UsageError(explained(error, type(self))) from None
 
-def validated(kind: type[Model], values: Any, where: str) -> Model:
+    __init__.__pydantic_base_init__ = True  # pydantic need not call it: it reads as BaseModel's own does
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except ValidationError as error:
+            raise UsageError(explained(error, type(self))) from None
+
+    def with_(self: Model, **changes: Any) -> Model:
+        """A copy with ``changes``. Raises UsageError for those that do not fit."""
+        return type(self)(**{**dict(self), **changes})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of all settings, in order."""
+        return list(cls.model_fields)
+
+
+def validated(
+    kind: type[Model], values: Any, where: str = "", spelled: Mapping[str, str] | None = None
+) -> Model:
     """An instance of ``kind``, a pydantic model or a plain dataclass, from ``values``, a mapping.
 
-    Raises UsageError "``where``: field: what is wrong" for the first thing that is wrong.
+    Raises UsageError "``where``: field: what is wrong" for the first thing that is wrong; ``spelled`` says
+    how a field is to be called where not by its name.
     """
     head = f"{where}: " if where else ""
     if not isinstance(values, dict):
@@ -105,7 +142,7 @@ def validated(kind: type[Model], values: Any, where: str) -> Model:
             return checked
         return kind(**{name: getattr(checked, name) for name in checked.model_fields_set})
     except ValidationError as error:
-        raise UsageError(f"{head}{explained(error, model)}") from None
+        raise UsageError(f"{head}{explained(error, model, spelled)}") from None
     except (TypeError, ValueError) as error:  # a dataclass checks what depends on one another itself
         raise UsageError(f"{head}{in_one_line(error)}") from None
 
@@ -127,68 +164,101 @@ def _twin(kind: type) -> type[BaseModel]:
     return _create_model(kind.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 
-def _nested(kind: type) -> typing.Callable[[Any], Any]:
+def _nested(kind: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
-        return value if isinstance(value, kind) else validated(kind, value, "")
+        return value if isinstance(value, kind) else validated(kind, value)
 
     return read
 
 
 def _names(kind: type) -> list[str]:
-    return (
-        list(kind.model_fields) if issubclass(kind, BaseModel) else [f.name for f in dataclasses.fields(kind)]
-    )
+    """How the fields of ``kind`` are called in a file."""
+    if issubclass(kind, BaseModel):
+        return [field.alias or name for name, field in kind.model_fields.items()]
+    return [field.name for field in dataclasses.fields(kind)]
 
 
-def explained(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first complaint of ``error`` as "field: what is wrong, what is allowed"."""
+def explained(
+    error: ValidationError, model: type[BaseModel], spelled: Mapping[str, str] | None = None
+) -> str:
+    """The first complaint of ``error`` as "field: what is wrong, what is allowed"; ``spelled`` as above."""
     first = error.errors(include_url=False)[0]
-    place, kind, value, context = first["loc"], first["type"], first["input"], first.get("ctx", {})
-    owner, field = _owner(model, place)
-    path = ": ".join(str(part) for part in place)
-    if kind == "extra_forbidden":
-        return f"{path}: unknown; allowed: {', '.join(owner.model_fields) if owner else '-'}"
+    kind, value = first["type"], first["input"]
+    words, owner, hint = _followed(model, first["loc"])
+    if words and spelled:
+        words[0] = spelled.get(words[0], words[0])
+    head = ": ".join(words)
+    if kind in ("extra_forbidden", "invalid_key", "no_such_attribute"):
+        return f"{head}: unknown; allowed: {', '.join(_names(owner)) if owner else '-'}"
     if kind == "missing":
-        return f"{path}: missing"
-    choices = context.get("expected", "").replace(" or ", ", ").replace("'", "")
-    reason = {
-        "bool_type": "is not true or false",
-        "string_type": "is not a text",
-        "string_too_short": "is not a text",
-        "literal_error": f"is not one of {choices}",
-    }.get(kind)
+        return f"{head}: missing"
+    reason = f"is not {allowed(hint)}"
     if kind == "value_error":
-        reason = str(context["error"])
+        reason = str(first["ctx"]["error"])
         if not reason.startswith("is "):
-            return f"{path}: {reason}" if path else reason
-    elif kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
-        reason = f"is not {_range(field)}"
-    elif kind in ("model_type", "dict_type"):
-        reason = (
-            f"is not a mapping of {', '.join(field.annotation.model_fields)}" if field else "is not a mapping"
-        )
-    return f"{path}: {value!r} {reason or first['msg']}"
+            return f"{head}: {reason}" if head else reason
+    elif kind == "not_finite" and not bounds(hint):
+        reason = "is not a finite number"
+    return f"{head}: {value!r} {reason}"
 
 
-def _owner(model: type[BaseModel] | None, place: tuple) -> tuple[type[BaseModel] | None, Any]:
-    """The model that the last name of ``place`` belongs to, and its field there; None where unknown."""
-    field = None
-    for depth, name in enumerate(place):
-        field = model.model_fields.get(name) if model is not None else None
-        if depth < len(place) - 1:
-            inner = getattr(field, "annotation", None)
-            model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
-    return model, field
+def _followed(model: type[BaseModel], place: tuple) -> tuple[list[str], type[BaseModel] | None, Any]:
+    """``place`` of an error in ``model`` in words, the model that its last name belongs to, and the type
+    there; None where unknown.
+    """
+    words: list[str] = []
+    hint, owner = model, None
+    for part in place:
+        words.append(f"number {part + 1}" if isinstance(part, int) and hint is not model else str(part))
+        hint, _ = split_hint(hint)
+        owner = hint if _is_model(hint) else None
+        if owner:
+            hint = dict(zip(_names(owner), owner.model_fields.values(), strict=True)).get(part)
+        else:  # a list or a tuple, or a mapping's value
+            hint = next((kind for kind in reversed(typing.get_args(hint)) if kind is not ...), None)
+    return words, owner, hint
 
 
-def _range(field: Any) -> str:
-    """The range of ``field`` in words."""
-    bounds = {}
-    for part in getattr(field, "metadata", ()):
-        for name in ("ge", "gt", "le", "lt"):
-            if getattr(part, name, None) is not None:
-                bounds[name] = getattr(part, name)
-    whole = "a whole number" if getattr(field, "annotation", None) is int else "a number"
-    low = f"from {bounds['ge']:g}" if "ge" in bounds else f"above {bounds['gt']:g}" if "gt" in bounds else ""
-    high = f"to {bounds['le']:g}" if "le" in bounds else f"below {bounds['lt']:g}" if "lt" in bounds else ""
-    return " ".join(filter(None, (whole, low, high)))
+def split_hint(hint: Any) -> tuple[Any, list[Any]]:
+    """A type, or a model's field, without Annotated and "or None"; and what was annotated."""
+    metadata: list[Any] = []
+    while True:
+        others = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+        if isinstance(hint, FieldInfo):
+            metadata += hint.metadata
+            hint = hint.annotation
+        elif typing.get_origin(hint) is Annotated:
+            metadata += [part for more in hint.__metadata__ for part in getattr(more, "metadata", [more])]
+            hint = others[0]
+        elif typing.get_origin(hint) in (typing.Union, types.UnionType) and len(others) == 1:
+            hint = others[0]
+        else:
+            return hint, metadata
+
+
+def _is_model(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, BaseModel)
+
+
+def allowed(hint: Any) -> str:
+    """What a type, or a model's field, takes, in words: "a whole number from 1 to 5", "one of a, b"."""
+    bare, _ = split_hint(hint)
+    origin = typing.get_origin(bare) or bare
+    if origin in (int, float):
+        return " ".join(filter(None, ("a whole number" if bare is int else "a number", bounds(hint))))
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(bare)))}"
+    if _is_model(bare):
+        return f"a mapping of {', '.join(_names(bare))}"
+    words = {bool: "true or false", str: "a text", list: "a list", tuple: "a list", dict: "a mapping"}
+    return words.get(origin, "of the kind that is wanted here")
+
+
+def bounds(hint: Any) -> str:
+    """The range of numbers of a type, or of a model's field, in words; empty for all numbers."""
+    limits: dict[str, float] = {}
+    for part in split_hint(hint)[1]:
+        limits |= {name: getattr(part, name) for name in ("ge", "gt", "le", "lt") if hasattr(part, name)}
+    sides = (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below"))
+    numbers = {name: str(limit) if isinstance(limit, int) else f"{limit:g}" for name, limit in limits.items()}
+    return " ".join(f"{word} {numbers[name]}" for name, word in sides if name in numbers)

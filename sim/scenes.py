@@ -22,7 +22,7 @@ import numpy as np
 
 from precond.config import read_yaml
 from precond.errors import UsageError
-from sim.settings import SettingsError, SimulationSettings
+from sim.settings import SimulationSettings
 from sim.shapes import SHAPES, ShapeError, paint_shape
 
 if TYPE_CHECKING:
@@ -42,10 +42,6 @@ EXPECTATIONS = {
 CHOSEN_ELSEWHERE = ("scene", "device", "seed")
 
 
-class SceneError(UsageError):
-    """A scene that cannot be used; the message names the file, the field and what is allowed."""
-
-
 @dataclass(frozen=True)
 class Scene:
     """An initial state with its settings and its checks."""
@@ -61,7 +57,7 @@ class Scene:
     expect: dict[str, float]
 
     def initial_state(self, grid: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Phase fraction, float64 (nx, ny), and solid mask, bool (nx, ny). Raises SceneError when no fluid is
+        """Phase fraction, float64 (nx, ny), and solid mask, bool (nx, ny). Raises UsageError when no fluid is
         left.
         """
         phase = np.full(grid, float(self.background == "heavy"))
@@ -70,7 +66,7 @@ class Scene:
         for shape in self.shapes:
             paint_shape(shape, phase, solid, random)
         if solid.all():
-            raise SceneError(f"scene {self.name}: its solids fill the whole box; shrink one")
+            raise UsageError(f"scene {self.name}: its solids fill the whole box; shrink one")
         phase[solid] = 0.0
         return phase, solid
 
@@ -116,35 +112,35 @@ def available_scenes() -> list[str]:
 
 
 def load_scene(name_or_path: str | Path) -> Scene:
-    """Read a scene by its name or from a YAML file. Raises SceneError."""
+    """Read a scene by its name or from a YAML file. Raises UsageError."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         if str(name_or_path) not in available_scenes():
-            raise SceneError(
+            raise UsageError(
                 f"scene: {name_or_path!r} is not one of {', '.join(available_scenes())}, nor a .yaml file"
             )
         path = SCENE_FOLDER / f"{name_or_path}.yaml"
     content = read_yaml(path)
     try:
         return _parse(path.stem, content)
-    except (SceneError, SettingsError, ShapeError) as error:
-        raise SceneError(f"{path}: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _parse(name: str, content: Any) -> Scene:
     if not isinstance(content, dict):
-        raise SceneError(f"holds {type(content).__name__}, not a mapping with {', '.join(REQUIRED)}")
+        raise UsageError(f"holds {type(content).__name__}, not a mapping with {', '.join(REQUIRED)}")
     for field in REQUIRED:
         if field not in content:
-            raise SceneError(f"{field}: missing")
+            raise UsageError(f"{field}: missing")
     for field in content:
         if field not in REQUIRED:
-            raise SceneError(f"{field}: unknown; allowed are {', '.join(REQUIRED)}")
+            raise UsageError(f"{field}: unknown; allowed are {', '.join(REQUIRED)}")
     for field in ("title", "description"):
         if not isinstance(content[field], str):
-            raise SceneError(f"{field}: {content[field]!r} is not text")
+            raise UsageError(f"{field}: {content[field]!r} is not text")
     if content["background"] not in ("heavy", "light"):
-        raise SceneError(f"background: {content['background']!r} is not one of heavy, light")
+        raise UsageError(f"background: {content['background']!r} is not one of heavy, light")
     return Scene(
         name=name,
         title=content["title"],
@@ -161,23 +157,23 @@ def _parse(name: str, content: Any) -> Scene:
 def _positive(content: dict[str, Any], field: str) -> float:
     value = content[field]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-6 <= value <= 1e6:
-        raise SceneError(f"{field}: {value!r} is not a number from 1e-6 to 1e6")
+        raise UsageError(f"{field}: {value!r} is not a number from 1e-6 to 1e6")
     return float(value)
 
 
 def _checked_settings(settings: Any) -> dict[str, Any]:
     allowed = [name for name in SimulationSettings.names() if name not in CHOSEN_ELSEWHERE]
     if not isinstance(settings, dict):
-        raise SceneError(f"settings: {settings!r} is not a mapping of {', '.join(allowed)}")
+        raise UsageError(f"settings: {settings!r} is not a mapping of {', '.join(allowed)}")
     for name in settings:
         if name not in allowed:
-            raise SceneError(f"settings: {name}: unknown; allowed are {', '.join(allowed)}")
+            raise UsageError(f"settings: {name}: unknown; allowed are {', '.join(allowed)}")
     try:
         checked = SimulationSettings(**settings)
-    except SettingsError as error:
-        raise SceneError(f"settings: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"settings: {error}") from error
     except TypeError as error:
-        raise SceneError(
+        raise UsageError(
             f"settings: grid: {settings.get('grid')!r} is not two whole numbers of cells"
         ) from error
     return {name: getattr(checked, name) for name in settings}
@@ -185,24 +181,24 @@ def _checked_settings(settings: Any) -> dict[str, Any]:
 
 def _checked_shapes(shapes: Any) -> list[dict[str, Any]]:
     if not isinstance(shapes, list):
-        raise SceneError(f"shapes: {shapes!r} is not a list of shapes; known are {', '.join(SHAPES)}")
+        raise UsageError(f"shapes: {shapes!r} is not a list of shapes; known are {', '.join(SHAPES)}")
     trial_phase, trial_solid = np.zeros((8, 8)), np.zeros((8, 8), dtype=bool)
     for number, shape in enumerate(shapes, start=1):
         try:
             paint_shape(shape, trial_phase, trial_solid, np.random.default_rng(0))
         except ShapeError as error:
-            raise SceneError(f"shapes: number {number}: {error}") from error
+            raise UsageError(f"shapes: number {number}: {error}") from error
     return shapes
 
 
 def _checked_expectations(expect: Any) -> dict[str, float]:
     if not isinstance(expect, dict) or not expect:
-        raise SceneError(
+        raise UsageError(
             f"expect: {expect!r} is not a mapping with at least one of {', '.join(EXPECTATIONS)}"
         )
     for name, bound in expect.items():
         if name not in EXPECTATIONS:
-            raise SceneError(f"expect: {name}: unknown; allowed are {', '.join(EXPECTATIONS)}")
+            raise UsageError(f"expect: {name}: unknown; allowed are {', '.join(EXPECTATIONS)}")
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not abs(bound) < math.inf:
-            raise SceneError(f"expect: {name}: {bound!r} is not a finite number")
+            raise UsageError(f"expect: {name}: {bound!r} is not a finite number")
     return {name: float(bound) for name, bound in expect.items()}

@@ -1,10 +1,13 @@
-"""The simulation's settings: every physical and solver default stands here once."""
+"""The simulation's settings: every default, range, unit and explanation stands here once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+import re
+from typing import Annotated, Any, Literal
 
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from precond.config import Number, Settings, Switch, Text, Whole
 from precond.errors import UsageError
 
 MAX_CONTRAST = 10_000.0
@@ -16,73 +19,81 @@ class SettingsError(UsageError):
     """A setting that cannot be used; the message names it, its value and what is allowed."""
 
 
-@dataclass
-class SimulationSettings:
-    """What a simulation needs to know. SI units; the light phase has density 1 kg/m^3.
+def _grid(value: Any) -> tuple[int, int]:
+    parts = re.split(r"\s*[xX]\s*", value.strip()) if isinstance(value, str) else value
+    if isinstance(value, str):
+        parts = [int(part) if re.fullmatch(r"[0-9]{1,9}", part) else part for part in parts]
+    if isinstance(parts, list | tuple) and len(parts) == 2:
+        nx, ny = parts
+        if all(type(n) is int and MIN_CELLS <= n <= MAX_CELLS for n in (nx, ny)):
+            return nx, ny
+    raise ValueError(f"is not two whole numbers from {MIN_CELLS} to {MAX_CELLS}, like 128x64")
+
+
+Grid = Annotated[tuple[int, int], BeforeValidator(_grid), PlainSerializer("{0[0]}x{0[1]}".format)]
+
+
+class SimulationSettings(Settings):
+    """What a simulation needs to know. The light phase has density 1 kg/m^3.
 
     A scene overrides these defaults, a settings file overrides the scene, a command-line flag overrides both.
-    All but ``scene``, ``grid``, ``device`` and ``seed`` may be changed between two steps.
+    All but ``scene``, ``grid``, ``device`` and ``seed`` may be changed between two steps. What does not fit
+    raises UsageError, when it is given and when it is assigned.
     """
 
-    scene: str = "dam-break"
-    grid: tuple[int, int] = (128, 64)  # cells along x and y
-    contrast: float = 100.0  # density of the heavy phase over the light one
-    gravity: float = 9.81  # m/s^2, downwards
-    heavy_viscosity: float = 1e-5  # m^2/s, kinematic
-    light_viscosity: float = 1e-5  # m^2/s, kinematic
-    courant: float = 0.5  # largest share of a cell's content that may leave it per step
-    max_time_step: float = 1.0 / 120.0  # s
-    preconditioner: str = "coarse-learned"
-    rtol: float = 1e-4  # relative residual of the pressure solve
-    max_iterations: int = 2000
-    warm_start: bool = True
-    reuse_setup: bool = True  # keep what still serves of a preconditioner's set-up (sim.reuse_policy)
-    device: str = "cpu"
-    single_launch: bool = False  # on cuda: the device ends a solve's loop itself (precond.device.while_node)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if isinstance(self.grid, list):
-            self.grid = tuple(self.grid)
-        self.check()
-
-    def check(self) -> None:
-        """Raise SettingsError for the first setting out of range."""
-        pair = self.grid if isinstance(self.grid, tuple) else ()
-        if len(pair) != 2 or not all(isinstance(n, int) and MIN_CELLS <= n <= MAX_CELLS for n in pair):
-            raise SettingsError(
-                f"grid: {self.grid} is not two whole numbers from {MIN_CELLS} to {MAX_CELLS}, like 128x64"
-            )
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise SettingsError(f"{name}: {value!r} is not a number from {low:g} to {high:g}")
-        for name in ("scene", "preconditioner"):
-            if not isinstance(getattr(self, name), str):
-                raise SettingsError(f"{name}: {getattr(self, name)!r} is not a name")
-        for name in ("max_iterations", "seed"):
-            if not isinstance(getattr(self, name), int):
-                raise SettingsError(f"{name}: {getattr(self, name)!r} is not a whole number")
-        if self.device not in ("cpu", "cuda"):
-            raise SettingsError(f"device: {self.device!r} is not one of cpu, cuda")
-        for name in ("warm_start", "reuse_setup", "single_launch"):
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name}: {getattr(self, name)!r} is not true or false")
-
-    @classmethod
-    def names(cls) -> list[str]:
-        """Names of all settings, in order."""
-        return [field.name for field in fields(cls)]
-
-
-_RANGES: list[tuple[str, Any, Any]] = [
-    ("contrast", 1.0, MAX_CONTRAST),
-    ("gravity", 0.0, 1000.0),
-    ("heavy_viscosity", 0.0, 1.0),
-    ("light_viscosity", 0.0, 1.0),
-    ("courant", 0.01, 1.0),
-    ("max_time_step", 1e-6, 1.0),
-    ("rtol", 1e-14, 0.5),
-    ("max_iterations", 1, 1_000_000),
-    ("seed", 0, 2**31 - 1),
-]
+    scene: Text = Field(
+        "dam-break",
+        description="what flows: a scene's name (see `list`) or your own scene file",
+        json_schema_extra={"metavar": "NAME|FILE"},
+    )
+    grid: Grid = Field(
+        (128, 64), description="cells along x and y, like 128x64", json_schema_extra={"metavar": "NXxNY"}
+    )
+    contrast: Number = Field(
+        100.0, ge=1, le=MAX_CONTRAST, description="density of the heavy fluid over the light one"
+    )
+    preconditioner: Text = Field(
+        "coarse-learned",
+        description="what speeds up the pressure solve (see `list`)",
+        json_schema_extra={"metavar": "NAME"},
+    )
+    rtol: Number = Field(
+        1e-4, ge=1e-14, le=0.5, description="relative residual at which the pressure solve stops"
+    )
+    max_iterations: Whole = Field(
+        2000, ge=1, le=1_000_000, description="iterations after which a pressure solve gives up"
+    )
+    warm_start: Switch = Field(True, description="start each pressure solve from the last pressure")
+    reuse_setup: Switch = Field(
+        True, description="keep what still serves of a preconditioner's set-up between frames"
+    )
+    gravity: Number = Field(
+        9.81, ge=0, le=1000, description="acceleration downwards", json_schema_extra={"unit": "m/s^2"}
+    )
+    heavy_viscosity: Number = Field(
+        1e-5,
+        ge=0,
+        le=1,
+        description="kinematic viscosity of the heavy fluid",
+        json_schema_extra={"unit": "m^2/s"},
+    )
+    light_viscosity: Number = Field(
+        1e-5,
+        ge=0,
+        le=1,
+        description="kinematic viscosity of the light fluid",
+        json_schema_extra={"unit": "m^2/s"},
+    )
+    courant: Number = Field(
+        0.5, ge=0.01, le=1, description="share of a cell that may flow out of it in one time step"
+    )
+    max_time_step: Number = Field(
+        1 / 120, ge=1e-6, le=1, description="longest time step", json_schema_extra={"unit": "s"}
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where to compute")
+    single_launch: Switch = Field(
+        False, description="on cuda: one graph launch for all of a solve (wants the extra `cuda`)"
+    )
+    seed: Whole = Field(
+        0, ge=0, le=2**31 - 1, description="start of every random choice; the same seed gives the same run"
+    )

@@ -60,7 +60,6 @@ class Simulation:
     """
 
     def __init__(self, settings: SimulationSettings, scene: Scene):
-        settings.check()
         self.settings = settings
         self.scene = scene
         self.device = start(settings.device)

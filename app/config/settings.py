@@ -6,7 +6,7 @@ here, so that `--help` and a mistyped option answer at once.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class AppSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the option names, usable as a settings file again (without ``out``)."""
-        values = {**asdict(self.simulation), "grid": "x".join(map(str, self.simulation.grid))}
+        values = self.simulation.model_dump()
         run = {name: getattr(self, name) for name in ("frames", "video", "video_fps", "view", "colormap")}
         return {**values, **{name: value for name, value in run.items() if value is not None}}
 
@@ -143,8 +143,8 @@ def _check(name: str, value: Any, source: str) -> None:
     several = isinstance(value, tuple | list) and name != "grid"
     for one in value if several else [value]:
         try:
-            replace(SimulationSettings(), **{name: one})
-        except SettingsError as error:
+            SimulationSettings(**{name: one})
+        except UsageError as error:
             raise SettingsError(f"{source}: {str(error).removeprefix(name + ': ')}") from None
 
 
@@ -190,7 +190,9 @@ def app_settings(command: str, flags: dict[str, Any]) -> AppSettings:
         value = getattr(settings, name)
         if value is not None and value not in allowed:
             raise SettingsError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
-    settings.simulation = scene_settings(simulation.get("scene", SimulationSettings.scene), given=simulation)
+    settings.simulation = scene_settings(
+        simulation.get("scene", SimulationSettings().scene), given=simulation
+    )
     return settings
 
 
@@ -199,4 +201,4 @@ def scene_settings(scene_name: str, given: dict[str, Any]) -> SimulationSettings
     from sim.scenes import load_scene
 
     own = load_scene(scene_name).settings
-    return replace(SimulationSettings(), **{**own, **given, "scene": scene_name})
+    return SimulationSettings(**{**own, **given, "scene": scene_name})

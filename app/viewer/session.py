@@ -14,8 +14,7 @@ from app.picture import Picture, View, draw, render, save_png
 from app.viewer.history import History
 from app.viewer.inspector import Inspector
 from precond import PreconditionerError, available_preconditioners, registered_preconditioners
-from sim.scenes import SceneError, available_scenes
-from sim.settings import SettingsError
+from sim.scenes import available_scenes
 from sim.simulation import PAINTS
 
 RUNS = Path("runs")
@@ -25,7 +24,7 @@ TEXTURE_PIXELS = (
 SCREENSHOT_PIXELS = 1280
 MESSAGE_SECONDS = 8.0
 WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
-SETTING_ERRORS = (SettingsError, SceneError, PreconditionerError, ValueError)
+SETTING_ERRORS = (PreconditionerError, ValueError)
 
 
 @dataclass

@@ -145,7 +145,7 @@ def test_flags_win_over_file_over_scene_over_defaults(file):
     scene = file(OWN_SCENE, "own.yaml")
     alone = app_settings("record", {"scene": scene}).simulation
     assert (alone.grid, alone.contrast, alone.gravity) == ((24, 16), 7, 3.0)
-    assert alone.rtol == SimulationSettings.rtol
+    assert alone.rtol == SimulationSettings().rtol
     settings = file(f"scene: {scene}\ncontrast: 8\ngravity: 4\nrtol: 1e-6\nframes: 5\n")
     from_file = app_settings("record", {"settings": settings})
     assert from_file.simulation.grid == (24, 16)
@@ -244,7 +244,7 @@ def test_interrupt_gives_130_and_a_programming_error_is_not_hidden(capsys, monke
 
 
 def test_settings_errors_are_value_errors():
-    with pytest.raises(SettingsError, match="--contrast: 0 is not a number from 1"):
+    with pytest.raises(SettingsError, match="--contrast: 0.0 is not a number from 1"):
         app_settings("record", {"contrast": 0})
 
 

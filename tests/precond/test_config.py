@@ -62,9 +62,9 @@ class Model(Settings):
     ("kind", "values", "message"),
     [
         (Model, {"count": 9}, "f: count: 9 is not a whole number from 1 to 5"),
-        (Model, {"count": True}, "f: count: True is not a whole number"),
-        (Model, {"rate": "much"}, "f: rate: 'much' is not a number"),
-        (Model, {"rate": float("nan")}, "f: rate: nan is not a finite number"),
+        (Model, {"count": True}, "f: count: True is not a whole number from 1 to 5"),
+        (Model, {"rate": "much"}, "f: rate: 'much' is not a number above 0 to 10"),
+        (Model, {"rate": float("nan")}, "f: rate: nan is not a number above 0 to 10"),
         (Model, {"rate": 0}, "f: rate: 0.0 is not a number above 0 to 10"),
         (Model, {"kind": "z"}, "f: kind: 'z' is not one of x, y"),
         (Model, {"on": 1}, "f: on: 1 is not true or false"),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
+from precond.errors import UsageError
 from precond.problems import gallery
-from sim.scenes import SCENE_FOLDER, SceneError, SceneStart, available_scenes, load_scene
+from sim.scenes import SCENE_FOLDER, SceneStart, available_scenes, load_scene
 from sim.simulation import Simulation
 
 Maker = Callable[..., Simulation]
@@ -126,7 +127,7 @@ def wrong(change: Callable[[dict], object]) -> str:
 def test_a_wrong_scene_file_is_refused_in_words(tmp_path: Path, text: str, words: list[str]) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
-    with pytest.raises(SceneError) as error:
+    with pytest.raises(UsageError) as error:
         load_scene(path)
     for word in [str(path), *words]:
         assert word in str(error.value)
@@ -134,16 +135,16 @@ def test_a_wrong_scene_file_is_refused_in_words(tmp_path: Path, text: str, words
 
 
 def test_unknown_and_unreadable_scenes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SceneError, match="dam-break"):
+    with pytest.raises(UsageError, match="dam-break"):
         load_scene("waterfall")
-    with pytest.raises(SceneError, match="dam-break"):
+    with pytest.raises(UsageError, match="dam-break"):
         load_scene(300 * "x")
-    with pytest.raises(SceneError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         load_scene(tmp_path / "missing.yaml")
-    with pytest.raises(SceneError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         load_scene("a\0b.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SceneError, match="not a text file"):
+    with pytest.raises(UsageError, match="not a text file"):
         load_scene(tmp_path / "binary.yaml")
 
 
@@ -163,5 +164,5 @@ def test_a_box_full_of_solid_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "full.yaml"
     full = {"shape": "rectangle", "from": [0, 0], "to": [1, 1], "fill": "solid"}
     path.write_text(wrong(lambda c: c["shapes"].append(full)))
-    with pytest.raises(SceneError, match="fill the whole box"):
+    with pytest.raises(UsageError, match="fill the whole box"):
         load_scene(path).initial_state((16, 16), 0)
