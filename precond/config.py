@@ -53,8 +53,12 @@ def read_yaml(path: str | Path) -> Any:
     """Plain values from the YAML file ``path``. Raises UsageError that begins with ``path``."""
     try:
         return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        reason = f"is not YAML: line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+        reason = reason.replace("'<stream end>'", "the end of the file")
     except yaml.YAMLError as error:
-        reason = f"is not YAML: {in_one_line(error)}".replace('in "<unicode string>", ', "")
+        reason = f"is not YAML: {in_one_line(error)}".replace(' in "<unicode string>",', "")
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
@@ -134,7 +138,7 @@ def validated(
     """
     head = f"{where}: " if where else ""
     if not isinstance(values, dict):
-        raise UsageError(f"{head}{values!r} is not a mapping of {', '.join(_names(kind))}")
+        raise UsageError(f"{head}{values!r} is not a mapping of {', '.join(names_in_file(kind))}")
     model = kind if issubclass(kind, BaseModel) else _twin(kind)
     try:
         checked = model.model_validate(values)
@@ -171,7 +175,7 @@ def _nested(kind: type) -> Callable[[Any], Any]:
     return read
 
 
-def _names(kind: type) -> list[str]:
+def names_in_file(kind: type) -> list[str]:
     """How the fields of ``kind`` are called in a file."""
     if issubclass(kind, BaseModel):
         return [field.alias or name for name, field in kind.model_fields.items()]
@@ -189,7 +193,7 @@ def explained(
         words[0] = spelled.get(words[0], words[0])
     head = ": ".join(words)
     if kind in ("extra_forbidden", "invalid_key", "no_such_attribute"):
-        return f"{head}: unknown; allowed: {', '.join(_names(owner)) if owner else '-'}"
+        return f"{head}: unknown; allowed: {', '.join(names_in_file(owner)) if owner else '-'}"
     if kind == "missing":
         return f"{head}: missing"
     reason = f"is not {allowed(hint)}"
@@ -213,7 +217,7 @@ def _followed(model: type[BaseModel], place: tuple) -> tuple[list[str], type[Bas
         hint, _ = split_hint(hint)
         owner = hint if _is_model(hint) else None
         if owner:
-            hint = dict(zip(_names(owner), owner.model_fields.values(), strict=True)).get(part)
+            hint = dict(zip(names_in_file(owner), owner.model_fields.values(), strict=True)).get(part)
         else:  # a list or a tuple, or a mapping's value
             hint = next((kind for kind in reversed(typing.get_args(hint)) if kind is not ...), None)
     return words, owner, hint
@@ -249,7 +253,7 @@ def allowed(hint: Any) -> str:
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(bare)))}"
     if _is_model(bare):
-        return f"a mapping of {', '.join(_names(bare))}"
+        return f"a mapping of {', '.join(names_in_file(bare))}"
     words = {bool: "true or false", str: "a text", list: "a list", tuple: "a list", dict: "a mapping"}
     return words.get(origin, "of the kind that is wanted here")
 
@@ -260,5 +264,9 @@ def bounds(hint: Any) -> str:
     for part in split_hint(hint)[1]:
         limits |= {name: getattr(part, name) for name in ("ge", "gt", "le", "lt") if hasattr(part, name)}
     sides = (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below"))
-    numbers = {name: str(limit) if isinstance(limit, int) else f"{limit:g}" for name, limit in limits.items()}
-    return " ".join(f"{word} {numbers[name]}" for name, word in sides if name in numbers)
+    return " ".join(f"{word} {plain(limits[name])}" for name, word in sides if name in limits)
+
+
+def plain(number: float) -> str:
+    """``number`` as people write it: 0.5, 1e-5, 1000000."""
+    return str(number) if isinstance(number, int) else re.sub(r"e\+?(-?)0*", r"e\1", f"{number:g}")

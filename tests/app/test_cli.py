@@ -244,7 +244,7 @@ def test_interrupt_gives_130_and_a_programming_error_is_not_hidden(capsys, monke
 
 
 def test_settings_errors_are_value_errors():
-    with pytest.raises(SettingsError, match="--contrast: 0.0 is not a number from 1"):
+    with pytest.raises(SettingsError, match=r"--contrast: 0\.0 is not a number from 1"):
         app_settings("record", {"contrast": 0})
 
 
