@@ -17,7 +17,7 @@ Maker = Callable[..., Simulation]
 
 def box(height: float, *shapes: dict[str, object]) -> Scene:
     """A scene of light fluid with the given shapes."""
-    return Scene("box", "", "", height, 1.0, {}, "light", list(shapes), {})
+    return Scene("box", "box", "", height, 1.0, {}, "light", list(shapes), {"speed_below": 1e9})
 
 
 def test_a_heavy_layer_under_a_light_one_stays_at_rest(make_simulation: Maker) -> None:
