@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from app.config.settings import OPTIONS, Option, SettingsError, app_settings, bench_settings, default
+from app.bench.settings import BenchSettings
+from app.config.flags import add_flags
+from app.config.settings import RunOptions, app_settings, merged
 from app.environment import check_device, devices, prepare
+from precond.config import Settings
 from precond.errors import UsageError, in_one_line
 
+FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
-COMMANDS = {
-    "demo": "open a window and stir two fluids",
-    "record": "run without a window and write timings, settings and a picture to a directory",
-    "bench": "compare the preconditioners on the benchmark problems",
-    "spectra": "compute the eigenvalues that each preconditioner leaves, and its convergence, on two frames",
-    "report": "write RESULTS.md and its figures from the results of bench, spectra and ablate",
-    "train": "train a learned preconditioner as a YAML file says",
-    "ablate": "train the variants of a learned preconditioner that a YAML file names and tabulate them",
-    "list": "show the scenes, preconditioners and devices that can be named",
-}
+OPTIONAL: dict[str, Any] = {"default": argparse.SUPPRESS}
+Command = Callable[[dict[str, Any]], int]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; only the flags that were given end up in its namespace."""
+    """The parser; of demo, record and bench only the flags that are given end up in its namespace."""
     parser = _Parser(
         prog="htp-fluid",
         description="Two fluids in a box, with a pressure solve whose preconditioner you can switch.",
@@ -40,140 +38,84 @@ def build_parser() -> argparse.ArgumentParser:
         "`contrast: 50` for `--contrast 50`. Flags win over the file, the file over the scene.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name in OPTIONS:
-            command.add_argument(
-                "--settings",
-                metavar="FILE",
-                default=argparse.SUPPRESS,
-                help="YAML file with any of these options",
-            )
-        for option in OPTIONS.get(name, []):
-            _add(command, name, option)
-    spectra = commands.choices["spectra"]
-    spectra.add_argument("--out", metavar="FILE", required=True, help="the JSON file to write")
-    spectra.add_argument(
-        "--cells", metavar="N", type=int, default=1024, help="cells of the frames (default: 1024)"
-    )
-    report = commands.choices["report"]
-    report.add_argument(
-        "--data",
-        metavar="DIR",
-        default=None,
-        help="where the JSON files are (default: assets/reference of the project)",
-    )
-    report.add_argument(
-        "--out",
-        metavar="DIR",
-        default=".",
-        help="where RESULTS.md and assets/figures go (default: the current folder)",
-    )
+    for name, (_, summary, options) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        if isinstance(options, dict):
+            for argument, (metavar, default, text) in options.items():
+                how: dict[str, Any] = {"required": True} if default is ... else {"default": default}
+                kind = int if isinstance(default, int) else str
+                command.add_argument(argument, metavar=metavar, help=text, type=kind, **how)
+        else:
+            add_flags(command, options)
     suites = commands.choices["bench"].add_mutually_exclusive_group()
-    suites.add_argument(
-        "--suite",
-        metavar="NAME|FILE",
-        default=argparse.SUPPRESS,
-        help="quick, full or your own YAML file of runs, all into the directory of --out",
-    )
-    suites.add_argument(
-        "--quick",
-        dest="suite",
-        action="store_const",
-        const="quick",
-        default=argparse.SUPPRESS,
-        help="short for --suite quick: two minutes at the most",
-    )
-    training = commands.choices["train"]
-    training.add_argument(
-        "config", metavar="FILE", help="YAML file with model, training, data; a model card is one"
-    )
-    training.add_argument(
-        "--out",
-        metavar="PATH",
-        default=None,
-        help="where the weights go, without ending (default: runs/FILE)",
-    )
-    study = commands.choices["ablate"]
-    study.add_argument(
-        "study",
-        metavar="FILE",
-        help="YAML file of the study; of the JSON file of one, only the table is shown",
-    )
-    study.add_argument(
-        "--out",
-        metavar="DIR",
-        default=None,
-        help="where the results go and are looked for (default: runs/ablation-FILE)",
-    )
+    text = "quick, full or your own YAML file of runs, all into the directory of --out"
+    suites.add_argument("--suite", metavar="NAME|FILE", help=text, **OPTIONAL)
+    text = "short for --suite quick: two minutes at the most"
+    suites.add_argument("--quick", dest="suite", action="store_const", const="quick", help=text, **OPTIONAL)
     return parser
 
 
-def _add(parser: argparse.ArgumentParser, command: str, option: Option) -> None:
-    value = default(command, option.name)
-    is_switch = isinstance(value, bool)
-    if option.name == "grid":
-        value = "x".join(map(str, value))
-    elif option.several:
-        value = " ".join(map(str, value))
-    elif isinstance(value, float):
-        value = f"{value:.4g}"
-    shown = "" if is_switch or value in (None, "") else f" (default: {value})"
-    arguments: dict[str, Any] = {
-        "dest": option.name,
-        "default": argparse.SUPPRESS,
-        "help": option.help + shown,
-    }
-    if is_switch:
-        arguments["action"] = argparse.BooleanOptionalAction
-    else:
-        arguments |= {"type": _typed(option), "metavar": option.metavar}
-    if option.several:
-        arguments["nargs"] = "+"
-    parser.add_argument(option.flag, **arguments)
-
-
-def _typed(option: Option) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
+def open_streams() -> None:
+    """Make standard output and error usable: what is closed or missing, as in services and pythonw, goes
+    nowhere, and letters that a terminal does not have are written as escapes.
+    """
+    for number in range(3):  # or the next file that is opened gets the number, and what C code prints
         try:
-            return option.read(text)
-        except SettingsError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for all of the run
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 failed, 2 wrong use, 130 interrupted."""
+    open_streams()
     prepare()
+    program = "htp-fluid"
     try:
-        flags = vars(build_parser().parse_args(argv))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    command = flags.pop("command")
-    try:
-        return _RUN[command](flags)
-    except BrokenPipeError:  # the reader of a pipe, like `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        try:
+            flags = vars(build_parser().parse_args(argv))
+        except SystemExit as stop:  # after --help, or after a complaint
+            code = int(stop.code or 0)
+        else:
+            command = flags.pop("command")
+            program = f"{program} {command}"
+            code = COMMANDS[command][0](flags)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
-        print(f"htp-fluid {command}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _ended(program, "interrupted", INTERRUPTED)
     except UsageError as error:
-        print(f"htp-fluid {command}: {in_one_line(error)}", file=sys.stderr)
-        return WRONG_USE
+        return _ended(program, in_one_line(error), WRONG_USE)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # what is left in the buffer would fail again at the very end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe, like `head`, has seen enough
+            return 0
+        where = f"{error.filename}: " if error.filename else ""
+        return _ended(program, f"{where}{error.strerror or in_one_line(error)}", FAILED)
+
+
+def _ended(program: str, why: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(f"{program}: {why}", file=sys.stderr)
+    return code
 
 
 def _demo(flags: dict[str, Any]) -> int:
-    settings = app_settings("demo", flags)
+    settings = app_settings(flags)
     from app.engine import Engine
 
     engine = Engine.with_substitute(settings)
     try:
         from app.viewer import run_demo
     except ImportError as error:
-        print(f"htp-fluid demo: no window here ({error}); use `htp-fluid record`", file=sys.stderr)
-        return WRONG_USE
+        raise UsageError(f"no window here ({error}); use `htp-fluid record`") from None
     try:
         return run_demo(engine, settings.frames)
     finally:
@@ -181,7 +123,7 @@ def _demo(flags: dict[str, Any]) -> int:
 
 
 def _record(flags: dict[str, Any]) -> int:
-    settings = app_settings("record", flags)
+    settings = app_settings(flags)
     from app.recording.recorder import record
 
     return record(settings)
@@ -191,39 +133,15 @@ def _bench(flags: dict[str, Any]) -> int:
     if "suite" in flags:
         others = [name for name in flags if name not in ("suite", "out")]
         if others:
-            raise SettingsError(f"--suite takes only --out beside it; {others[0]} is for its file")
+            raise UsageError(f"--suite takes only --out beside it; {others[0]} is for its file")
         from app.bench.suite import run_suite
 
         return run_suite(flags["suite"], flags.get("out"))
-    settings = bench_settings(flags)
+    settings = merged(BenchSettings, flags)
     check_device(settings.device)
     from app.bench.run import bench
 
     return bench(settings)
-
-
-def _spectra(flags: dict[str, Any]) -> int:
-    from app.commands.spectra import spectra
-
-    return spectra(flags["out"], flags["cells"])
-
-
-def _report(flags: dict[str, Any]) -> int:
-    from app.report.report import report
-
-    return report(flags["data"], flags["out"])
-
-
-def _train(flags: dict[str, Any]) -> int:
-    from app.commands.train import train
-
-    return train(flags["config"], flags["out"])
-
-
-def _ablate(flags: dict[str, Any]) -> int:
-    from app.commands.ablate import ablate
-
-    return ablate(flags["study"], flags["out"])
 
 
 def _list(_flags: dict[str, Any]) -> int:
@@ -244,13 +162,51 @@ def _list(_flags: dict[str, Any]) -> int:
     return 0
 
 
-_RUN = {
-    "demo": _demo,
-    "record": _record,
-    "bench": _bench,
-    "spectra": _spectra,
-    "report": _report,
-    "train": _train,
-    "ablate": _ablate,
-    "list": _list,
+def _elsewhere(module: str, function: str) -> Command:
+    """A command that takes its flags as arguments; its module is imported when it is run."""
+    return lambda flags: getattr(importlib.import_module(module), function)(**flags)
+
+
+# what a command does, what --help says of it, and its options: a model, or (metavar, default, help) by name
+COMMANDS: dict[str, tuple[Command, str, type[Settings] | dict[str, tuple[str, Any, str]]]] = {
+    "demo": (_demo, "open a window and stir two fluids", RunOptions),
+    "record": (
+        _record,
+        "run without a window and write timings, settings and a picture to a directory",
+        RunOptions,
+    ),
+    "bench": (_bench, "compare the preconditioners on the benchmark problems", BenchSettings),
+    "spectra": (
+        _elsewhere("app.commands.spectra", "spectra"),
+        "compute the eigenvalues that each preconditioner leaves, and its convergence, on two frames",
+        {
+            "--out": ("FILE", ..., "the JSON file to write"),
+            "--cells": ("N", 1024, "cells of the frames (default: 1024)"),
+        },
+    ),
+    "report": (
+        _elsewhere("app.report.report", "report"),
+        "write RESULTS.md and its figures from the results of bench, spectra and ablate",
+        {
+            "--data": ("DIR", None, "where the results are (default: assets/reference of the project)"),
+            "--out": ("DIR", ".", "where RESULTS.md and assets/figures go (default: the current folder)"),
+        },
+    ),
+    "train": (
+        _elsewhere("app.commands.train", "train"),
+        "train a learned preconditioner as a YAML file says",
+        {
+            "config": ("FILE", None, "YAML file with model, training, data; a model card is one"),
+            "--out": ("PATH", None, "where the weights go, without ending (default: runs/FILE)"),
+        },
+    ),
+    "ablate": (
+        _elsewhere("app.commands.ablate", "ablate"),
+        "train the variants of a learned preconditioner that a YAML file names and tabulate them",
+        {
+            "file": ("FILE", None, "YAML file of the study; of the results of one, only the table is shown"),
+            "--out": ("DIR", None, "where the results go and are looked for (default: runs/ablation-FILE)"),
+        },
+    ),
+    "list": (_list, "show the scenes, preconditioners and devices that can be named", {}),
 }

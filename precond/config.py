@@ -3,26 +3,32 @@ one line that names the file or section, the field and what is allowed.
 
 Numbers are read alike wherever they stand: 1e-5 is a number in YAML too (YAML 1.1 takes it for a text), and a
 text like "1e-5" from the command line is one. True and False are no numbers.
-
-A field says everything about itself once: its default, its range, its description, and in json_schema_extra
-its "unit".
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, StringConstraints, ValidationError
-from pydantic import create_model as _create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+    create_model,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -68,35 +74,35 @@ def read_yaml(path: str | Path) -> Any:
     raise UsageError(f"{path}: {reason}")
 
 
-_NOT_A_NUMBER = PydanticCustomError("not_a_number", "is not a number")  # explained() adds the field's range
-_NOT_FINITE = PydanticCustomError("not_finite", "is not a finite number")
-
-
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise _NOT_A_NUMBER
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        raise _NOT_A_NUMBER from None
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
     if not math.isfinite(number):
-        raise _NOT_FINITE
+        raise PydanticCustomError("not_a_number", "is not a number")  # _explained says which are wanted
     return number
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise _NOT_A_NUMBER
-    try:
-        return int(value)
-    except ValueError:
-        raise _NOT_A_NUMBER from None
+    if isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            return int(value)
+    raise PydanticCustomError("not_a_number", "is not a whole number")
 
 
 Number = Annotated[float, BeforeValidator(_number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Switch = StrictBool
 Text = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1)]
+
+
+def setting(default: Any, description: str, *, unit: str = "", metavar: str = "", **limits: float) -> Any:
+    """A field that says everything about itself: ``limits`` are pydantic's ge, gt, le and lt; ``metavar`` is
+    what --help calls its value.
+    """
+    shown = {"unit": unit, "metavar": metavar}
+    return Field(default, description=description, json_schema_extra=shown, **limits)
 
 
 class Settings(BaseModel):
@@ -108,15 +114,15 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise UsageError(explained(error, type(self))) from None
+            raise UsageError(_explained(error, type(self))) from None
 
-    __init__.__pydantic_base_init__ = True  # pydantic need not call it: it reads as BaseModel's own does
+    __init__.__pydantic_base_init__ = True  # reads like BaseModel's own: pydantic need not call it
 
     def __setattr__(self, name: str, value: Any) -> None:
         try:
             super().__setattr__(name, value)
         except ValidationError as error:
-            raise UsageError(explained(error, type(self))) from None
+            raise UsageError(_explained(error, type(self))) from None
 
     def with_(self: Model, **changes: Any) -> Model:
         """A copy with ``changes``. Raises UsageError for those that do not fit."""
@@ -124,147 +130,124 @@ class Settings(BaseModel):
 
     @classmethod
     def names(cls) -> list[str]:
-        """Names of all settings, in order."""
-        return list(cls.model_fields)
+        """Names of all settings as a file spells them, in order."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
 
 
 def validated(
     kind: type[Model], values: Any, where: str = "", spelled: Mapping[str, str] | None = None
 ) -> Model:
-    """An instance of ``kind``, a pydantic model or a plain dataclass, from ``values``, a mapping.
+    """An instance of ``kind``, Settings or a plain dataclass, from ``values``, a mapping.
 
     Raises UsageError "``where``: field: what is wrong" for the first thing that is wrong; ``spelled`` says
     how a field is to be called where not by its name.
     """
     head = f"{where}: " if where else ""
+    model = kind if issubclass(kind, Settings) else _twin(kind)
     if not isinstance(values, dict):
-        raise UsageError(f"{head}{values!r} is not a mapping of {', '.join(names_in_file(kind))}")
-    model = kind if issubclass(kind, BaseModel) else _twin(kind)
+        raise UsageError(f"{head}{values!r} is not a mapping of {', '.join(model.names())}")
     try:
         checked = model.model_validate(values)
         if model is kind:
             return checked
         return kind(**{name: getattr(checked, name) for name in checked.model_fields_set})
     except ValidationError as error:
-        raise UsageError(f"{head}{explained(error, model, spelled)}") from None
+        raise UsageError(f"{head}{_explained(error, model, spelled)}") from None
     except (TypeError, ValueError) as error:  # a dataclass checks what depends on one another itself
         raise UsageError(f"{head}{in_one_line(error)}") from None
 
 
 @cache
-def _twin(kind: type) -> type[BaseModel]:
-    """A strict pydantic model with the fields of the dataclass ``kind``."""
+def _twin(kind: type) -> type[Settings]:
+    """Settings with the fields of the dataclass ``kind``, without their defaults."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    plain = {int: Whole, float: Number, bool: Switch}
-    fields = {}
+    read_as = {int: Whole, float: Number, bool: Switch}
+    fields: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        default = field.default if field.default is not dataclasses.MISSING else ...
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
+        hint = read_as.get(hints[field.name], hints[field.name])
         if dataclasses.is_dataclass(hint):
-            hint = Annotated[hint, BeforeValidator(_nested(hint))]
-        fields[field.name] = (plain.get(hint, hint), default)
-    return _create_model(kind.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+            hint = Annotated[hint, BeforeValidator(partial(_nested, hint))]
+        required = field.default is field.default_factory  # both are MISSING
+        fields[field.name] = (hint, ... if required else None)
+    return create_model(kind.__name__, __base__=Settings, **fields)
 
 
-def _nested(kind: type) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        return value if isinstance(value, kind) else validated(kind, value)
-
-    return read
+def _nested(kind: type, value: Any) -> Any:
+    return value if isinstance(value, kind) else validated(kind, value)
 
 
-def names_in_file(kind: type) -> list[str]:
-    """How the fields of ``kind`` are called in a file."""
-    if issubclass(kind, BaseModel):
-        return [field.alias or name for name, field in kind.model_fields.items()]
-    return [field.name for field in dataclasses.fields(kind)]
-
-
-def explained(
-    error: ValidationError, model: type[BaseModel], spelled: Mapping[str, str] | None = None
+def _explained(
+    error: ValidationError, model: type[Settings], spelled: Mapping[str, str] | None = None
 ) -> str:
-    """The first complaint of ``error`` as "field: what is wrong, what is allowed"; ``spelled`` as above."""
+    """The first complaint of ``error`` as "field: what is wrong, what is allowed"."""
     first = error.errors(include_url=False)[0]
-    kind, value = first["type"], first["input"]
-    words, owner, hint = _followed(model, first["loc"])
-    if words and spelled:
+    kind, place = first["type"], first["loc"]
+    owner, field = _followed(model, place)
+    if place and isinstance(place[-1], int):  # the value itself tells which one of a list it is
+        place = place[:-1]
+    words = [f"number {part + 1}" if isinstance(part, int) else str(part) for part in place]
+    if spelled and words:
         words[0] = spelled.get(words[0], words[0])
-    head = ": ".join(words)
     if kind in ("extra_forbidden", "invalid_key", "no_such_attribute"):
-        return f"{head}: unknown; allowed: {', '.join(names_in_file(owner)) if owner else '-'}"
-    if kind == "missing":
-        return f"{head}: missing"
-    reason = f"is not {allowed(hint)}"
-    if kind == "value_error":
-        reason = str(first["ctx"]["error"])
-        if not reason.startswith("is "):
-            return f"{head}: {reason}" if head else reason
-    elif kind == "not_finite" and not bounds(hint):
-        reason = "is not a finite number"
-    return f"{head}: {value!r} {reason}"
+        reason = f"unknown; allowed: {', '.join(owner.names())}" if owner else "unknown"
+    elif kind == "missing":
+        reason = "missing"
+    else:
+        wanted = "is an empty list" if kind == "too_short" else f"is not {_wanted(field)}"
+        reason = str(first["ctx"]["error"]) if kind == "value_error" else wanted
+        if reason.startswith("is "):
+            reason = f"{first['input']!r} {reason}"
+    return ": ".join([*words, reason])
 
 
-def _followed(model: type[BaseModel], place: tuple) -> tuple[list[str], type[BaseModel] | None, Any]:
-    """``place`` of an error in ``model`` in words, the model that its last name belongs to, and the type
-    there; None where unknown.
-    """
-    words: list[str] = []
-    hint, owner = model, None
+def _followed(model: type[Settings], place: tuple) -> tuple[type[Settings] | None, FieldInfo | None]:
+    """The settings that the last name of ``place`` belongs to, and its field; None where unknown."""
+    owner, field = None, bare(model)
     for part in place:
-        words.append(f"number {part + 1}" if isinstance(part, int) and hint is not model else str(part))
-        hint, _ = split_hint(hint)
-        owner = hint if _is_model(hint) else None
-        if owner:
-            hint = dict(zip(names_in_file(owner), owner.model_fields.values(), strict=True)).get(part)
-        else:  # a list or a tuple, or a mapping's value
-            hint = next((kind for kind in reversed(typing.get_args(hint)) if kind is not ...), None)
-    return words, owner, hint
+        kind = field.annotation if field else None
+        if _is_settings(kind):
+            owner, fields = kind, dict(zip(kind.names(), kind.model_fields.values(), strict=True))
+            field = bare(fields[part]) if part in fields else None
+        else:  # an item of a list, or a value of a mapping
+            items = [item for item in typing.get_args(kind) if item is not ...]
+            owner, field = None, bare(items[-1]) if items else None
+    return owner, field
 
 
-def split_hint(hint: Any) -> tuple[Any, list[Any]]:
-    """A type, or a model's field, without Annotated and "or None"; and what was annotated."""
-    metadata: list[Any] = []
-    while True:
-        others = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
-        if isinstance(hint, FieldInfo):
-            metadata += hint.metadata
-            hint = hint.annotation
-        elif typing.get_origin(hint) is Annotated:
-            metadata += [part for more in hint.__metadata__ for part in getattr(more, "metadata", [more])]
-            hint = others[0]
-        elif typing.get_origin(hint) in (typing.Union, types.UnionType) and len(others) == 1:
-            hint = others[0]
-        else:
-            return hint, metadata
+def _is_settings(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Settings)
 
 
-def _is_model(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, BaseModel)
+def bare(hint: Any) -> FieldInfo:
+    """A type, or a model's field, without its "or None"."""
+    field = hint if isinstance(hint, FieldInfo) else FieldInfo.from_annotation(hint)
+    kinds = [kind for kind in typing.get_args(field.annotation) if kind is not types.NoneType]
+    union = typing.get_origin(field.annotation) in (typing.Union, types.UnionType)
+    return bare(kinds[0]) if union and len(kinds) == 1 else field
 
 
-def allowed(hint: Any) -> str:
-    """What a type, or a model's field, takes, in words: "a whole number from 1 to 5", "one of a, b"."""
-    bare, _ = split_hint(hint)
-    origin = typing.get_origin(bare) or bare
-    if origin in (int, float):
-        return " ".join(filter(None, ("a whole number" if bare is int else "a number", bounds(hint))))
+def _wanted(field: FieldInfo | None) -> str:
+    """What a field takes: "a whole number from 1 to 5", "one of a, b"."""
+    kind = field.annotation if field else None
+    origin = typing.get_origin(kind) or kind
     if origin is typing.Literal:
-        return f"one of {', '.join(map(str, typing.get_args(bare)))}"
-    if _is_model(bare):
-        return f"a mapping of {', '.join(names_in_file(bare))}"
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    if _is_settings(kind):
+        return f"a mapping of {', '.join(kind.names())}"
     words = {bool: "true or false", str: "a text", list: "a list", tuple: "a list", dict: "a mapping"}
-    return words.get(origin, "of the kind that is wanted here")
+    words |= {int: "a whole number", float: "a number" if bounds(field) else "a finite number"}
+    return " ".join(filter(None, (words.get(origin, "what is wanted here"), bounds(field))))
 
 
-def bounds(hint: Any) -> str:
-    """The range of numbers of a type, or of a model's field, in words; empty for all numbers."""
-    limits: dict[str, float] = {}
-    for part in split_hint(hint)[1]:
-        limits |= {name: getattr(part, name) for name in ("ge", "gt", "le", "lt") if hasattr(part, name)}
-    sides = (("ge", "from"), ("gt", "above"), ("le", "to"), ("lt", "below"))
-    return " ".join(f"{word} {plain(limits[name])}" for name, word in sides if name in limits)
+def bounds(field: FieldInfo | None) -> str:
+    """The limits of a field in words: "from 1 to 5"."""
+    limits = {}
+    for part in field.metadata if field else ():
+        limits |= {word: getattr(part, name) for name, word in _LIMITS.items() if hasattr(part, name)}
+    return " ".join(f"{word} {plain(limits[word])}" for word in _LIMITS.values() if word in limits)
+
+
+_LIMITS = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
 
 
 def plain(number: float) -> str:

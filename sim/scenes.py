@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, StrictStr, model_validator
 
-from precond.config import Number, Settings, Text, names_in_file, read_yaml, validated
+from precond.config import Number, Settings, Text, read_yaml, setting, validated
 from precond.errors import UsageError
 from sim.settings import SimulationSettings
 from sim.shapes import Shape, read_shapes
@@ -22,23 +22,14 @@ CHOSEN_ELSEWHERE = ("scene", "device", "seed")
 class Expectations(Settings):
     """Bounds of what is measured at a scene's end, at least one."""
 
-    volume_drift_below: Number = Field(
-        None, description="relative change of the heavy phase's volume since the start"
-    )
-    speed_below: Number = Field(None, description="largest face velocity, m/s")
-    speed_above: Number = Field(None, description="largest face velocity, m/s")
-    heavy_height_below: Number = Field(
-        None, description="centre of the heavy phase above the floor, share of the height"
-    )
-    heavy_height_above: Number = Field(
-        None, description="centre of the heavy phase above the floor, share of the height"
-    )
-    asymmetry_below: Number = Field(
-        None, description="largest difference of the phase fraction from its mirror image in x"
-    )
-    energy_gain_below: Number = Field(
-        None,
-        description="total energy gained, share of the potential range (without gravity, of the start)",
+    volume_drift_below: Number = setting(None, "relative change of the heavy phase's volume since the start")
+    speed_below: Number = setting(None, "largest face velocity", unit="m/s")
+    speed_above: Number = setting(None, "largest face velocity", unit="m/s")
+    heavy_height_below: Number = setting(None, "centre of the heavy phase above the floor, of the height")
+    heavy_height_above: Number = setting(None, "centre of the heavy phase above the floor, of the height")
+    asymmetry_below: Number = setting(None, "largest difference of the phase from its mirror image in x")
+    energy_gain_below: Number = setting(
+        None, "total energy gained, share of the potential range (without gravity, of the start)"
     )
 
     @model_validator(mode="after")
@@ -81,7 +72,7 @@ class Scene(SceneFile):
     name: str
 
     def __init__(self, name: str, *content: Any) -> None:
-        super().__init__(name=name, **dict(zip(names_in_file(SceneFile), content, strict=True)))
+        super().__init__(name=name, **dict(zip(SceneFile.names(), content, strict=True)))
 
     def initial_state(self, grid: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Phase fraction, float64 (nx, ny), and solid mask, bool (nx, ny). Raises UsageError when no fluid is

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from precond.config import Number, Settings, Switch, Text, Whole
+from precond.config import Number, Settings, Switch, Text, Whole, setting
 from precond.errors import UsageError
 
 MAX_CONTRAST = 10_000.0
@@ -31,6 +31,7 @@ def _grid(value: Any) -> tuple[int, int]:
 
 
 Grid = Annotated[tuple[int, int], BeforeValidator(_grid), PlainSerializer("{0[0]}x{0[1]}".format)]
+Viscosity = Annotated[Number, Field(ge=0, le=1)]
 
 
 class SimulationSettings(Settings):
@@ -41,59 +42,29 @@ class SimulationSettings(Settings):
     raises UsageError, when it is given and when it is assigned.
     """
 
-    scene: Text = Field(
-        "dam-break",
-        description="what flows: a scene's name (see `list`) or your own scene file",
-        json_schema_extra={"metavar": "NAME|FILE"},
+    scene: Text = setting(
+        "dam-break", "what flows: a scene's name (see `list`) or your own scene file", metavar="NAME|FILE"
     )
-    grid: Grid = Field(
-        (128, 64), description="cells along x and y, like 128x64", json_schema_extra={"metavar": "NXxNY"}
+    grid: Grid = setting((128, 64), "cells along x and y, like 128x64", metavar="NXxNY")
+    contrast: Number = setting(
+        100.0, "density of the heavy fluid over the light one", ge=1, le=MAX_CONTRAST, metavar="RATIO"
     )
-    contrast: Number = Field(
-        100.0, ge=1, le=MAX_CONTRAST, description="density of the heavy fluid over the light one"
+    preconditioner: Text = setting("coarse-learned", "what speeds up the pressure solve (see `list`)")
+    rtol: Number = setting(1e-4, "relative residual at which the pressure solve stops", ge=1e-14, le=0.5)
+    max_iterations: Whole = setting(
+        2000, "iterations after which a pressure solve gives up", ge=1, le=1_000_000
     )
-    preconditioner: Text = Field(
-        "coarse-learned",
-        description="what speeds up the pressure solve (see `list`)",
-        json_schema_extra={"metavar": "NAME"},
+    warm_start: Switch = setting(True, "start each pressure solve from the last pressure")
+    reuse_setup: Switch = setting(True, "keep what still serves of a preconditioner's set-up between frames")
+    gravity: Number = setting(9.81, "acceleration downwards", unit="m/s^2", ge=0, le=1000)
+    heavy_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the heavy fluid", unit="m^2/s")
+    light_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the light fluid", unit="m^2/s")
+    courant: Number = setting(0.5, "share of a cell that may flow out of it in one step", ge=0.01, le=1)
+    max_time_step: Number = setting(1 / 120, "longest time step", unit="s", ge=1e-6, le=1)
+    device: Literal["cpu", "cuda"] = setting("cpu", "where to compute")
+    single_launch: Switch = setting(
+        False, "on cuda: one graph launch for all of a solve (wants the extra `cuda`)"
     )
-    rtol: Number = Field(
-        1e-4, ge=1e-14, le=0.5, description="relative residual at which the pressure solve stops"
-    )
-    max_iterations: Whole = Field(
-        2000, ge=1, le=1_000_000, description="iterations after which a pressure solve gives up"
-    )
-    warm_start: Switch = Field(True, description="start each pressure solve from the last pressure")
-    reuse_setup: Switch = Field(
-        True, description="keep what still serves of a preconditioner's set-up between frames"
-    )
-    gravity: Number = Field(
-        9.81, ge=0, le=1000, description="acceleration downwards", json_schema_extra={"unit": "m/s^2"}
-    )
-    heavy_viscosity: Number = Field(
-        1e-5,
-        ge=0,
-        le=1,
-        description="kinematic viscosity of the heavy fluid",
-        json_schema_extra={"unit": "m^2/s"},
-    )
-    light_viscosity: Number = Field(
-        1e-5,
-        ge=0,
-        le=1,
-        description="kinematic viscosity of the light fluid",
-        json_schema_extra={"unit": "m^2/s"},
-    )
-    courant: Number = Field(
-        0.5, ge=0.01, le=1, description="share of a cell that may flow out of it in one time step"
-    )
-    max_time_step: Number = Field(
-        1 / 120, ge=1e-6, le=1, description="longest time step", json_schema_extra={"unit": "s"}
-    )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where to compute")
-    single_launch: Switch = Field(
-        False, description="on cuda: one graph launch for all of a solve (wants the extra `cuda`)"
-    )
-    seed: Whole = Field(
-        0, ge=0, le=2**31 - 1, description="start of every random choice; the same seed gives the same run"
+    seed: Whole = setting(
+        0, "start of every random choice; the same seed gives the same run", ge=0, le=2**31 - 1
     )

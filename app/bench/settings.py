@@ -1,18 +1,20 @@
 """What the benchmark is asked for, and the cases that follow from it.
 
 Nothing heavy is imported here, so that `--help` and a mistyped option answer at once; the names that
-precond.problems.gallery, precond.problems.published and app.bench.external also know are held to theirs by
+precond.problems.gallery, precond.problems.published and app.bench.peers also know are held to theirs by
 tests.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
-from app.config.options import Option, frames, number, one_of, switch, text, whole
-from sim.settings import MAX_CONTRAST, MIN_CELLS, SettingsError
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from precond.config import Number, Settings, Switch, Text, Whole
+from sim.settings import MAX_CONTRAST, MIN_CELLS
 
 MAX_BENCH_CELLS = 1 << 22
 WELL_POSED, PUBLISHED = CONDITIONS = ("well-posed", "published")
@@ -24,14 +26,10 @@ SPLITS = ("test", "train", "train-all", "train-open", "train-low", "train-open-l
 PUBLISHED_SIZES = (1024, 2048, 4096, 8192)
 EVALUATION_SIZE = 4096  # cells of the published generalisation study
 PUBLISHED_PRECONDITIONERS = ("none", "jacobi")
-PEERS = (
-    "peer:pyamg-rs",
-    "peer:pyamg-sa",
-    "peer:ilupp-ic0",
-    "peer:superlu",
-    "peer:cholmod",
-    "peer:amgx-amg",
-    "peer:amgx-dilu",
+EXTERNAL = "peer:"
+PEERS = tuple(
+    EXTERNAL + name
+    for name in ("pyamg-rs", "pyamg-sa", "ilupp-ic0", "superlu", "cholmod", "amgx-amg", "amgx-dilu")
 )
 
 
@@ -47,60 +45,106 @@ class Case:
     cells: int
 
 
-@dataclass
-class BenchSettings:
-    """What `bench` needs. Made by `of`, which checks what depends on one another."""
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
-    conditions: str = WELL_POSED
-    sizes: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)  # cells; published: PUBLISHED_SIZES
-    family: str = "barriers"
-    split: tuple[str, ...] = ()  # empty: "test", and where the conditions are published the evaluation too
-    preconds: tuple[str, ...] = ()  # empty: all available
-    peers: tuple[str, ...] = ()
-    frames: int = 20
-    rtol: tuple[float, ...] = (1e-8,)
-    contrast: tuple[float, ...] = ()  # empty: DEFAULT_CONTRAST, barriers draw 5 to 100
-    max_iterations: int = 10_000
-    device: str = "cpu"
-    single_launch: bool = False
-    seed: int = 0
-    out: str | None = None
 
+def _once(values: tuple) -> tuple:
+    return tuple(dict.fromkeys(values))
+
+
+def _full_names(value: Any) -> Any:
+    """External solvers by their full names; "all" is every one."""
+    names = _listed(value)
+    if "all" in names:
+        return PEERS
+    return [EXTERNAL + name if f"{EXTERNAL}{name}" in PEERS else name for name in names]
+
+
+Item = TypeVar("Item")
+Several = Annotated[tuple[Item, ...], BeforeValidator(_listed), AfterValidator(_once)]  # one value or a list
+Cells = Annotated[Whole, Field(ge=MIN_CELLS * MIN_CELLS, le=MAX_BENCH_CELLS)]
+Contrast = Annotated[Number, Field(ge=1.0, le=MAX_CONTRAST)]
+Tolerance = Annotated[Number, Field(ge=1e-14, le=0.5)]
+
+
+class BenchSettings(Settings):
+    """What `bench` needs. Values that exclude one another are refused."""
+
+    conditions: Literal[CONDITIONS] = Field(
+        WELL_POSED,
+        description="well-posed, or published: matrix rounded, b not projected, residual tested as published",
+    )
+    sizes: Several[Cells] = Field(
+        (1024, 2048, 4096, 8192, 16384), min_length=1, description="numbers of cells, like 1024 4096"
+    )
+    family: Literal[FAMILIES] = Field("barriers", description=f"problems to solve: {', '.join(FAMILIES)}")
+    split: Several[Literal[SPLITS]] = Field((), description=f"sets of barriers: {', '.join(SPLITS)}")
+    preconds: Several[Text] = Field((), description="preconditioners to compare (default: all available)")
+    peers: Annotated[Several[Literal[PEERS]], BeforeValidator(_full_names)] = Field(
+        (),
+        description="solvers of other libraries to compare: all, or some of "
+        + ", ".join(name.removeprefix(EXTERNAL) for name in PEERS),
+    )
+    frames: Whole = Field(20, ge=1, le=10**9, description="benchmark problems at each size")
+    rtol: Several[Tolerance] = Field(
+        (1e-8,), min_length=1, description="relative residuals at which a solve stops, like 1e-8"
+    )
+    contrast: Several[Contrast] = Field(
+        (),
+        description=f"density contrasts, 1 to {MAX_CONTRAST:g} (default: barriers draw 5 to 100, others have "
+        f"{DEFAULT_CONTRAST:g})",
+    )
+    max_iterations: Whole = Field(
+        10_000, ge=1, le=1_000_000, description="iterations after which a solve counts as failed"
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where to compute")
+    single_launch: Switch = Field(
+        False, description="on cuda: one graph launch for all of a solve (wants the extra `cuda`)"
+    )
+    seed: Whole = Field(
+        0, ge=0, le=2**31 - 1, description="start of the random order in which the methods take turns"
+    )
+    out: Text | None = Field(
+        None,
+        description="directory of bench.json (default: a numbered one under runs/); goes on where it stopped",
+    )
+
+    @model_validator(mode="before")
     @classmethod
-    def of(cls, given: dict[str, Any]) -> BenchSettings:
-        """From the options ``given``. Raises SettingsError for options that exclude one another."""
-        settings = cls(**given)
-        if "all" in settings.peers:
-            settings.peers = PEERS
-        others = [split for split in settings.split if split not in ("test", "train")]
-        if others and settings.family != "barriers":
-            raise SettingsError(f"split: {others[0]} is one of barriers, not of {settings.family}")
-        if settings.conditions == PUBLISHED:
-            if "sizes" not in given:
-                settings.sizes = PUBLISHED_SIZES
-            settings._check_published()
-        if settings.family == STIRRED and settings.split not in ((), ("test",)):
-            raise SettingsError(
-                f"split: {settings.split[0]}: stirred frames are the simulator's, all of them test"
-            )
-        if settings.peers and settings.device != "cpu":
-            raise SettingsError("peers: they are compared on the CPU; leave out --device")
-        if settings.single_launch and settings.device == "cpu":
-            raise SettingsError("single_launch: there are no launches on a CPU; add --device cuda")
-        return settings
+    def _published_sizes(cls, values: Any) -> Any:
+        published = isinstance(values, dict) and values.get("conditions") == PUBLISHED
+        return {"sizes": PUBLISHED_SIZES, **values} if published else values
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> BenchSettings:
+        others = [split for split in self.split if split not in ("test", "train")]
+        if others and self.family != "barriers":
+            raise ValueError(f"split: {others[0]} is one of barriers, not of {self.family}")
+        if self.conditions == PUBLISHED:
+            self._check_published()
+        if self.family == STIRRED and self.split not in ((), ("test",)):
+            raise ValueError(f"split: {self.split[0]}: stirred frames are the simulator's, all of them test")
+        if self.peers and self.device != "cpu":
+            raise ValueError("peers: they are compared on the CPU; leave out --device")
+        if self.single_launch and self.device == "cpu":
+            raise ValueError("single_launch: there are no launches on a CPU; add --device cuda")
+        return self
 
     def _check_published(self) -> None:
-        wrong = [name for name in self.preconds if name not in PUBLISHED_PRECONDITIONERS]
-        if wrong:
-            raise SettingsError(
-                f"preconds: {wrong[0]}: published conditions have "
-                f"{' and '.join(PUBLISHED_PRECONDITIONERS)} alone"
-            )
+        alone = f"published conditions have {' and '.join(PUBLISHED_PRECONDITIONERS)} alone"
+        for name in self.preconds:
+            if name not in PUBLISHED_PRECONDITIONERS:
+                raise ValueError(f"preconds: {name}: {alone}")
         for name, allowed in (("family", "barriers"), ("peers", ()), ("device", "cpu")):
             if getattr(self, name) != allowed:
-                raise SettingsError(
+                raise ValueError(
                     f"{name}: published conditions have {allowed or 'none'} alone; leave out --{name}"
                 )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values under the option names."""
+        return self.model_dump(mode="json")
 
     def cases(self) -> list[Case]:
         """In the order in which they are run."""
@@ -113,62 +157,3 @@ class BenchSettings:
             for split, sizes in splits
             for contrast, rtol, cells in itertools.product(self.contrast or (own,), self.rtol, sizes)
         ]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values under the option names."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
-
-
-def _size(value: Any) -> int:
-    return whole(value, MIN_CELLS * MIN_CELLS, MAX_BENCH_CELLS)
-
-
-def _peer(value: Any) -> str:
-    name = value if value == "all" or str(value).startswith("peer:") else f"peer:{value}"
-    return one_of(("all", *PEERS))(name)
-
-
-SINGLE_LAUNCH = Option(
-    "single_launch", switch, "", "on cuda: one graph launch for all of a solve (wants the extra `cuda`)"
-)
-BENCH_OPTIONS = [
-    Option(
-        "conditions",
-        one_of(CONDITIONS),
-        "NAME",
-        "well-posed, or published: matrix rounded, b not projected, residual tested as published",
-    ),
-    Option("sizes", _size, "CELLS", "numbers of cells, like 1024 4096", several=True),
-    Option("family", one_of(FAMILIES), "NAME", f"problems to solve: {', '.join(FAMILIES)}"),
-    Option("split", one_of(SPLITS), "NAME", f"sets of barriers: {', '.join(SPLITS)}", several=True),
-    Option("preconds", text, "NAME", "preconditioners to compare (default: all available)", several=True),
-    Option(
-        "peers",
-        _peer,
-        "NAME",
-        "solvers of other libraries to compare: all, or some of "
-        + ", ".join(name.removeprefix("peer:") for name in PEERS),
-        several=True,
-    ),
-    Option("frames", frames, "COUNT", "benchmark problems at each size"),
-    Option("rtol", number, "NUMBER", "relative residuals at which a solve stops, like 1e-8", several=True),
-    Option(
-        "contrast",
-        number,
-        "RATIO",
-        f"density contrasts, 1 to {MAX_CONTRAST:g} (default: barriers draw 5 to 100, others have 100)",
-        several=True,
-    ),
-    Option("max_iterations", whole, "COUNT", "iterations after which a solve counts as failed"),
-    Option("device", text, "cpu|cuda", "where to compute"),
-    SINGLE_LAUNCH,
-    Option("seed", whole, "NUMBER", "start of the random order in which the preconditioners take turns"),
-    Option(
-        "out",
-        text,
-        "DIR",
-        "directory of bench.json (default: a numbered one under runs/); goes on where it stopped",
-    ),
-]

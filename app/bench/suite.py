@@ -16,10 +16,9 @@ from pathlib import Path
 
 from app.bench.run import run, usable_methods
 from app.bench.settings import BenchSettings
-from app.config.settings import bench_settings_of
 from app.environment import ROOT, check_device
 from app.output import FILES, free_directory
-from precond.config import read_yaml
+from precond.config import read_yaml, validated
 from sim.settings import SettingsError
 
 SUITE_FOLDER = ROOT / "assets" / "benchmarks"
@@ -64,7 +63,7 @@ def load_suite(name_or_path: str) -> Suite:
             raise SettingsError(
                 f"{source}: expected options of bench, and not out: the suite has one directory"
             )
-        settings[name] = bench_settings_of(options, source)
+        settings[name] = validated(BenchSettings, options, source)
     return Suite(path.stem, title, settings)
 
 

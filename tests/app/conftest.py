@@ -91,7 +91,7 @@ def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         from app.engine import Engine
         from app.viewer.window import Window
 
-        window = Window(Engine.with_substitute(app_settings("demo", {"grid": (64, 32), **settings})))
+        window = Window(Engine.with_substitute(app_settings({"grid": (64, 32), **settings})))
         window.params.ini_disable = True
         testing.run(
             test_function=lambda ctx: test(ctx, window),

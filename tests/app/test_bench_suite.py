@@ -8,7 +8,7 @@ from app.bench.run import usable_methods
 from app.bench.settings import FAMILIES, PEERS, PUBLISHED_PRECONDITIONERS, SPLITS, BenchSettings
 from app.bench.suite import available_suites, load_suite
 from app.cli import main
-from app.config.settings import bench_settings
+from app.config.settings import merged
 from precond import available_preconditioners
 from precond.problems import gallery, published
 
@@ -166,7 +166,7 @@ def test_several_values_from_flags_and_file(tmp_path):
     path.write_text(
         "contrast: [5, 50]\nrtol: 1e-4\nsplit: [test, eval-both]\npeers: [superlu, 'peer:pyamg-sa']"
     )
-    settings = bench_settings({"settings": str(path), "rtol": (1e-3, 1e-6)})
+    settings = merged(BenchSettings, {"settings": str(path), "rtol": (1e-3, 1e-6)})
     assert (settings.contrast, settings.rtol) == ((5.0, 50.0), (1e-3, 1e-6))
     assert (settings.split, settings.peers) == (("test", "eval-both"), ("peer:superlu", "peer:pyamg-sa"))
     again = BenchSettings.of(

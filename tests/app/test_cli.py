@@ -1,5 +1,6 @@
 """The command line: what it accepts, whose value wins, and how it says no."""
 
+import os
 import subprocess
 import sys
 
@@ -7,8 +8,11 @@ import pytest
 import yaml
 
 from app import cli
+from app.bench.settings import BenchSettings
 from app.cli import main
-from app.config.settings import OPTIONS, SettingsError, app_settings, bench_settings
+from app.config.flags import flag
+from app.config.settings import RunOptions, app_settings, merged
+from precond.errors import UsageError
 from sim.scenes import available_scenes
 from sim.settings import SimulationSettings
 
@@ -143,14 +147,14 @@ def test_unusable_out_directories_are_refused(command, capsys, tmp_path):
 
 def test_flags_win_over_file_over_scene_over_defaults(file):
     scene = file(OWN_SCENE, "own.yaml")
-    alone = app_settings("record", {"scene": scene}).simulation
+    alone = app_settings({"scene": scene}).simulation
     assert (alone.grid, alone.contrast, alone.gravity) == ((24, 16), 7, 3.0)
     assert alone.rtol == SimulationSettings().rtol
     settings = file(f"scene: {scene}\ncontrast: 8\ngravity: 4\nrtol: 1e-6\nframes: 5\n")
-    from_file = app_settings("record", {"settings": settings})
+    from_file = app_settings({"settings": settings})
     assert from_file.simulation.grid == (24, 16)
     assert (from_file.simulation.contrast, from_file.simulation.rtol, from_file.frames) == (8.0, 1e-6, 5)
-    both = app_settings("record", {"settings": settings, "contrast": 9.0, "frames": 6})
+    both = app_settings({"settings": settings, "contrast": 9.0, "frames": 6})
     assert (both.simulation.contrast, both.simulation.gravity, both.frames) == (9.0, 4.0, 6)
 
 
@@ -165,55 +169,80 @@ def test_every_flag_can_come_from_a_file_in_both_spellings(file):
         single-launch: true
         video-fps: 12
     """
-    settings = app_settings("demo", {"settings": file(text)})
+    settings = app_settings({"settings": file(text)})
     simulation = settings.simulation
     assert (simulation.preconditioner, simulation.max_iterations, simulation.seed) == ("jacobi", 17, 3)
     assert (simulation.light_viscosity, simulation.warm_start, simulation.grid) == (0.25, False, (40, 16))
     assert simulation.single_launch is True
     assert settings.video_fps == 12.0
-    bench = bench_settings(
-        {"settings": file("sizes: [64, 100]\npreconds: jacobi\ncontrast: 50"), "frames": 2}
-    )
+    written = file("sizes: [64, 100]\npreconds: jacobi\ncontrast: 50")
+    bench = merged(BenchSettings, {"settings": written, "frames": 2})
     assert (bench.sizes, bench.preconds, bench.contrast, bench.frames) == ((64, 100), ("jacobi",), (50.0,), 2)
     assert not bench.single_launch
-    assert bench_settings({"device": "cuda", "single_launch": True}).single_launch
+    assert merged(BenchSettings, {"device": "cuda", "single_launch": True}).single_launch
 
 
 def test_written_settings_can_be_read_again(file):
     flags = {"grid": (40, 24), "contrast": 12.5, "rtol": 1e-9, "seed": 5, "warm_start": False, "frames": 7}
     flags |= {"single_launch": True}
-    settings = app_settings("record", flags)
+    settings = app_settings(flags)
     written = yaml.safe_dump({"command": "whatever", "settings": settings.as_dict()})
-    again = app_settings("record", {"settings": file(written)})
+    again = app_settings({"settings": file(written)})
     assert again.simulation == settings.simulation
     assert again.as_dict() == settings.as_dict()
 
 
+@pytest.mark.parametrize("grid", ["24x16", "24 X 16", "[24, 16]"])
+def test_a_grid_is_written_alike_in_every_file_and_on_the_command_line(file, grid):
+    scene = file(OWN_SCENE.replace("[24, 16]", f"'{grid}'" if "X" in grid else grid), "own.yaml")
+    assert app_settings({"scene": scene}).simulation.grid == (24, 16)
+    assert app_settings({"settings": file(f"grid: {grid}")}).simulation.grid == (24, 16)
+    if "[" not in grid:
+        assert app_settings({"grid": grid}).simulation.grid == (24, 16)
+
+
+def run(monkeypatch, name, function):
+    """Let command ``name`` call ``function`` with its flags."""
+    monkeypatch.setitem(cli.COMMANDS, name, (function, *cli.COMMANDS[name][1:]))
+
+
 def test_flags_reach_the_settings(monkeypatch):
-    seen = {}
-    monkeypatch.setitem(cli._RUN, "record", lambda flags: seen.update(flags) or 0)
+    seen = []
+    run(monkeypatch, "record", lambda flags: seen.append(app_settings(flags)) or 0)
     arguments = (
         "record --grid 64x32 --contrast 1e3 --precond ic0 --rtol 1e-8 --no-warm-start --seed 4 --video"
     )
     assert main(arguments.split()) == 0
-    assert seen == {
+    given = {
         "grid": (64, 32),
         "contrast": 1000.0,
         "preconditioner": "ic0",
         "rtol": 1e-8,
         "warm_start": False,
         "seed": 4,
-        "video": True,
     }
+    assert seen[0].given == given
+    assert given.items() <= dict(seen[0].simulation).items()
+    assert seen[0].video
 
 
-@pytest.mark.parametrize("command", [*OPTIONS, "list"])
+@pytest.mark.parametrize("command", ["demo", "record", "bench", "list"])
 def test_help_names_every_flag_without_loading_torch(command):
     code = f"import sys, app.cli as c; print(c.main([{command!r}, '--help'])); print('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-2:] == ["0", "False"]
-    for option in OPTIONS.get(command, []):
-        assert f"{option.flag} " in ran.stdout or f"{option.flag}," in ran.stdout
+    model = {"bench": BenchSettings, "list": None}.get(command, RunOptions)
+    for name, field in model.model_fields.items() if model else ():
+        assert f"{flag(name)} " in ran.stdout or f"{flag(name)}," in ran.stdout
+        assert field.description.split()[0] in ran.stdout
+
+
+def test_help_shows_units_ranges_and_defaults(capsys):
+    assert main(["record", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "--gravity NUMBER acceleration downwards (m/s^2, from 0 to 1000, default: 9.81)" in words
+    assert "(default: 128x64)" in words
+    assert "--device cpu|cuda where to compute (default: cpu)" in words
 
 
 def test_list_names_what_can_be_named(capsys):
@@ -235,22 +264,76 @@ def test_interrupt_gives_130_and_a_programming_error_is_not_hidden(capsys, monke
     def broken(_flags):
         raise ValueError("a bug")
 
-    monkeypatch.setitem(cli._RUN, "list", interrupted)
+    run(monkeypatch, "list", interrupted)
     assert main(["list"]) == 130
     assert "interrupted" in capsys.readouterr().err
-    monkeypatch.setitem(cli._RUN, "list", broken)
+    run(monkeypatch, "list", broken)
     with pytest.raises(ValueError, match="a bug"):
         main(["list"])
 
 
-def test_settings_errors_are_value_errors():
-    with pytest.raises(SettingsError, match=r"--contrast: 0\.0 is not a number from 1"):
-        app_settings("record", {"contrast": 0})
+def test_wrong_flags_and_names_given_in_two_spellings_are_usage_errors(file):
+    with pytest.raises(UsageError, match=r"--contrast: 0\.0 is not a number from 1"):
+        app_settings({"contrast": 0})
+    path = file("precond: jacobi\npreconditioner: ic0")
+    with pytest.raises(UsageError, match=r"settings\.yaml: preconditioner: given twice"):
+        app_settings({"settings": path})
 
 
 def test_values_that_are_named_twice_count_once():
-    from app.config.settings import bench_settings
-
-    settings = bench_settings({"preconds": ["jacobi", "none", "jacobi"], "contrast": [100.0, 100.0]})
+    given = {"preconds": ["jacobi", "none", "jacobi"], "contrast": [100.0, 100.0]}
+    settings = merged(BenchSettings, given)
     assert settings.preconds == ("jacobi", "none")
     assert settings.contrast == (100.0,)
+
+
+SMALL = ["record", "--grid", "16x8", "--precond", "jacobi", "--frames", "2", "--out"]
+
+
+@pytest.fixture
+def app(tmp_path):
+    """Run `python -m app` in an empty folder through a shell, which can redirect and close its streams."""
+
+    def run_in_shell(arguments, redirection="", **environment):
+        return subprocess.run(
+            f"{sys.executable} -m app {arguments} {redirection}",
+            shell=True,
+            capture_output=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.getcwd(), **environment},
+        )
+
+    return run_in_shell
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
+def test_an_output_that_is_full_is_one_line(app):
+    ran = app("list", ">/dev/full")
+    assert (ran.returncode, ran.stderr.count(b"\n")) == (1, 1)
+    assert b"No space left" in ran.stderr
+    assert app("list", ">/dev/full 2>&1").returncode == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_without_streams_and_for_a_reader_that_has_seen_enough_commands_work(app, tmp_path):
+    ran = app("list", "| head -n 1")
+    assert (ran.stdout, ran.stderr) == (b"scenes\n", b"")
+    assert app("list", ">&- 2>&-").returncode == 0
+    assert app(" ".join([*SMALL, "closed"]), "<&- >&- 2>&-").returncode == 0
+    assert yaml.safe_load((tmp_path / "closed" / "run.yaml").read_text())["summary"]["ended"] == "completed"
+
+
+def test_a_terminal_without_letters_gets_escapes(app, tmp_path):
+    ran = app(f"{' '.join(SMALL)} päth", PYTHONIOENCODING="ascii")
+    assert (ran.returncode, (tmp_path / "päth").is_dir()) == (0, True)
+    assert rb"p\xe4th" in ran.stdout
+
+
+@pytest.mark.parametrize("arguments", [[*SMALL, "gone"], ["list"], ["record", "--grid", "1"]])
+def test_streams_that_are_none_do_no_harm(arguments, tmp_path):
+    code = (
+        "import sys; sys.stdout = sys.stderr = None; from app.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ran = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment)
+    assert ran.returncode == (2 if "1" in arguments else 0)

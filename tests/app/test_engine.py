@@ -14,7 +14,7 @@ from precond.errors import UsageError
 
 @pytest.fixture
 def engine():
-    return Engine(app_settings("demo", {"grid": (32, 16), "preconditioner": "jacobi", "rtol": 1e-6}))
+    return Engine(app_settings({"grid": (32, 16), "preconditioner": "jacobi", "rtol": 1e-6}))
 
 
 def test_every_field_of_the_report_has_a_unit_and_times_are_marked():
@@ -100,9 +100,7 @@ def test_live_changes_take_hold(engine):
 
 
 def test_a_single_launch_on_a_cpu_is_noted_and_changes_nothing():
-    engine, other = (
-        Engine(app_settings("demo", {"grid": (32, 16), "preconditioner": "jacobi"})) for _ in "ab"
-    )
+    engine, other = (Engine(app_settings({"grid": (32, 16), "preconditioner": "jacobi"})) for _ in "ab")
     engine.set("single_launch", True)
     for _ in range(3):
         assert engine.step().iterations == other.step().iterations
@@ -189,7 +187,7 @@ def test_a_grid_too_large_for_the_memory_keeps_the_old_state(engine, monkeypatch
     assert engine.simulation is simulation
     assert engine.step().frame == 1
     with pytest.raises(UsageError, match="64x32 on cpu"):
-        Engine(app_settings("record", {"grid": (64, 32)}))
+        Engine(app_settings({"grid": (64, 32)}))
 
 
 def test_a_flow_that_is_not_finite_pauses_with_a_message_and_reset_cures_it(engine):

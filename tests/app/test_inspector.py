@@ -40,9 +40,7 @@ def make(monkeypatch):
 
     def build(preconditioner="coarse-monomial", grid=(32, 16), cost=0.0):
         clock = Clock()
-        inspector = Inspector(
-            Engine(app_settings("demo", {"grid": grid, "preconditioner": preconditioner})), clock
-        )
+        inspector = Inspector(Engine(app_settings({"grid": grid, "preconditioner": preconditioner})), clock)
         inspector.count, inspector.clock = 0, clock
 
         def counted(preconditioner):

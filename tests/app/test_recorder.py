@@ -79,7 +79,7 @@ def test_run_yaml_says_what_is_needed_to_repeat_the_run(recording):
     assert run["command"].startswith("htp-fluid")
     assert run["started"] <= run["summary"]["finished"]
     assert "commit" in run
-    again = app_settings("record", {"settings": recording / "run.yaml"})
+    again = app_settings({"settings": recording / "run.yaml"})
     assert (again.simulation.seed, again.simulation.grid, again.frames) == (3, (32, 16), 12)
 
 
@@ -218,7 +218,7 @@ def test_video_without_ffmpeg_is_refused(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def engine():
-    return Engine(app_settings("demo", {"grid": (32, 16), "preconditioner": "jacobi"}))
+    return Engine(app_settings({"grid": (32, 16), "preconditioner": "jacobi"}))
 
 
 def test_recording_from_a_running_engine(engine, tmp_path):

@@ -89,7 +89,7 @@ def test_record_and_bench_refuse_in_one_line(name, kind, models, tmp_path, capsy
 @pytest.mark.parametrize("name", FILES)
 def test_an_engine_for_the_window_starts_with_a_classical_one(name, kind, models):
     damage(models, name, kind)
-    settings = app_settings("demo", {"grid": (32, 16), "preconditioner": name})
+    settings = app_settings({"grid": (32, 16), "preconditioner": name})
     session = Session(Engine.with_substitute(settings))
     engine = session.engine
     assert engine.step().preconditioner == "multigrid"
@@ -113,7 +113,7 @@ def test_an_engine_for_the_window_starts_with_a_classical_one(name, kind, models
 
 
 def test_weights_damaged_while_it_runs_leave_the_old_ones_at_work(models):
-    session = Session(Engine.with_substitute(app_settings("demo", {"grid": (32, 16)})))
+    session = Session(Engine.with_substitute(app_settings({"grid": (32, 16)})))
     session.change("preconditioner", "coarse-learned")
     damage(models, "coarse-learned", "one bit")
     session.change("preconditioner", "coarse-learned")
@@ -122,13 +122,11 @@ def test_weights_damaged_while_it_runs_leave_the_old_ones_at_work(models):
 
 
 def test_only_unusable_ones_are_replaced():
-    engine = Engine.with_substitute(
-        app_settings("demo", {"grid": (32, 16), "preconditioner": "coarse-learned"})
-    )
+    engine = Engine.with_substitute(app_settings({"grid": (32, 16), "preconditioner": "coarse-learned"}))
     assert engine.notice == ""
     assert engine.step().preconditioner == "coarse-learned"
     with pytest.raises(PreconditionerError, match="magic"):
-        Engine.with_substitute(app_settings("demo", {"preconditioner": "magic"}))
+        Engine.with_substitute(app_settings({"preconditioner": "magic"}))
 
 
 def test_the_window_says_it_and_offers_the_others(drive, models):

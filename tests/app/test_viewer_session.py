@@ -16,7 +16,7 @@ from app.viewer.session import Session
 @pytest.fixture
 def session(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return Session(Engine(app_settings("demo", {"grid": (32, 16), "colormap": "grey"})))
+    return Session(Engine(app_settings({"grid": (32, 16), "colormap": "grey"})))
 
 
 def test_each_field_keeps_its_colours_and_its_range(session):

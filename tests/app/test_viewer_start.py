@@ -16,7 +16,7 @@ def test_demo_runs_for_the_frames_it_was_given(display, tmp_path, monkeypatch): 
     from app.viewer import run_demo
 
     monkeypatch.chdir(tmp_path)
-    engine = Engine(app_settings("demo", {"grid": (32, 16)}))
+    engine = Engine(app_settings({"grid": (32, 16)}))
     assert run_demo(engine, frames=6) == 0
     assert engine.frame == 6
     assert engine.last.draw_ms > 0.0
