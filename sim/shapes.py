@@ -29,21 +29,15 @@ def _pair(value: Any) -> Any:
 Point = Annotated[tuple[_Coordinate, _Coordinate], BeforeValidator(_pair)]
 
 
-def _sample_points(grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of the sample points in shares of the height, (nx * SAMPLES, 1) and (1, ny * SAMPLES)."""
+def _discs(discs: list[tuple[float, float, float]], grid: tuple[int, int]) -> np.ndarray:
+    """Share of every cell, (nx, ny), inside any of ``discs``: x, y and radius in shares of the box's height."""
     nx, ny = grid
-    x = (np.arange(nx * SAMPLES) + 0.5) / (SAMPLES * ny)
-    y = (np.arange(ny * SAMPLES) + 0.5) / (SAMPLES * ny)
-    return x[:, None], y[None, :]
-
-
-def _coverage(inside: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    nx, ny = grid
-    return (
-        np.broadcast_to(inside, (nx * SAMPLES, ny * SAMPLES))
-        .reshape(nx, SAMPLES, ny, SAMPLES)
-        .mean(axis=(1, 3))
-    )
+    x = ((np.arange(nx * SAMPLES) + 0.5) / (SAMPLES * ny))[:, None]
+    y = ((np.arange(ny * SAMPLES) + 0.5) / (SAMPLES * ny))[None, :]
+    inside = np.zeros((nx * SAMPLES, ny * SAMPLES), dtype=bool)
+    for cx, cy, radius in discs:
+        inside |= (x - cx) ** 2 + (y - cy) ** 2 < radius**2
+    return inside.reshape(nx, SAMPLES, ny, SAMPLES).mean(axis=(1, 3))
 
 
 def _overlap(start: float, end: float, cells: int) -> np.ndarray:
@@ -99,9 +93,8 @@ class Disc(Shape):
     radius: Number = Field(ge=0, le=10)
 
     def cover(self, grid: tuple[int, int], _: np.random.Generator) -> np.ndarray:
-        x, y = _sample_points(grid)
-        cx, cy = self.centre
-        return _coverage((x - cx * grid[0] / grid[1]) ** 2 + (y - cy) ** 2 < self.radius**2, grid)
+        x, y = self.centre
+        return _discs([(x * grid[0] / grid[1], y, self.radius)], grid)
 
 
 class Layer(Shape):
@@ -132,18 +125,15 @@ class Bubbles(_Boxed):
         low, high = sorted((self.smallest, self.largest))
         (x0, y0), (x1, y1) = self.low, self.high
         width = grid[0] / grid[1]
-        x, y = _sample_points(grid)
-        inside = np.zeros(np.broadcast_shapes(x.shape, y.shape), dtype=bool)
         placed: list[tuple[float, float, float]] = []
         for _ in range(50 * self.count):
             r = random.uniform(low, high)
-            cx, cy = random.uniform(x0 * width, x1 * width), random.uniform(y0, y1)
-            if all((cx - a) ** 2 + (cy - b) ** 2 > (1.2 * (r + c)) ** 2 for a, b, c in placed):
-                placed.append((cx, cy, r))
-                inside |= (x - cx) ** 2 + (y - cy) ** 2 < r**2
+            x, y = random.uniform(x0 * width, x1 * width), random.uniform(y0, y1)
+            if all((x - a) ** 2 + (y - b) ** 2 > (1.2 * (r + c)) ** 2 for a, b, c in placed):
+                placed.append((x, y, r))
             if len(placed) == self.count:
                 break
-        return _coverage(inside, grid)
+        return _discs(placed, grid)
 
 
 class Barriers(Shape):
