@@ -30,7 +30,7 @@ Point = Annotated[tuple[_Coordinate, _Coordinate], BeforeValidator(_pair)]
 
 
 def _discs(discs: list[tuple[float, float, float]], grid: tuple[int, int]) -> np.ndarray:
-    """Share of every cell, (nx, ny), inside any of ``discs``: x, y and radius in shares of the box's height."""
+    """Share of every cell, (nx, ny), in any of ``discs``, their x, y and radius in shares of the height."""
     nx, ny = grid
     x = ((np.arange(nx * SAMPLES) + 0.5) / (SAMPLES * ny))[:, None]
     y = ((np.arange(ny * SAMPLES) + 0.5) / (SAMPLES * ny))[None, :]
