@@ -20,7 +20,6 @@ from precond.errors import UsageError, in_one_line
 FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
-OPTIONAL: dict[str, Any] = {"default": argparse.SUPPRESS}
 Command = Callable[[dict[str, Any]], int]
 
 
@@ -39,7 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
     for name, (_, summary, options) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        sentence = f"{summary[0].upper()}{summary[1:]}."
+        command = commands.add_parser(
+            name, help=summary, description=sentence, argument_default=argparse.SUPPRESS
+        )
         if isinstance(options, dict):
             for argument, (metavar, default, text) in options.items():
                 how: dict[str, Any] = {"required": True} if default is ... else {"default": default}
@@ -49,9 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
             add_flags(command, options)
     suites = commands.choices["bench"].add_mutually_exclusive_group()
     text = "quick, full or your own YAML file of runs, all into the directory of --out"
-    suites.add_argument("--suite", metavar="NAME|FILE", help=text, **OPTIONAL)
+    suites.add_argument("--suite", metavar="NAME|FILE", help=text)
     text = "short for --suite quick: two minutes at the most"
-    suites.add_argument("--quick", dest="suite", action="store_const", const="quick", help=text, **OPTIONAL)
+    suites.add_argument("--quick", dest="suite", action="store_const", const="quick", help=text)
     return parser
 
 
@@ -66,7 +68,7 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:
+        if stream is None or getattr(stream, "closed", False):
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for all of the run
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

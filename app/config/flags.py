@@ -21,11 +21,10 @@ def name_of(key: str) -> str:
 
 
 def add_flags(parser: argparse.ArgumentParser, model: type[Settings]) -> None:
-    """--settings, and a flag for every field of ``model``. Only those that are given stand in the parser's
-    namespace: switches as bool, several values as a list, all else as the text that ``model`` is to read.
+    """--settings, and a flag for every field of ``model``, for a parser that keeps only what is given:
+    switches as bool, several values as a list, all else as the text that ``model`` is to read.
     """
-    optional: dict[str, Any] = {"default": argparse.SUPPRESS}
-    parser.add_argument("--settings", metavar="FILE", help="YAML file with any of these options", **optional)
+    parser.add_argument("--settings", metavar="FILE", help="YAML file with any of these options")
     defaults = model().model_dump()
     for name, whole_field in model.model_fields.items():
         field, extra = bare(whole_field), whole_field.json_schema_extra or {}
@@ -39,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser, model: type[Settings]) -> None:
             how = {"action": argparse.BooleanOptionalAction}
         facts = ", ".join(filter(None, (extra.get("unit"), bounds(field), _default(defaults[name]))))
         text = f"{whole_field.description} ({facts})" if facts else whole_field.description
-        parser.add_argument(flag(name), dest=name, help=text.replace("%", "%%"), **how, **optional)
+        parser.add_argument(flag(name), dest=name, help=text.replace("%", "%%"), **how)
 
 
 def _metavar(kind: Any) -> str:

@@ -1,7 +1,7 @@
 """Settings that people write: read alike everywhere, and every complaint says where and what is allowed."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import yaml
@@ -80,6 +80,54 @@ def test_what_is_wrong_is_said_with_its_place_and_what_is_allowed(kind, values, 
     with pytest.raises(UsageError) as caught:
         validated(kind, values, "f")
     assert str(caught.value) == message
+
+
+class Outside(Settings):
+    models: list[Model] = Field([])
+    rates: tuple[Annotated[Number, Field(ge=1)], ...] = Field((1.0,), min_length=1)
+    limit: Annotated[Whole, Field(ge=1)] | None = None
+    low: Switch = Field(True, alias="from")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"models": [{}, {"count": 0}]}, "models: number 2: count: 0 is not a whole number from 1 to 5"),
+        ({"models": [3]}, "models: 3 is not a mapping of count, rate, kind, on"),
+        ({"models": 3}, "models: 3 is not a list"),
+        ({"models": [{"a": 1}]}, "models: number 1: a: unknown; allowed: count, rate, kind, on"),
+        ({"rates": [2, "0.5"]}, "rates: '0.5' is not a number from 1"),
+        ({"rates": []}, "rates: [] is an empty list"),
+        ({"limit": 0}, "limit: 0 is not a whole number from 1"),
+        ({"from": 1}, "from: 1 is not true or false"),
+        ({"low": True}, "low: unknown; allowed: models, rates, limit, from"),
+    ],
+)
+def test_what_is_wrong_is_said_of_lists_of_what_may_be_missing_and_of_other_names(values, message):
+    with pytest.raises(UsageError) as caught:
+        validated(Outside, values)
+    assert str(caught.value) == message
+    with pytest.raises(UsageError) as caught:
+        Outside(**values)
+    assert str(caught.value) == message
+
+
+def test_a_setting_that_is_assigned_or_replaced_is_checked():
+    model = Model()
+    model.count = "5"
+    assert model == model.with_(rate=1.0) == Model(count=5)
+    assert model.with_(count=2).count == 2
+    for change in (lambda: setattr(model, "count", 6), lambda: model.with_(count=6)):
+        with pytest.raises(UsageError, match="count: 6 is not a whole number from 1 to 5"):
+            change()
+    with pytest.raises(UsageError, match="counts: unknown; allowed: count"):
+        model.counts = 3
+    assert model.count == 5
+
+
+def test_a_field_can_be_called_as_it_was_written():
+    with pytest.raises(UsageError, match=r"^--count: 9 is not"):
+        validated(Model, {"count": 9}, spelled={"count": "--count"})
 
 
 def test_numbers_are_read_alike_in_files_and_from_flags(tmp_path):
