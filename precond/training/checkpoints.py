@@ -10,20 +10,25 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from precond.errors import UsageError, in_one_line
+from precond.learned.weights import write_whole
+
 Part = dict[str, torch.Tensor]
 
 
 def save_checkpoint(path: Path, parts: dict[str, Part], notes: dict[str, str]) -> None:
     """Write the tensors of every part and the texts ``notes`` to ``path``. Raises OSError."""
     tensors = {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save({name: value.detach().clone() for name, value in tensors.items()}, notes))
-    partial.replace(path)
+    write_whole(path, save({name: value.detach().clone() for name, value in tensors.items()}, notes))
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Part], dict[str, str]]:
-    """The parts that hold tensors, and the notes, of the checkpoint ``path``. Raises ValueError for a damaged
-    one, or what cannot be read.
+@contextlib.contextmanager
+def resuming(path: Path, run: str) -> Iterator[tuple[dict[str, Part], dict[str, str]]]:
+    """The parts that hold tensors, and the notes, of the checkpoint ``path`` of the run that its note "run"
+    describes, to take from them within the context.
+
+    Raises UsageError for another run's, for a damaged one, and for what it turns out to lack or to have of
+    another kind.
     """
     parts: dict[str, Part] = {}
     try:
@@ -31,28 +36,23 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Part], dict[str, str]]:
             for key in file.keys():  # noqa: SIM118, not a mapping
                 part, _, name = key.partition(".")
                 parts.setdefault(part, {})[name] = file.get_tensor(key)
-            return parts, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
-
-
-@contextlib.contextmanager
-def resuming(path: Path, run: str) -> Iterator[tuple[dict[str, Part], dict[str, str]]]:
-    """`load_checkpoint` for the run that its note "run" describes, to take from it within the context.
-
-    Raises ValueError for another run's, and for what it turns out to lack or to have of another kind.
-    """
-    parts, notes = load_checkpoint(path)
-    if notes.get("run") != run:
-        raise ValueError(f"{path}: is the checkpoint of another run: delete it to start anew")
-    try:
+            notes = file.metadata() or {}
+        if notes.get("run") != run:
+            raise UsageError(f"{path}: is the checkpoint of another run: delete it to start anew")
         yield parts, notes
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: is damaged ({error}): delete it to start its run anew")
+    except UsageError:
+        raise
+    except (
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        SafetensorError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = f"is damaged ({in_one_line(error)}): delete it to start its run anew"
+        raise UsageError(f"{path}: {reason}") from error
 
 
 def optimiser_part(optimiser: torch.optim.Optimizer) -> Part:
