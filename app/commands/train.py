@@ -65,7 +65,8 @@ def train(config: str, out: str | None) -> int:
         raise OutputError(f"{weights}: cannot be written: {reason}") from error
     if card:
         weights.with_suffix(".checkpoint").unlink(missing_ok=True)
-        print(f"{weights}: {task.summary(card)}")
+        found = (f"{name} {loop.in_words(result)}" for name, result in card["test"].items())
+        print(f"{weights}: test iterations {', '.join(found)}")
     if dist.is_initialized():
         dist.barrier()  # a process that ends while others use the group may abort
         dist.destroy_process_group()

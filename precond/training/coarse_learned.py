@@ -18,11 +18,10 @@ from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 from precond.training.data import held_out, random_system, unseen_families
 from precond.training.kaporin import additive_objective, balanced_objective, truncated_objective
-from precond.training.loop import Count, Positive, Seed, Share, Task, Training, solves
+from precond.training.loop import Count, Positive, Seed, Share, Task, Training
 from precond.two_level.block_jacobi import BlockJacobi
 from precond.two_level.coarse_operator import LeafPairs
 
-LIMIT = 500  # iterations of an evaluation
 OBJECTIVES = {"balanced": balanced_objective, "truncated": truncated_objective}  # of the last steps
 
 
@@ -71,10 +70,7 @@ def random_systems(seed: int, count: int, leaf_size: int) -> tuple[System, ...]:
 
 
 class CoarseLearnedTask(Task):
-    """One network for all grids.
-
-    simulator: makes frames of a simulator from their number and a seed. problems: what validations solve.
-    """
+    """One network for all grids; ``simulator`` makes frames of a simulator from their number and a seed."""
 
     name = "coarse-learned"
     sections: ClassVar[dict[str, type]] = {
@@ -84,12 +80,14 @@ class CoarseLearnedTask(Task):
     }
     network_kind = CoarseSpaceNetwork
     several_processes = True
+    limit = 500
+    keeps_best = False
     simulator: Callable[[int, int], list[PoissonOperator]] | None = None
 
     def __init__(self, content: dict[str, Any], where: str = ""):
         super().__init__(content, where)
         torch.set_num_threads(self.training.threads)
-        self.problems = held_out()
+        self.validation, self.tests = held_out(), unseen_families()
 
     def form(self, operator: PoissonOperator) -> Preconditioner:
         """The two-level preconditioner."""
@@ -117,22 +115,3 @@ class CoarseLearnedTask(Task):
         objective = OBJECTIVES[self.training.objective] if last else additive_objective
         basis = self.network(system.features, system.features.mask).double()
         return objective(basis, system.blocks, system.pairs, system.weights)
-
-    def validate(self) -> tuple[dict[str, Any], str, None]:
-        """Iterations of every held-out problem, the limit where it failed; the last weights are kept."""
-        counts = [report.iterations for report in solves(self.form, self.problems, LIMIT)]
-        return {"held_out": counts}, f"held-out iterations {counts}", None
-
-    def test(self) -> dict[str, Any]:
-        """Iterations on families that no training has."""
-        unseen = unseen_families()
-        counts = (report.iterations for report in solves(self.form, unseen.values(), LIMIT))
-        return {
-            "held_out": "barriers N = 1024, 4096; bubbles 64 x 64 at contrast 100, 100, 10000, 10000; "
-            "stripes and a maze of 4096 cells at contrast 100",
-            "unseen_families": dict(zip(unseen, counts, strict=True)),
-        }
-
-    def summary(self, card: dict[str, Any]) -> str:
-        """The last validation."""
-        return f"held-out iterations {card['validation'][-1]['held_out']}"

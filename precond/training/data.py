@@ -87,9 +87,9 @@ def held_out() -> list[gallery.Problem]:
     return problems + [gallery.problem(family, 4096, 1) for family in ("stripes", "mazes")]
 
 
-def unseen_families() -> dict[str, gallery.Problem]:
+def unseen_families() -> dict[str, list[gallery.Problem]]:
     """One problem each of families that no training has: many fluids at once, at two contrasts."""
     return {
-        f"voronoi {contrast:.0f}": gallery.problem("voronoi", 4096, 0, contrast=contrast)
+        f"voronoi {contrast:.0f}": [gallery.problem("voronoi", 4096, 0, contrast=contrast)]
         for contrast in (100.0, 10_000.0)
     }

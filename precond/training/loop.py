@@ -6,6 +6,7 @@ been. Under `torchrun` every process takes its own systems and gradients are ave
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,12 +21,12 @@ from torch import nn
 from tqdm import tqdm
 
 from precond.config import Number, Settings, Whole, validated
+from precond.errors import UsageError, in_one_line
 from precond.krylov.pcg import PCG, SolveReport
-from precond.learned.weights import float32_by_default, save_model
+from precond.learned.weights import float32_by_default, save_model, write_whole
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 from precond.problems.gallery import Problem
-from precond.training.checkpoints import optimiser_part, restore_optimiser, resuming, save_checkpoint
 
 Count = Annotated[Whole, Field(ge=1)]
 Seed = Annotated[Whole, Field(ge=0)]
@@ -52,21 +53,25 @@ class Task:
     | name | the preconditioner's name |
     | sections | the kinds of the sections of a settings file: "model", "training" and perhaps "data" |
     | network_kind | makes the network, which has ``config``, of the section model |
+    | several_processes | whether torchrun can share the work |
+    | limit | iterations of a test |
+    | keeps_best | whether the weights best on ``validation`` are kept, or the last |
+    | validation, tests | problems that training does not see: a list, and lists by name |
     | form(operator) | the preconditioner with the network as it is |
     | systems() | what it is trained on, a sequence |
     | draw(step, count) | the numbers of the systems, of ``count``, that this process takes in a step |
     | rate(step) | the learning rate |
     | loss(system, step) | the objective of the network's M for one system; may draw from torch |
-    | validate() | plain values for the log, words for the bar, and a score: the weights with the least are |
-    | | kept, the last ones where it is None |
-    | test() | what the model card says of the trained network besides, plain values |
-    | summary(card) | the result in a few words |
     """
 
     name: ClassVar[str]
     sections: ClassVar[dict[str, type]]
     network_kind: ClassVar[Callable[[Any], nn.Module]]
-    several_processes: ClassVar[bool] = False  # torchrun can share the work
+    several_processes: ClassVar[bool] = False
+    limit: ClassVar[int] = 1000
+    keeps_best: ClassVar[bool] = True
+    validation: list[Problem]
+    tests: dict[str, list[Problem]]
     process = 0
 
     @classmethod
@@ -96,64 +101,65 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             task.network.parameters(), lr=task.training.learning_rate, weight_decay=task.training.weight_decay
         )
-        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "losses": [], "log": [], "best": None}
-        self.best: dict[str, torch.Tensor] = {}
+        self.step, self.seconds, self.log = 0, 0.0, []
+        self._losses: list[float] = []  # since the last entry of the log
+        self._score: list[float] | None = None
+        self._best: dict[str, torch.Tensor] = {}
+        self._run = json.dumps([task.name, plain(task.settings)], sort_keys=True)
         if checkpoint.exists():
-            with resuming(checkpoint, self._identity) as (parts, notes):
-                found = json.loads(notes["state"])
-                self.state = {name: found[name] for name in self.state}
-                task.network.load_state_dict(parts["network"])
-                self.best = parts.get("best", {})
-                restore_optimiser(self.optimiser, parts.get("optimiser", {}))
+            self._resume()
 
-    @property
-    def _identity(self) -> str:
-        return json.dumps([self.task.name, plain(self.task.settings)], sort_keys=True)
+    def _resume(self) -> None:
+        try:
+            saved = torch.load(self.checkpoint, weights_only=True)
+            if saved["run"] == self._run:
+                self.task.network.load_state_dict(saved["network"])
+                self.optimiser.load_state_dict(saved["optimiser"])
+                self.step, self.seconds, self.log, self._losses = saved["progress"]
+                self._score, self._best = saved["best"]
+                return
+        except Exception as error:  # whatever a damaged file makes torch stumble over
+            reason = f"is damaged ({in_one_line(error)}): delete it to start its run anew"
+            raise UsageError(f"{self.checkpoint}: {reason}") from error
+        raise UsageError(f"{self.checkpoint}: is the checkpoint of another run: delete it to start anew")
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all. Raises OSError."""
-        parts = {
-            "network": self.task.network.state_dict(),
-            "best": self.best,
-            "optimiser": optimiser_part(self.optimiser),
-        }
-        save_checkpoint(self.checkpoint, parts, {"state": json.dumps(self.state), "run": self._identity})
+        content = io.BytesIO()
+        parts = {"network": self.task.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        progress = [self.step, self.seconds, self.log, self._losses]
+        best = [self._score, self._best]
+        torch.save({"run": self._run, **parts, "progress": progress, "best": best}, content)
+        write_whole(self.checkpoint, content.getvalue())
 
     @float32_by_default()
     def run(self, minutes: float | None = None) -> None:
-        """All steps that are left, or ``minutes`` of them; then the network holds its best weights where it
-        is scored, else its last.
-        """
-        task, state, training = self.task, self.state, self.task.training
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        task.process = rank
-        systems, words = task.systems(), ""
-        started, before = time.perf_counter(), state["seconds"]
-        bar = tqdm(
-            total=training.steps, initial=state["step"], unit="step", desc=task.name, disable=rank != 0
-        )
-        while state["step"] < training.steps:
-            state["losses"].append(self._step(systems, world))
-            state["step"] += 1
-            state["seconds"] = before + time.perf_counter() - started
-            late = minutes is not None and state["seconds"] - before > 60 * minutes
-            last = late or state["step"] == training.steps
-            loss = state["losses"][-1]
-            if rank == 0 and (last or state["step"] % training.evaluate_every == 0):
-                words = ", " + self._evaluate()
-            if rank == 0 and (last or state["step"] % training.save_every == 0):
-                self.save()
-            bar.set_postfix_str(f"loss {loss:.3f}{words}", refresh=False)
-            bar.update()
-            if late:
-                break
-        bar.close()
-        if self.best:
-            task.network.load_state_dict(self.best)
+        """All steps that are left, or ``minutes`` of them; then the network holds the weights to keep."""
+        task, training = self.task, self.task.training
+        task.process, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        first, systems, words = task.process == 0, task.systems(), ""
+        started, before = time.perf_counter(), self.seconds
+        with tqdm(
+            total=training.steps, initial=self.step, unit="step", desc=task.name, disable=not first
+        ) as bar:
+            late = False
+            while self.step < training.steps and not late:
+                loss = self._one_step(systems, world)
+                self.seconds = before + time.perf_counter() - started
+                late = minutes is not None and self.seconds - before > 60 * minutes
+                last = late or self.step == training.steps
+                if first and (last or self.step % training.evaluate_every == 0):
+                    words = self._evaluate()
+                if first and (last or self.step % training.save_every == 0):
+                    self.save()
+                bar.set_postfix_str(f"loss {loss:.3f}{words}", refresh=False)
+                bar.update()
+        if self._best:
+            task.network.load_state_dict(self._best)
         task.network.eval()
 
-    def _step(self, systems: Sequence[Any], world: int) -> float:
-        task, step = self.task, self.state["step"]
+    def _one_step(self, systems: Sequence[Any], world: int) -> float:
+        task, step = self.task, self.step
         torch.manual_seed(task.training.seed * 1_000_003 + step)
         chosen = task.draw(step, len(systems))
         for group in self.optimiser.param_groups:
@@ -171,29 +177,36 @@ class Trainer:
                 parameter.grad.div_(world)
         nn.utils.clip_grad_norm_(parameters, task.training.clip)
         self.optimiser.step()
+        self.step += 1
+        self._losses.append(total)
         return total
 
     def _evaluate(self) -> str:
-        """Log the losses since the last time and how the network does, and keep it if it is the best."""
-        state = self.state
-        found, words, score = self.task.validate()
-        if score is not None and (state["best"] is None or score < state["best"]):
-            state["best"] = score
-            self.best = {name: value.clone() for name, value in self.task.network.state_dict().items()}
-        head = {"step": state["step"], "seconds": round(state["seconds"], 1)}
-        state["log"].append({**head, "loss": float(np.mean(state["losses"])), **found})
-        state["losses"].clear()
-        return words
+        """Log the losses since the last time and how the network does, and keep it if it is the best; returns
+        words for the progress bar.
+        """
+        task, entry = self.task, {"step": self.step, "seconds": round(self.seconds, 1)}
+        entry["loss"] = float(np.mean(self._losses))
+        self._losses.clear()
+        self.log.append(entry)
+        if not task.validation:
+            return ""
+        entry |= judged(task, task.validation)
+        score = [entry["failed"], entry["mean"] or float("inf")]
+        if task.keeps_best and (self._score is None or score < self._score):
+            self._score = score
+            self._best = {name: value.clone() for name, value in task.network.state_dict().items()}
+        return f", held-out iterations {in_words(entry)}"
 
     def card(self) -> dict[str, Any]:
         """What was trained and how, as plain values."""
         return {
             "preconditioner": self.task.name,
             **plain(self.task.settings),
-            "steps_done": self.state["step"],
+            "steps_done": self.step,
             "parameters": sum(parameter.numel() for parameter in self.task.network.parameters()),
-            "training_minutes": round(self.state["seconds"] / 60, 1),
-            "validation": self.state["log"],
+            "training_minutes": round(self.seconds / 60, 1),
+            "validation": self.log,
         }
 
 
@@ -209,9 +222,10 @@ def train(
     out.parent.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(task, out.with_suffix(".checkpoint"))
     trainer.run(minutes)
-    if dist.is_initialized() and dist.get_rank() > 0:
+    if task.process > 0:
         return None
-    full = {**trainer.card(), **task.test(), **(card or {})}
+    tests = {name: judged(task, problems) for name, problems in task.tests.items()}
+    full = {**trainer.card(), "test": tests, **(card or {})}
     save_model(out, task.network, full)
     return full
 
@@ -233,3 +247,18 @@ def solves(
         preconditioner = form(operator)
         preconditioner.setup()
         yield PCG(operator, preconditioner, rtol=1e-8, max_iterations=limit).solve(problem.b)
+
+
+def judged(task: Task, problems: Iterable[Problem]) -> dict[str, Any]:
+    """Iterations of each problem, None where it failed, their mean, None where all did, and how many did."""
+    reports = list(solves(task.form, problems, task.limit))
+    counts = [report.iterations if report.converged else None for report in reports]
+    known = [count for count in counts if count is not None]
+    mean = float(np.mean(known)) if known else None
+    return {"iterations": counts, "mean": mean, "failed": len(counts) - len(known)}
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """The result of `judged`: mean and failures."""
+    mean, failed = found["mean"], found["failed"]
+    return ("-" if mean is None else f"{mean:.1f}") + (f" ({failed} failed)" if failed else "")
