@@ -28,6 +28,8 @@ class HMatrixConfig:
     def __post_init__(self) -> None:
         if not self.trunk.off_diagonal_stream:
             raise ValueError("hmatrix needs the off_diagonal_stream: the tile cores are read from it")
+        if self.leaf_size < 1:
+            raise ValueError(f"leaf_size: {self.leaf_size} is not a whole number from 1")
         self.trunk.check_leaf_size(self.leaf_size)
 
     @classmethod

@@ -68,14 +68,13 @@ class HMatrixForm(Preconditioner):
 
 
 class HMatrix(HMatrixForm):
-    """The form with the trained weights for the operator's N, or those of the nearest.
+    """The form with the trained weights for the operator's grid, or those of the nearest N.
 
-    trained_at: the N of the weights. transferred: the operator has another N. note: that in words, or empty.
+    trained_at: the N of the weights. transferred: the fluid has another N. note: that in words, or empty.
     Raises ModelError where there are no weights or they are unusable.
     """
 
     def __init__(self, operator: PoissonOperator, weights: str | Path | None = None):
-        n = int((~operator.solid).sum())
-        network, self.trained_at, self.note = load_for(self.name, n, build_network, weights)
+        network, self.trained_at, self.note = load_for(self.name, operator, build_network, weights)
         super().__init__(operator, network)
         self.transferred = bool(self.note)

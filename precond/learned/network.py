@@ -44,8 +44,10 @@ class TrunkConfig:
     global_features: bool = True  # without it and the global token, distant changes are not seen
 
     def __post_init__(self) -> None:
-        if min(self.width, self.heads, self.expansion, self.tile_tokens) < 1:
-            raise ValueError("width, heads, expansion and tile_tokens must be 1 or more")
+        for name in ("width", "heads", "layers", "expansion", "graph_convolutions", "tile_tokens"):
+            least = 0 if name in ("layers", "graph_convolutions") else 1
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {getattr(self, name)} is not a whole number from {least}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
         if self.axial_buffers and not self.off_diagonal_stream:

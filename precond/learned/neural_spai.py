@@ -34,8 +34,11 @@ class SpaiConfig:
     epsilon: float = 3e-3
 
     def __post_init__(self) -> None:
-        if min(self.width, self.layers) < 1 or not self.epsilon > 0.0:
-            raise ValueError("width and layers must be 1 or more, epsilon more than 0")
+        for name in ("width", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not a whole number from 1")
+        if not self.epsilon > 0.0:
+            raise ValueError(f"epsilon: {self.epsilon} is not a number above 0")
 
     def plain(self) -> dict:
         """As plain values for a model card."""
@@ -226,7 +229,7 @@ class NeuralSpaiForm(Preconditioner):
 
 
 class NeuralSpai(NeuralSpaiForm):
-    """The form with the trained weights for the operator's N, else those trained at several N together, else
+    """The form with the trained weights for the operator's grid, else those trained at several N together, else
     those of the nearest N.
 
     trained_at: the N of the weights, or several. transferred: they are of another single N. note: that in
@@ -234,7 +237,6 @@ class NeuralSpai(NeuralSpaiForm):
     """
 
     def __init__(self, operator: PoissonOperator, weights: str | Path | None = None):
-        n = int((~operator.solid).sum())
-        network, self.trained_at, self.note = load_for(self.name, n, build_network, weights)
+        network, self.trained_at, self.note = load_for(self.name, operator, build_network, weights)
         super().__init__(operator, network)
         self.transferred = bool(self.note)

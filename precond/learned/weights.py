@@ -7,9 +7,10 @@ have NAME-all.safetensors, trained at several N together.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,7 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from precond.errors import in_one_line
 from precond.learned import MODELS
+from precond.poisson import PoissonOperator
 from precond.preconditioner import PreconditionerError
 
 
@@ -37,10 +40,26 @@ def save_model(path: Path | str, module: nn.Module, card: dict) -> None:
     data = save(weights)
     text = yaml.safe_dump({**card, "sha256": hashlib.sha256(data).hexdigest()}, sort_keys=False, width=110)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for target, content in ((path, data), (path.with_suffix(".yaml"), text.encode())):
-        partial = target.with_name(target.name + ".partial")  # never half a file under the real name
-        partial.write_bytes(content)
-        partial.replace(target)
+    write_whole(path, data)
+    write_whole(path.with_suffix(".yaml"), text.encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``; never half a file under the real name. Raises OSError."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+@contextlib.contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Networks are made and trained in float32 whatever the program's default type of numbers is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def read_card(path: Path | str) -> dict:
@@ -48,11 +67,14 @@ def read_card(path: Path | str) -> dict:
     path = Path(path)
     card_path = path.with_suffix(".yaml")
     try:
-        card = yaml.safe_load(card_path.read_text(encoding="utf-8"))
+        with card_path.open(encoding="utf-8") as file:
+            card = yaml.safe_load(file)
     except FileNotFoundError:
         raise ModelError(f"{path}: its model card {card_path.name} is missing") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"{path}: its model card {card_path.name} cannot be read: {_line(error)}") from error
+        raise ModelError(
+            f"{path}: its model card {card_path.name} cannot be read: {in_one_line(error)}"
+        ) from error
     if not isinstance(card, dict):
         raise ModelError(f"{path}: its model card {card_path.name} holds no names and values")
     return card
@@ -72,16 +94,17 @@ def load_model(path: Path | str, build: Callable[[dict], nn.Module]) -> tuple[nn
         data = path.read_bytes()
         weights = load(data)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} is damaged or is no safetensors file: {_line(error)}") from error
+        raise ModelError(f"{path} is damaged or is no safetensors file: {in_one_line(error)}") from error
     if hashlib.sha256(data).hexdigest() != card.get("sha256"):
         raise ModelError(f"{path} does not match its model card: it was damaged, or belongs to another one")
     try:
-        module = build(card)
+        with float32_by_default():
+            module = build(card)
     except ModelError:
         raise
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"{path}: its configuration builds no model: {type(error).__name__}: {_line(error)}"
+            f"{path}: its configuration builds no model: {type(error).__name__}: {in_one_line(error)}"
         ) from error
     _check_against(path, weights, module.state_dict())
     _check_finite(path, weights)
@@ -97,28 +120,36 @@ def model_sizes(name: str) -> dict[int, Path]:
     return {int(size): path for size, path in found.items() if size.isdigit()}
 
 
-def model_for(name: str, n: int) -> Path:
-    """The weights of ``name`` trained at ``n`` cells, else at several N together, else at the nearest N.
+def model_for(name: str, cells: int) -> Path:
+    """The weights of ``name`` for a grid of ``cells``, whatever is solid in it: those trained at that N, else
+    those trained at several N together, else those of the nearest N, by its logarithm.
 
-    Raises ModelError when there are none.
+    A grid is at N too when it is the square one of which the benchmark keeps N cells. Raises ModelError when
+    there are no weights.
     """
     sizes, together = model_sizes(name), MODELS / f"{name}-all.safetensors"
-    if n not in sizes and together.is_file():
+    nearest = min(sizes, key=lambda size: abs(math.log(size / cells)), default=None)
+    own = nearest is not None and cells in (nearest, (math.isqrt(nearest - 1) + 1) ** 2)
+    if not own and together.is_file():
         return together
-    if not sizes:
+    if nearest is None:
         raise ModelError(f"there is no model file {name}-*.safetensors in {MODELS}")
-    return sizes[min(sizes, key=lambda size: abs(math.log(size / max(n, 1))))]
+    return sizes[nearest]
 
 
 def load_for(
-    name: str, n: int, build: Callable[[dict], nn.Module], weights: Path | str | None = None
+    name: str,
+    operator: PoissonOperator,
+    build: Callable[[dict], nn.Module],
+    weights: Path | str | None = None,
 ) -> tuple[nn.Module, int | list[int], str]:
-    """`load_model` of ``weights``, by default of those that `model_for` finds; the N that they were trained
-    at, from their card; and the note *transferred* when that is one N, and not ``n``. Raises ModelError.
+    """`load_model` of ``weights``, by default of those that `model_for` finds for the operator's grid; the N
+    that they were trained at, from their card; and the note *transferred* when that is one N, and not the
+    number of cells that are fluid now. Raises ModelError.
     """
-    path = model_for(name, n) if weights is None else Path(weights)
+    path = model_for(name, operator.solid.numel()) if weights is None else Path(weights)
     module, card = load_model(path, build)
-    trained_at = _trained_at(path, card)
+    trained_at, n = _trained_at(path, card), int((~operator.solid).sum())
     own = isinstance(trained_at, list) or trained_at == n
     return module, trained_at, "" if own else f"transferred: trained at N = {trained_at}, runs at N = {n}"
 
@@ -130,10 +161,6 @@ def _trained_at(path: Path, card: dict) -> int | list[int]:
     if not sizes or not all(isinstance(size, int) for size in sizes):
         raise ModelError(f"{path}: its model card gives no whole number as `n` of `training`")
     return n
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _check_against(path: Path, weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

@@ -1,1 +1,1 @@
-"""Ablation studies: variants of a training, several seeds, one table."""
+"""Studies: variants of a training, several seeds, one table; a file of YAML says what, study.py does it."""

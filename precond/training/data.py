@@ -5,7 +5,6 @@ solids.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from precond.poisson import FACE_DENSITIES, PoissonOperator
 from precond.problems import gallery
@@ -75,8 +74,8 @@ def _stirred(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return np.clip(distance + 0.5, 0.0, 1.0)
 
 
-def held_out() -> list[tuple[PoissonOperator, torch.Tensor]]:
-    """Eight systems from other seeds than training's: barriers at two sizes, bubbles at contrast 100 and
+def held_out() -> list[gallery.Problem]:
+    """Eight problems from other seeds than training's: barriers at two sizes, bubbles at contrast 100 and
     10,000, stripes and a maze. Stripes are few: there only the contrast is new.
     """
     problems = [gallery.benchmark_density(1024, 0), gallery.benchmark_density(4096, 1)]
@@ -85,14 +84,12 @@ def held_out() -> list[tuple[PoissonOperator, torch.Tensor]]:
         for contrast in (100.0, 10_000.0)
         for seed in (10_001, 10_002)
     ]
-    problems += [gallery.problem(family, 4096, 1) for family in ("stripes", "mazes")]
-    return [(problem.operator(), problem.b) for problem in problems]
+    return problems + [gallery.problem(family, 4096, 1) for family in ("stripes", "mazes")]
 
 
-def unseen_families() -> dict[str, tuple[PoissonOperator, torch.Tensor]]:
-    """One system each of families that no training has: many fluids at once, at two contrasts."""
-    problems = {
-        f"voronoi {contrast:.0f}": gallery.problem("voronoi", 4096, 0, contrast=contrast)
+def unseen_families() -> dict[str, list[gallery.Problem]]:
+    """One problem each of families that no training has: many fluids at once, at two contrasts."""
+    return {
+        f"voronoi {contrast:.0f}": [gallery.problem("voronoi", 4096, 0, contrast=contrast)]
         for contrast in (100.0, 10_000.0)
     }
-    return {name: (problem.operator(), problem.b) for name, problem in problems.items()}

@@ -3,51 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field, model_validator
 
+from precond.config import Switch, Whole
+from precond.errors import UsageError
 from precond.learned.factors import HMatrixConfig, HMatrixNetwork
 from precond.learned.features import LeafFeatures
 from precond.learned.hmatrix import HMatrixForm, build_network
 from precond.learned.weights import load_model
+from precond.poisson import PoissonOperator
+from precond.preconditioner import Preconditioner
 from precond.problems.gallery import Problem, benchmark_density, orientations
+from precond.training.frames import FramesTask, FramesTraining
+from precond.training.loop import Count, Share
 from precond.training.objectives import cosine_hutchinson, kaporin, root_of, sai, smoothed
-from precond.training.run import VALIDATION, Run, solve_all
-
-iterations = partial(solve_all, HMatrixForm)  # of a network, a list of problems and rtol
 
 
-@dataclass(frozen=True)
-class HMatrixTraining:
+class HMatrixTraining(FramesTraining):
     """How to train; what to train is HMatrixConfig's."""
 
-    n: int = 1024
-    frames: int = 100
-    mirrored: bool = (
-        False  # frames in all orientations: mirrored, and x and y swapped where the grid is square
-    )
-    objective: str = "cosine"  # cosine, sai or kaporin
-    steps: int = 8000
-    frames_per_step: int = 4
-    probes: int = 32
-    raw_weight: float = 0.0  # above 0: half the probes go as drawn into a cosine of their own, of this weight
-    learning_rate: float = 1e-3  # falls as a cosine to a hundredth of it
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    warm_up: int = 100  # steps
-    seed: int = 0
+    n: Annotated[Whole, Field(ge=64)] = 1024
+    mirrored: Switch = False  # frames in all orientations: mirrored, and x and y swapped on a square grid
+    objective: Literal["cosine", "sai", "kaporin"] = "cosine"
+    steps: Count = 8000
+    raw_weight: Share = 0.0  # above 0: half the probes go as drawn into a cosine of their own, of this weight
     start: str = ""  # weights to start from, of another N for instance
-    evaluate_every: int = 500
-    validation_frames: int = 8
+    evaluate_every: Count = 500
 
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.raw_weight <= 1.0 or (self.raw_weight and self.objective != "cosine"):
-            raise ValueError(f"raw_weight must be from 0 to 1, and 0 but for cosine, not {self.raw_weight}")
-        if self.objective not in ("cosine", "sai", "kaporin"):
-            raise ValueError(f"objective must be cosine, sai or kaporin, not '{self.objective}'")
+    @model_validator(mode="after")
+    def _raw_probes_are_for_cosine(self) -> HMatrixTraining:
+        if self.raw_weight and self.objective != "cosine":
+            raise ValueError(f"raw_weight: {self.raw_weight} is not 0, as for any objective but cosine")
+        return self
 
 
 class Frame:
@@ -91,58 +81,46 @@ class Frame:
         probes = torch.randn(training.probes, self.mask.numel()) * self.mask
         if training.objective == "sai":
             return sai(apply_m, self.apply_a, probes, self.project)
-        raw, weight = probes[: training.probes // 2 if training.raw_weight else 0], training.raw_weight
-        probes = smoothed(probes[len(raw) :], self.apply_a, self.diagonal, self.project)
-        loss = cosine_hutchinson(apply_m, self.apply_a, probes, self.project)
+        weight = training.raw_weight
+        raw, rest = probes.tensor_split([training.probes // 2 if weight else 0])
+        smooth = smoothed(rest, self.apply_a, self.diagonal, self.project)
+        loss = cosine_hutchinson(apply_m, self.apply_a, smooth, self.project)
         if weight:  # smoothing hides dipoles across the ends of leaves, on which M then turns indefinite
-            loss = (1.0 - weight) * loss + weight * cosine_hutchinson(
-                apply_m, self.apply_a, raw, self.project
-            )
+            of_raw = cosine_hutchinson(apply_m, self.apply_a, raw, self.project)
+            loss = (1.0 - weight) * loss + weight * of_raw
         return loss
 
 
-class Frames(Sequence):
-    """The training frames: made once, or each time when in all orientations, which are too many to keep."""
+class HMatrixTask(FramesTask):
+    """One network for one N."""
 
-    def __init__(self, model: HMatrixConfig, training: HMatrixTraining):
-        self._model, self._training = model, training
-        self._count = training.frames * (orientations(training.n) if training.mirrored else 1)
-        self._made = [] if training.mirrored else [self._frame(index) for index in range(self._count)]
+    name = "hmatrix"
+    sections: ClassVar[dict[str, type]] = {"model": HMatrixConfig, "training": HMatrixTraining}
+    network_kind = HMatrixNetwork
 
-    def __len__(self) -> int:
-        return self._count
+    def __init__(self, content: dict[str, Any], where: str = ""):
+        super().__init__(content, where)
+        if self.training.start:
+            other, _ = load_model(self.training.start, build_network)
+            if other.config != self.network.config:
+                raise UsageError(f"{self.training.start}: its model is not the one to train")
+            self.network.load_state_dict(other.state_dict())
 
-    def __getitem__(self, index: int) -> Frame:
-        return self._made[index] if self._made else self._frame(index)
+    def form(self, operator: PoissonOperator) -> Preconditioner:
+        """The hierarchical matrix."""
+        return HMatrixForm(operator, self.network)
 
-    def _frame(self, index: int) -> Frame:
-        orientation, frame = divmod(index, self._training.frames)
-        problem = benchmark_density(self._training.n, frame, "train", orientation=orientation)
-        return Frame(problem, self._model.leaf_size, self._training.objective == "kaporin")
+    def systems(self) -> Sequence[Frame | int]:
+        """The training frames; their numbers alone when in all orientations, which are too many to keep."""
+        training = self.training
+        count = training.frames * (orientations(training.n) if training.mirrored else 1)
+        return range(count) if training.mirrored else [self._frame(number) for number in range(count)]
 
+    def loss(self, system: Frame | int, step: int) -> torch.Tensor:
+        """The frame's."""
+        return super().loss(self._frame(system) if isinstance(system, int) else system, step)
 
-def train_hmatrix(config: dict, out: Path, minutes: float | None = None, card: dict | None = None) -> dict:
-    """Train as ``config`` says, write ``out`` (.safetensors) with its card; returns the card.
-
-    ``config`` has the sections "model" (HMatrixConfig) and "training" (HMatrixTraining).
-
-    Stops early after ``minutes``: the same call goes on. ``card`` adds to the card (machine, command). Raises
-    TypeError and ValueError for settings that do not exist or do not fit.
-    """
-    model = HMatrixConfig.of(config.get("model", {}))
-    training = HMatrixTraining(**config.get("training", {}))
-    torch.manual_seed(training.seed)
-    network = HMatrixNetwork(model)
-    if training.start:
-        started_from, _ = load_model(training.start, build_network)
-        network.load_state_dict(started_from.state_dict())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    run = Run(HMatrixForm, network, training, out.with_suffix(".checkpoint"))
-    run.resume()
-    seeds = range(VALIDATION, VALIDATION + training.validation_frames)
-    validation = [benchmark_density(training.n, i, "train") for i in seeds]
-    run.train(Frames(model, training), validation, minutes)
-    test = iterations(network, [benchmark_density(training.n, i) for i in range(20)])
-    data = f"barriers, {training.n} cells, training frames 0 to {training.frames - 1}"
-    data += ", in all orientations" if training.mirrored else ""
-    return run.write(out, data, test, card)
+    def _frame(self, number: int) -> Frame:
+        orientation, frame = divmod(number, self.training.frames)
+        problem = benchmark_density(self.training.n, frame, "train", orientation=orientation)
+        return Frame(problem, self.network.config.leaf_size, self.training.objective == "kaporin")

@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import PlainValidator
 
 from precond.learned.neural_spai import Faces, NeuralSpaiForm, SpaiConfig, SpaiNetwork
+from precond.poisson import PoissonOperator
+from precond.preconditioner import Preconditioner
 from precond.problems.gallery import Problem, benchmark_density
+from precond.training.frames import FramesTask, FramesTraining
+from precond.training.loop import Count, Positive
 from precond.training.objectives import sai
-from precond.training.run import VALIDATION, Run, solve_all
-from precond.training.setting_checks import typed
-
-iterations = partial(solve_all, NeuralSpaiForm)  # of a network, a list of problems and rtol
 
 
-@dataclass(frozen=True)
-class SpaiTraining:
+def _sizes(value: Any) -> int | list[int]:
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(type(n) is int and n >= 64 for n in listed):
+        raise ValueError("is not a number of cells from 64, or a list of them")
+    return value
+
+
+class SpaiTraining(FramesTraining):
     """How to train; what to train is SpaiConfig's."""
 
-    n: int | list[int] = 1024  # several: frames of all of them, drawn alike
-    frames: int = 100  # of each n
-    steps: int = 2500
-    frames_per_step: int = 4
-    probes: int = 4
-    learning_rate: float = 1e-2  # falls as a cosine to a hundredth of it
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    warm_up: int = 100  # steps
-    seed: int = 0
-    evaluate_every: int = 250
-    validation_frames: int = 8
-
-    def __post_init__(self) -> None:
-        if not self.sizes or not all(type(n) is int for n in self.sizes):
-            raise ValueError(f"n must be a number of cells or a list of them, not {self.n!r}")
-
-    @property
-    def sizes(self) -> list[int]:
-        """Every n."""
-        return self.n if isinstance(self.n, list) else [self.n]
+    n: Annotated[int | list[int], PlainValidator(_sizes)] = 1024  # several: frames of all, drawn alike
+    steps: Count = 2500
+    probes: Count = 4
+    learning_rate: Positive = 1e-2
+    evaluate_every: Count = 250
 
 
 class SpaiFrame:
@@ -73,33 +63,18 @@ class SpaiFrame:
         return sai(apply_m, self.apply_s, probes, self.project) / self.faces.coupled.sum()
 
 
-def train_neural_spai(
-    config: dict, out: Path, minutes: float | None = None, card: dict | None = None
-) -> dict:
-    """Train as ``config`` says, write ``out`` (.safetensors) with its card; returns the card.
+class NeuralSpaiTask(FramesTask):
+    """One network for one N, or for several."""
 
-    ``config`` has the sections "model" (SpaiConfig) and "training" (SpaiTraining). The card's "test" has an
-    entry for every n.
+    name = "neural-spai"
+    sections: ClassVar[dict[str, type]] = {"model": SpaiConfig, "training": SpaiTraining}
+    network_kind = SpaiNetwork
 
-    Stops early after ``minutes``: the same call goes on. ``card`` adds to the card (machine, command). Raises
-    TypeError and ValueError for settings that do not exist or do not fit.
-    """
-    model = SpaiConfig(**typed(SpaiConfig, config.get("model", {}), "model"))
-    values = config.get("training", {})
-    typed(SpaiTraining, {name: value for name, value in values.items() if name != "n"}, "training")
-    training = SpaiTraining(**values)
-    torch.manual_seed(training.seed)
-    network = SpaiNetwork(model)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    run = Run(NeuralSpaiForm, network, training, out.with_suffix(".checkpoint"))
-    run.resume()
-    frames = [
-        SpaiFrame(benchmark_density(n, i, "train")) for n in training.sizes for i in range(training.frames)
-    ]
-    seeds = range(VALIDATION, VALIDATION + training.validation_frames)
-    validation = [benchmark_density(n, i, "train") for n in training.sizes for i in seeds]
-    run.train(frames, validation, minutes)
-    test = {n: iterations(network, [benchmark_density(n, i) for i in range(20)]) for n in training.sizes}
-    cells = ", ".join(map(str, training.sizes))
-    data = f"barriers, {cells} cells, training frames 0 to {training.frames - 1}"
-    return run.write(out, data, test, {"preconditioner": NeuralSpaiForm.name, **(card or {})})
+    def form(self, operator: PoissonOperator) -> Preconditioner:
+        """The sparse approximate inverse."""
+        return NeuralSpaiForm(operator, self.network)
+
+    def systems(self) -> list[SpaiFrame]:
+        """The training frames of every N."""
+        frames = range(self.training.frames)
+        return [SpaiFrame(benchmark_density(n, frame, "train")) for n in self.sizes for frame in frames]
