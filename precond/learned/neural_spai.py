@@ -229,8 +229,8 @@ class NeuralSpaiForm(Preconditioner):
 
 
 class NeuralSpai(NeuralSpaiForm):
-    """The form with the trained weights for the operator's grid, else those trained at several N together, else
-    those of the nearest N.
+    """The form with the trained weights for the operator's grid, else those trained at several N together,
+    else those of the nearest N.
 
     trained_at: the N of the weights, or several. transferred: they are of another single N. note: that in
     words, or empty. Raises ModelError where there are no weights or they are unusable.
