@@ -1,14 +1,19 @@
-"""What every test may use: a small simulation of any scene."""
+"""What every test may use: a small simulation of any scene, loaded when it is asked for, so that the tests of
+precond run where there is no Taichi.
+"""
+
+from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from sim.scenes import Scene, load_scene
-from sim.settings import SimulationSettings
-from sim.simulation import Simulation
+if TYPE_CHECKING:
+    from sim.scenes import Scene
+    from sim.simulation import Simulation
 
 with contextlib.suppress(ImportError):
     import triton  # noqa: F401, before a window loads Mesa, whose LLVM it would call instead of its own
@@ -23,6 +28,10 @@ def one_thread() -> None:
 @pytest.fixture
 def make_simulation() -> Callable[..., Simulation]:
     """Build a simulation of a scene (by name, or a Scene) with settings on top of the scene's own."""
+
+    from sim.scenes import load_scene
+    from sim.settings import SimulationSettings
+    from sim.simulation import Simulation
 
     def make(scene: str | Scene = "dam-break", **settings: object) -> Simulation:
         scene = load_scene(scene) if isinstance(scene, str) else scene

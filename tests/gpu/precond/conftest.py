@@ -17,9 +17,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test of a ``capturable_name`` runs for each of them."""
     if "capturable_name" in metafunc.fixturenames:
         metafunc.parametrize("capturable_name", capturable())
-
-
-@pytest.fixture
-def capturable_names() -> list[str]:
-    """All of them."""
-    return capturable()

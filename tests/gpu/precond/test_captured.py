@@ -1,5 +1,8 @@
 """On a CUDA device: replays of captured set-ups and solves. `make test-gpu`; skipped where there is none.
 
+Here torch, triton, numpy, scipy, safetensors, pyyaml and pytest are all that is needed; what wants the
+simulation is in tests/gpu/test_simulation.py.
+
 Memory errors: `compute-sanitizer --tool memcheck .venv/bin/python -m pytest tests/gpu -x`, and the same with
 `--tool racecheck` and `--tool initcheck`, must report none; set PYTORCH_NO_CUDA_MEMORY_CACHING=1 for the
 last.
@@ -13,9 +16,6 @@ from precond.device import graph, while_node
 from precond.device import state as slots
 from precond.krylov.cuda_cg import CudaCG
 from precond.problems import gallery
-from sim.scenes import load_scene
-from sim.settings import SimulationSettings
-from sim.simulation import Simulation
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
 
@@ -88,23 +88,6 @@ def test_a_single_launch_equals_blocks(monkeypatch, capturable_name, family):
         assert (single.x - blocks.x).norm() <= 1e-10 * blocks.x.norm()
 
 
-def test_a_thousand_switches_leak_nothing(capturable_names):
-    scene = load_scene("dam-break")
-    simulation = Simulation(
-        SimulationSettings(**{**scene.settings, "grid": (64, 32), "device": "cuda"}), scene
-    )
-    names = capturable_names
-    held = []
-    for turn in range(1000):
-        simulation.projection.select_preconditioner(names[turn % len(names)])
-        if turn % 50 == 0:
-            simulation.step()
-        if turn >= 2 * len(names) and turn % len(names) == 0:
-            torch.cuda.synchronize()
-            held.append(torch.cuda.memory_allocated())
-    assert max(held) - min(held) < 1 << 20
-
-
 def test_a_solve_asks_the_host_only_between_blocks(monkeypatch):
     problem = gallery.benchmark_density(1024, 0)
     operator = problem.operator("cuda")
@@ -137,3 +120,17 @@ def test_kernels_agree_with_their_plain_form(name):
     assert states[0][3] == states[1][3] == 10
     assert torch.allclose(states[0][1], states[1][1], rtol=1e-3)
     assert torch.allclose(states[0][2], states[1][2], rtol=1e-3, atol=1e-4)
+
+
+def test_the_solve_agrees_with_the_cpu(capturable_name: str) -> None:
+    problem = gallery.benchmark_density(1024, 0)
+    reports = []
+    for device in ("cpu", "cuda"):
+        operator = problem.operator(device)
+        preconditioner = make_preconditioner(capturable_name, operator)
+        preconditioner.setup()
+        reports.append(PCG(operator, preconditioner, rtol=1e-8).solve(problem.b.to(device)))
+    cpu, cuda = reports
+    assert cuda.converged
+    assert abs(cuda.iterations - cpu.iterations) <= 1 + 0.02 * cpu.iterations
+    assert (cuda.x.cpu() - cpu.x).norm() < 1e-6 * cpu.x.norm()
