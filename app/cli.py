@@ -178,10 +178,13 @@ def _demo(flags: dict[str, Any]) -> int:
     except ImportError as error:
         print(f"htp-fluid demo: no window here ({error}); use `htp-fluid record`", file=sys.stderr)
         return WRONG_USE
+    ended = "the window ended unexpectedly"
     try:
-        return run_demo(engine, settings.frames)
+        code = run_demo(engine, settings.frames)
+        ended = "completed"
+        return code
     finally:
-        engine.stop_recording()
+        engine.close(ended)
 
 
 def _record(flags: dict[str, Any]) -> int:
