@@ -80,7 +80,7 @@ class Report:
         for section in template.split("\n\n## "):
             title, *paragraphs = section.split("\n\n")
             filled = "\n\n".join(filter(None, map(self._filled, paragraphs)))
-            sections += [f"{title}\n{filled}"] if filled or not sections else []
+            sections += [f"{title}\n{filled}".strip()] if filled or not sections else []
         return "\n\n## ".join(sections) + "\n"
 
     def draw(self, folder: Path) -> None:
@@ -241,19 +241,23 @@ class Report:
             raise Nothing
         from precond.study.study import LEGEND, read_study, tabulate
 
-        said, found = {}, {}
+        alike: dict[tuple[str, ...], list[Any]] = {}
         for path in paths:
             study = read_study(path)
-            columns, rows = tabulate(study)
-            sessions = [session_of({**session, "command": study.command}, path) for session in study.sessions]
-            words = f"**{study.title}**: {study.budget}; {study.conditions}. {_words(sessions)}"
-            said.setdefault(tuple(columns), []).append(words)
-            found.setdefault(tuple(columns), {}).update({tuple(row): row for row in rows})
+            alike.setdefault(tuple(tabulate(study)[0]), []).append((path, study))
         parts = []
-        for columns, rows in found.items():
-            table = markdown(pd.DataFrame(rows.values(), columns=columns))
-            parts += [_wrapped(" ".join(said[columns])), table]
-        return "\n\n".join([*parts, _wrapped(LEGEND)]).replace("+-", "±")
+        for columns, found in alike.items():
+            said = [f"**{', '.join(study.title for _, study in found)}**"]
+            said += dict.fromkeys(f"{study.budget}; {study.conditions}" for _, study in found)
+            sessions = [
+                session_of({**session, "command": study.command}, path)
+                for path, study in found
+                for session in study.sessions
+            ]
+            rows = dict.fromkeys(tuple(row) for _, study in found for row in tabulate(study)[1])
+            table = markdown(pd.DataFrame(list(rows), columns=columns))
+            parts += [_wrapped(f"{'. '.join(said)}. {_words(sessions)}"), table]
+        return "\n\n".join([*parts, _wrapped(f"{LEGEND[0].upper()}{LEGEND[1:]}.")]).replace("+-", "±")
 
 
 def _wrapped(text: str) -> str:
