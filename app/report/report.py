@@ -1,140 +1,287 @@
-"""`report`: RESULTS.md and its figures from the committed results, the same bytes every time."""
+"""`report`: RESULTS.md and its figures from the committed results, the same bytes every time.
+
+template.md says what stands where. In braces is the name of a method of `Report`, after spaces its arguments,
+after a dot a part of what it gives. A paragraph with nothing to say is left out, and so is an empty section.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import re
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from app.bench.settings import PUBLISHED
-from app.commands.ablate import read_results
+import numpy as np
+import pandas as pd
+
 from app.environment import ROOT
-from app.output import OutputError
-from app.report.recordings import recordings
-from app.report.reproduction import Reference, read_reference
-from app.report.results import Bench, ResultsError, read_bench, read_spectra
-from app.report.sections import (
-    Figures,
-    ablation_section,
-    bench_section,
-    published_section,
-    seeds_section,
-    spectra_section,
-)
-from app.report.winners import places, sentences, winners_table
+from app.report import results, tables
+from app.report.results import Session, session_of
+from app.report.tables import markdown, say, where
+from precond.errors import UsageError
 
 REFERENCE = ROOT / "assets" / "reference"
 FIGURES = Path("assets") / "figures"
-KINDS = ("bench", "spectra", "ablation", "seeds")  # a file is called so, or so and -NAME
-READING = """\
-Written by `htp-fluid report` from the JSON files in `{data}`; change those, not this. Each section names
-its file, the command that measured it, machine, date and commit. Every solve starts from zero with a set-up
-and an inference of its own.
+KNOWN = ("bench.csv", "bench.yaml", "published.yaml", "spectra*.json", "recording-*.yaml", "study-*.*")
+COMPARED = ("stirred", (4096, 65536))  # what the first table shows: family and cells
+TIMED = ("barriers", (16384,))  # where the parts of the time are told
 
-- Iterations are means ± standard deviations over the frames that converged; how many failed is beside them.
-- Milliseconds are medians (95th percentiles) over all frames. They compare within one file, not across files.
-- † marks learned methods. Bold is the lowest of a column among those that converged on every frame; direct
-  solvers, which take one iteration or none, are left aside where iterations compete.
-- N^p is a least squares fit over the sizes at which every frame converged, where these are three or more."""
+
+class Nothing(LookupError):
+    """There is nothing to be said here."""
 
 
 def report(data: str | None, out: str) -> int:
-    """Write ``out``/RESULTS.md and ``out``/assets/figures from the JSON files in ``data``; returns 0.
+    """Write ``out``/RESULTS.md and ``out``/assets/figures from the files in ``data``; returns 0.
 
-    Raises ResultsError without matplotlib, for an unknown or damaged file and where there is none,
-    SettingsError for a damaged ablation, OutputError where ``out`` cannot be written.
+    Raises UsageError without matplotlib, for unknown or damaged files, and where ``out`` cannot be written.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise ResultsError("the figures need matplotlib: pip install 'htp-fluid[report]'")
-    text, figures = compose(REFERENCE if data is None else Path(data))
-    directory = Path(out)
+        raise UsageError("the figures need matplotlib: pip install 'htp-fluid[report]'")
+    made, directory = Report(REFERENCE if data is None else Path(data)), Path(out)
+    text = made.text()
     try:
         (directory / FIGURES).mkdir(parents=True, exist_ok=True)
-        paths = figures.draw(directory / FIGURES)
+        made.draw(directory / FIGURES)
         (directory / "RESULTS.md").write_text(text, encoding="utf-8", newline="\n")
-    except (FileExistsError, NotADirectoryError):
-        raise OutputError(
-            f"{directory / FIGURES}: cannot be a directory, there is a file in the way"
-        ) from None
     except OSError as error:
-        raise OutputError(f"{directory}: cannot be written: {error.strerror}") from None
-    print(f"{directory / 'RESULTS.md'}; figures in {directory / FIGURES}: {len(paths)}")
+        raise UsageError(f"{directory}: cannot be written: {error.strerror}") from None
+    print(f"{directory / 'RESULTS.md'}; figures in {directory / FIGURES}: {len(made.figures)}")
     return 0
 
 
-def compose(data: Path) -> tuple[str, Figures]:
-    """The text of RESULTS.md and the figures that it names; same errors as `report`, needs no matplotlib."""
-    files = _files(data)
-    benches = [read_bench(path) for path in files["bench"]]
-    spectra = [read_spectra(path) for path in files["spectra"]]
-    ablations = [(path.name, read_results(path)) for path in files["ablation"]]
-    seeds = [(path.name, read_results(path)) for path in files["seeds"]]
-    figures = Figures()
-    parts = ["# Results", READING.format(data=_shown(data))]
-    parts += _winners(benches)
-    parts += recordings(sorted(data.glob("recording-*.yaml")))
-    parts += _benches(benches, data, figures)
-    for found in spectra:
-        parts += spectra_section(found, figures)
-    if ablations:
-        parts.append("## Ablations")
-        for name, study in ablations:
-            parts += ablation_section(name, study, "###")
-    if seeds:
-        parts.append("## Training seeds")
-        for name, study in seeds:
-            parts += seeds_section(name, study, "###")
-    return "\n\n".join(parts) + "\n", figures
+class Report:
+    """What the files in ``data`` say. ``figures``: by name, which function draws it, and from what.
+
+    Raises UsageError for a file that is unknown or damaged, here or where it is read later.
+    """
+
+    def __init__(self, data: Path):
+        try:
+            paths = sorted(path for path in data.iterdir() if path.suffix in (".json", ".csv", ".yaml"))
+        except OSError as error:
+            raise UsageError(f"{data}: cannot be read: {error.strerror}") from None
+        if not paths:
+            raise UsageError(f"{data}: holds no results; name their directory with --data")
+        for path in paths:
+            if not any(map(path.match, KNOWN)):
+                raise UsageError(f"{path}: is none of {', '.join(KNOWN)}; move it away")
+        self.figures: dict[str, tuple[Any, ...]] = {}
+        self._data, self._said, self._bench = data, {}, results.read_bench(data)
+        self._all = pd.DataFrame({"kind": [], "family": []}) if self._bench is None else self._bench.summary
+
+    def text(self) -> str:
+        """RESULTS.md; needs no matplotlib."""
+        template = (Path(__file__).parent / "template.md").read_text(encoding="utf-8").rstrip("\n")
+        sections = []
+        for section in template.split("\n\n## "):
+            title, *paragraphs = section.split("\n\n")
+            filled = "\n\n".join(filter(None, map(self._filled, paragraphs)))
+            sections += [f"{title}\n{filled}".strip()] if filled or not sections else []
+        return "\n\n## ".join(sections) + "\n"
+
+    def draw(self, folder: Path) -> None:
+        """Write the figures that the text names. Raises ImportError without matplotlib, OSError."""
+        from app.report import figures
+
+        for name, (drawing, *arguments) in self.figures.items():
+            getattr(figures, drawing)(*arguments, folder / f"{name}.svg")
+
+    def _filled(self, paragraph: str) -> str:
+        try:
+            text = paragraph.format_map(self)
+        except Nothing:
+            return ""
+        return text if "\n" in text or text.startswith("!") else _wrapped(text)
+
+    def __getitem__(self, call: str) -> Any:
+        if call not in self._said:
+            name, *arguments = call.split()
+            self._said[call] = getattr(self, name)(*arguments)
+        return self._said[call]
+
+    def _kinds(self, *kinds: str, family: str = "") -> pd.DataFrame:
+        """The part of the summary that is of ``kinds`` and, where one is given, ``family``."""
+        part = self._all[self._all.kind.isin(kinds) & (self._all.family.eq(family) | (family == ""))]
+        if part.empty:
+            raise Nothing
+        return part
+
+    def _ours(self) -> pd.DataFrame:
+        """Our methods on well-posed problems."""
+        return self._kinds("family", "contrast", "tolerances", "splits")
+
+    def _figure(self, name: str, drawing: str, *arguments: Any) -> str:
+        self.figures[name] = (drawing, *arguments)
+        return f"![{name.replace('-', ', ')}]({FIGURES.as_posix()}/{name}.svg)"
+
+    def choice(self) -> SimpleNamespace:
+        """Every method, with when to use it; where they are compared, and how many columns there are."""
+        part = _at(self._ours(), *COMPARED)
+        table = tables.choice_table(self._ours(), part)
+        place = part[["family", "contrast"]].iloc[0]
+        return SimpleNamespace(
+            table=table, where=", ".join(map(say, place.index, place)), columns=self._ours().place.nunique()
+        )
+
+    def learning(self) -> SimpleNamespace:
+        """What learning buys, and what it does not."""
+        ran = self._ours()
+        ran = ran[ran.groupby("place").learned.transform("any")]
+        if ran.empty:
+            raise Nothing
+        counts = ran[ran.failed == 0].pivot(index="place", columns="method", values="iterations")
+        counts = counts.reindex(columns=["coarse-learned", "coarse-monomial"])
+        learned = ran[ran.learned]
+        won = learned.groupby("place")[["fastest", "fewest"]].any().sum()
+        lost = learned.groupby("method")[["failed", "frames"]].sum().itertuples()
+        return SimpleNamespace(
+            places=ran.place.nunique(),
+            fastest=won.fastest,
+            fewest=won.fewest,
+            ratio=(counts["coarse-learned"] / counts["coarse-monomial"]).describe(),
+            slower=learned.groupby("place").slower.min().replace(np.inf, np.nan).describe(),
+            failed=", ".join(f"`{method}` {failed} of {frames}" for method, failed, frames in lost),
+        )
+
+    def winners(self) -> str:
+        """Who is the fastest in every family."""
+        return tables.winners_table(self._kinds("family"))
+
+    def parts(self) -> SimpleNamespace:
+        """The parts of the time, products and memory of every method in one place."""
+        part = _at(self._kinds("family"), *TIMED)
+        return SimpleNamespace(table=tables.parts_table(part), where=where(part.iloc[0]))
+
+    def of(self, kinds: str, family: str = "") -> SimpleNamespace:
+        """All methods in runs of ``kinds`` (parted by +): one table, figures where there are curves, and what
+        all columns share, what failed or was left out, and where it was measured.
+        """
+        part, name = self._kinds(*kinds.split("+"), family=family), family or kinds
+        most = {"family": max(1, 4 // part.contrast.nunique()), "external": 3, "contrast": 9}.get(kinds, 1)
+        across, by = (
+            ("cells", "contrast") if family else ("contrast" if kinds == "contrast" else "cells", "family")
+        )
+        images = [
+            self._figure(f"{what}-{name}", "sweep_figure", part, across, by, measure)
+            for what, measure in (("iterations", "iterations"), ("time", "total_ms"))
+            if part[across].nunique() > 2 and "+" not in kinds
+        ]
+        table = tables.methods_table(tables.thinned(part, most), spread=bool(family))
+        return SimpleNamespace(table=table, figures=" ".join(images), measured=self._measured(part))
+
+    def _measured(self, part: pd.DataFrame) -> str:
+        rows = self._bench.rows[
+            self._bench.rows.run.isin(part.run) & self._bench.rows.family.isin(part.family)
+        ]
+        said = [f"{'-'.join(map(str, sorted({part.frames.min(), part.frames.max()})))} frames a column"]
+        said += [say(name, part[name].iloc[0]) for name in tables.VARIED[3:] if part[name].nunique() == 1]
+        for outcome, methods in rows[rows.failed].groupby("outcome").method:
+            said.append(f"{outcome.removeprefix('failed: ')}: {tables.counted(methods)}")
+        for run in part.run.unique():
+            header = self._bench.header.runs[run]
+            said += [f"left out: {', '.join(header.skipped)}"] * bool(header.skipped)
+            said += [f"{run} ended early: {header.ended}"] * (header.ended != "completed")
+        sessions = [self._bench.header.sessions[number] for number in rows.session.unique()]
+        return f"{'; '.join(dict.fromkeys(said))}. {_words(sessions)}"
+
+    def external(self) -> SimpleNamespace:
+        """How often solvers of other programs win."""
+        part = self._kinds("external")
+        won = part[part.fastest & part.method.str.startswith(results.EXTERNAL)].method
+        return SimpleNamespace(
+            fastest=len(won), places=part.place.nunique(), names=tables.counted(won) or "none"
+        )
+
+    def published(self) -> SimpleNamespace:
+        """Our counts beside the published ones, and those of the same frames in well-posed conditions."""
+        part, path = self._kinds("published"), self._data / "published.yaml"
+        values = results.read_published(path if path.exists() else REFERENCE / path.name)
+        rows, of = self._bench.rows, values.iloc[0]
+        early = (rows.run.isin(part.run) & rows.outcome.eq("left early")).sum()
+        rows = rows[rows.family.eq(of.family) & rows.rtol.eq(of.rtol) & rows.contrast.eq(0)]
+        table, agree, total = tables.published_table(rows, values)
+        return SimpleNamespace(
+            table=table,
+            agree=agree,
+            total=total,
+            early=early,
+            source=of.source,
+            measured=self._measured(part),
+        )
+
+    def recordings(self) -> SimpleNamespace:
+        """A row for every method and scene in its conditions, medians of the recordings; frames a second."""
+        runs, sessions = results.read_recordings(sorted(self._data.glob("recording-*.yaml")))
+        if not sessions:
+            raise Nothing
+        table = tables.recordings_table(runs)
+        reused = runs[runs.reuse_setup == "True"].groupby("preconditioner").fps_mean.median()
+        speeds = [f"`{name}` {fps:.0f}" for name, fps in reused.sort_values(ascending=False).items()]
+        return SimpleNamespace(table=table, speeds=", ".join(speeds), measured=_words(sessions))
+
+    def spectra(self) -> SimpleNamespace:
+        """One table and two figures of the files of `spectra`."""
+        found = [results.read_spectra(path) for path in sorted(self._data.glob("spectra*.json"))]
+        if not found:
+            raise Nothing
+        rows = pd.concat([rows.assign(rtol=rtol) for rows, rtol, _ in found])
+        rows["case"] = [where(row) for row in rows.itertuples()]
+        measured = f"{say('rtol', rows.rtol.max())}. {_words(session for *_, session in found)}"
+        figure = self._figure("spectra", "spectra_figure", rows)
+        return SimpleNamespace(table=tables.spectra_table(rows), figure=figure, measured=measured)
+
+    def studies(self) -> str:
+        """A table of all studies that test alike, after what they are and where they were made."""
+        paths = sorted(self._data.glob("study-*.yaml"))
+        if not paths:
+            raise Nothing
+        from precond.study.study import LEGEND, read_study, tabulate
+
+        alike: dict[tuple[str, ...], list[Any]] = {}
+        for path in paths:
+            study = read_study(path)
+            alike.setdefault(tuple(tabulate(study)[0]), []).append((path, study))
+        parts = []
+        for columns, found in alike.items():
+            said = [f"**{', '.join(study.title for _, study in found)}**"]
+            said += dict.fromkeys(f"{study.budget}; {study.conditions}" for _, study in found)
+            sessions = [
+                session_of({**session, "command": study.command}, path)
+                for path, study in found
+                for session in study.sessions
+            ]
+            rows = dict.fromkeys(tuple(row) for _, study in found for row in tabulate(study)[1])
+            table = markdown(pd.DataFrame(list(rows), columns=columns))
+            parts += [_wrapped(f"{'. '.join(said)}. {_words(sessions)}"), table]
+        return "\n\n".join([*parts, _wrapped(f"{LEGEND[0].upper()}{LEGEND[1:]}.")]).replace("+-", "±")
 
 
-def _files(data: Path) -> dict[str, list[Path]]:
-    """The JSON files of ``data`` by kind, sorted by name."""
-    try:
-        paths = sorted(path for path in data.iterdir() if path.suffix == ".json")
-    except OSError as error:
-        raise ResultsError(f"{data}: cannot be read: {error.strerror}") from error
-    files: dict[str, list[Path]] = {kind: [] for kind in KINDS}
-    for path in paths:
-        kind = path.stem.partition("-")[0]
-        if kind not in KINDS:
-            raise ResultsError(
-                f"{path}: is of no known kind: names begin with {', '.join(KINDS)}; move it away"
-            )
-        files[kind].append(path)
-    if not paths:
-        raise ResultsError(f"{data}: holds no JSON files; name the directory of the results with --data")
-    return files
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
 
 
-def _shown(data: Path) -> str:
-    """``data`` as a reader finds it: within the project from its root, else as it was given."""
-    resolved = data.resolve()
-    return resolved.relative_to(ROOT).as_posix() if resolved.is_relative_to(ROOT) else data.as_posix()
+def _words(sessions: Iterable[Session]) -> str:
+    """Commands without what differs between repetitions; days, commits and machines."""
+    commands, places = [], []
+    for session in sessions:
+        on, (commit, *changes) = session.hardware, (session.commit or "unknown").split("+")
+        command = re.sub(" --out [^ ]+", "", re.sub("--precond [^ ]+", "--precond NAME", session.command))
+        commands.append(f"`{command}`")
+        machine = f"{on.get('cpu')}, {on.get('cores')} cores, {on.get('gpu') or 'no GPU'}"
+        machine += f", torch {session.versions.get('torch')}"
+        places.append(f"{session.date[:10]}, commit {'+'.join([commit[:10], *changes])}, {machine}")
+    return f"{', '.join(dict.fromkeys(commands))}; {'; '.join(dict.fromkeys(places))}."
 
 
-def _winners(benches: list[Bench]) -> list[str]:
-    found = places(benches)
-    if not found:
-        return []
-    return [
-        "## Who wins where",
-        "Well-posed conditions, methods of one file against each other, those with a failed frame out of the "
-        "competition. Where learned methods do not win:",
-        "\n".join(f"- {sentence}" for sentence in sentences(found)),
-        winners_table(found),
-    ]
-
-
-def _benches(benches: list[Bench], data: Path, figures: Figures) -> list[str]:
-    parts = []
-    for bench in benches:
-        if any(solves.setting["conditions"] == PUBLISHED for solves in bench.solves):
-            parts += published_section(bench, _reference(data), benches)
-        else:
-            parts += bench_section(bench, figures)
-    return parts
-
-
-def _reference(data: Path) -> Reference:
-    """The published counts in ``data``, or the project's where it has none."""
-    path = data / "published.yaml"
-    return read_reference(path if path.exists() else REFERENCE / "published.yaml")
+def _at(part: pd.DataFrame, family: str, sizes: tuple[int, ...]) -> pd.DataFrame:
+    """``part`` at the lowest contrast of one family, if it can be ``family``, and sizes next to ``sizes``."""
+    part = part[part.family == (family if family in set(part.family) else part.family.iloc[0])]
+    part = part[part.run == part.run.iloc[0]]
+    for name in ("contrast", "rtol", "split"):
+        part = part[part[name] == part[name].min()]
+    near = [min(part.cells.unique(), key=lambda cells: abs(np.log(cells / size))) for size in sizes]
+    return part[part.cells.isin(near)]

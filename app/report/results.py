@@ -1,233 +1,247 @@
-"""Measured results read back: the JSON files of `bench` and `spectra` as one kind of object each.
-
-A benchmark file of the first form says family, contrast and tolerance once in its settings; of the second
-form every row says them, with what more was varied or measured. Both become `Solve` groups here.
-"""
+"""Measured results read back and checked: the table of `bench`, spectra, recordings, published counts."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from app.bench.row import COMPUTING, SETTING, STOPPED, check_row
-from app.bench.settings import WELL_POSED
-from app.report.kinds import check_kinds
-from precond.errors import UsageError
+from precond import is_learned
+from precond.config import Settings, read_yaml, validated
+from precond.errors import UsageError, in_one_line
 
-_SPECTRUM = {
-    "preconditioner": str,
-    "outcome": str,
-    "condition_number": int | float | None,
-    "log_kaporin": int | float | None,
-    "iterations": int | None,
-    "negative": int | None,
-    "eigenvalues": list | None,
-    "history": list | None,
-}
-_DAMAGE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+STOPPED = ("converged", "left early")  # as the stopping rule has it: no failure
+EXTERNAL = "external:"
+DIRECT = ("direct", f"{EXTERNAL}superlu", f"{EXTERNAL}cholmod")  # do not compete for the fewest iterations
+PLACE = ["run", "kind", "family", "split", "conditions", "rule", "contrast", "rtol", "cells"]
+MEASURES = ("total_ms", "setup_ms", "inference_ms", "solve_ms", "matrix_products", "memory_mib")
+PHASES = ["setup_ms", "inference_ms", "solve_ms", "frame_ms"]
 
 
-class ResultsError(UsageError):
-    """A results file that cannot be used; the message names it, says why and what to do."""
+def _columns(**kinds: str) -> dict[str, str]:
+    return {name: kind for kind, names in kinds.items() for name in names.split()}
 
 
-@dataclass(frozen=True)
-class Session:
-    """Where and when a part of a file was measured, in words."""
+# what is read of each kind of results; columns of text_ and number_ may be empty
+BENCH = _columns(
+    text="run family split conditions method outcome",
+    text_="rule precision",
+    whole="cells frame session",
+    number="rtol",
+    number_="contrast iterations setup_ms inference_ms solve_ms matrix_products memory_mib",
+)
+SPECTRUM = _columns(
+    text="family preconditioner outcome",
+    whole="cells",
+    number_="contrast iterations condition_number log_kaporin negative",
+)
+PUBLISHED = _columns(
+    text="source family preconditioner rule split",
+    whole="cells frames iterations",
+    number="rtol",
+    number_="std",
+)
+RECORDING = _columns(
+    text="settings.scene settings.grid settings.preconditioner settings.reuse_setup settings.warm_start"
+    " summary.ended",
+    whole="settings.frames summary.rows summary.unconverged",
+    number="settings.contrast settings.rtol summary.fps_mean summary.iterations_mean "
+    + " ".join(f"summary.mean.{name}" for name in PHASES),
+)
+
+
+class Session(Settings):
+    """One call of the program."""
 
     date: str
-    machine: str
-    commit: str
-
-    @classmethod
-    def of(cls, header: dict[str, Any], versions: dict[str, str] | None = None) -> Session:
-        """From a header or a session of one; ``versions`` where the session has none of its own. Raises
-        KeyError or TypeError for one that lacks something.
-        """
-        hardware, versions = header["hardware"], header.get("versions") or versions
-        threads = hardware.get("torch_threads")
-        parts = [
-            hardware["gpu"] or "no GPU",
-            f"{hardware['cpu']}, {hardware['cores']} cores",
-            *([f"{threads} torch thread{'s' * (threads != 1)}"] if threads else []),
-            *([f"{hardware['memory_gib']:g} GiB"] if hardware.get("memory_gib") else []),
-            f"torch {versions['torch']}",
-        ]
-        commit, _, changes = (header.get("commit") or "unknown").partition("+")
-        date = header.get("started") or header["date"]
-        if not isinstance(date, str):
-            raise TypeError("its date is no text")
-        return cls(date[:10], "; ".join(parts), commit[:10] + ("+" + changes if changes else ""))
+    command: str
+    commit: str | None
+    versions: dict[str, str]
+    hardware: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Solves:
-    """All frames of one method, a preconditioner or a peer, under one setting.
+class Run(Settings):
+    """How a run was asked for and ended; skipped: why methods were left out."""
 
-    setting: by the names of SETTING. rows: as in the file, completed.
-    """
+    settings: dict[str, Any]
+    skipped: dict[str, str]
+    ended: str
 
-    name: str
-    setting: dict[str, Any]
-    rows: tuple[dict[str, Any], ...]
 
-    @property
-    def frames(self) -> int:
-        """How many solves."""
-        return len(self.rows)
+class Header(Settings):
+    """What bench.yaml holds."""
 
-    @property
-    def failed(self) -> int:
-        """How many of them neither converged nor were left early."""
-        return sum(row["outcome"] not in STOPPED for row in self.rows)
-
-    def failures(self) -> dict[str, int]:
-        """How many solves failed, by the reason."""
-        outcomes = [row["outcome"].removeprefix("failed: ") for row in self.rows]
-        return {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes) - {*STOPPED})}
-
-    @property
-    def note(self) -> str:
-        """What a reader of the numbers must know, or empty."""
-        return next((row["note"] for row in self.rows if row.get("note")), "")
-
-    def iterations(self) -> tuple[float, float] | None:
-        """Mean and standard deviation over the frames that did not fail; None without one."""
-        counts = [row["iterations"] for row in self.rows if row["outcome"] in STOPPED]
-        if not counts:
-            return None
-        return float(np.mean(counts)), float(np.std(counts, ddof=1)) if len(counts) > 1 else 0.0
-
-    def computing(self, name: str) -> list[Any]:
-        """Every value that its rows have of ``name``, one of COMPUTING."""
-        return sorted({row[name] for row in self.rows if row[name] is not None})
-
-    def measure(self, name: str) -> tuple[float, float] | None:
-        """Median and 95th percentile of one of MEASURES over all frames that have it; None without one."""
-        values = [row[name] for row in self.rows if row.get(name) is not None]
-        return (float(np.median(values)), float(np.percentile(values, 95))) if values else None
+    runs: dict[str, Run]
+    sessions: list[Session]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One file of `bench`: ``name`` is that of the file without bench- and its ending."""
+    """The results of `bench`.
 
-    name: str
-    file: str
-    command: str
-    ended: str
-    skipped: dict[str, str]
-    sessions: tuple[Session, ...]
-    solves: tuple[Solves, ...]
+    rows: one a solve: the columns BENCH, total_ms, failed and kind (see `_kind`); contrast is 0 where every
+    frame draws its own. summary: one row per method and place, see `_summary`.
+    """
 
-
-@dataclass(frozen=True)
-class Spectra:
-    """One file of `spectra`: its cases as in the file."""
-
-    name: str
-    file: str
-    command: str
-    rtol: float
-    sessions: tuple[Session, ...]
-    cases: tuple[dict[str, Any], ...]
+    rows: pd.DataFrame
+    summary: pd.DataFrame
+    header: Header
 
 
-def exponent(sizes: list[float], values: list[float]) -> float | None:
-    """p of the power law ``values`` ~ ``sizes``^p, by least squares of the logarithms; None below three."""
-    if len(sizes) < 3 or min(values) <= 0.0:
+def read_bench(folder: Path) -> Bench | None:
+    """bench.csv and bench.yaml in ``folder``; None without both. Raises UsageError for damaged ones."""
+    table, yaml = folder / "bench.csv", folder / "bench.yaml"
+    if not table.exists() and not yaml.exists():
         return None
-    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+    header = validated(Header, read_yaml(yaml), str(yaml))
+    with _reading(table, "table of results"):
+        rows = checked(pd.read_csv(table, dtype=str, keep_default_na=False), BENCH, str(table))
+    rows = rows.fillna({"contrast": 0.0})
+    rows["total_ms"] = rows.setup_ms + rows.inference_ms + rows.solve_ms
+    rows["failed"] = ~rows.outcome.isin(STOPPED)
+    for wrong, complaint in (
+        (~rows.run.isin(list(header.runs)), f"its run is not in {yaml.name}"),
+        (rows.session >= len(header.sessions), f"its session is not in {yaml.name}"),
+        ((rows.cells < 1) | (rows.rtol <= 0), "cells and rtol must be above 0"),
+        (
+            ~rows.failed & ~((rows.total_ms > 0) & (rows.iterations >= 0)),
+            "stopped without iterations or time",
+        ),
+    ):
+        if wrong.any():
+            raise UsageError(f"{table}: row {wrong.idxmax() + 2}: {complaint}")
+    rows["kind"] = rows.run.map({run: _kind(mine) for run, mine in rows.groupby("run")})
+    return Bench(rows, _summary(rows), header)
 
 
-def read_bench(path: Path) -> Bench:
-    """Raises ResultsError for a file that is not one of `bench`, of either form, or is damaged."""
-    return _read(path, "bench", _bench)
-
-
-def read_spectra(path: Path) -> Spectra:
-    """Raises ResultsError for a file that is not one of `spectra` or is damaged."""
-    return _read(path, "spectra", _spectra)
-
-
-def _read(path: Path, command: str, make: Callable[[Path, Any], Any]) -> Any:
+@contextlib.contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Errors of reading ``path`` as UsageError."""
     try:
-        return make(path, json.loads(path.read_text(encoding="utf-8")))
+        yield
+    except UsageError:
+        raise
     except OSError as error:
-        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from error
-    except _DAMAGE as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ResultsError(
-            f"{path}: holds no results of {command}, or is damaged: {reason}; measure anew or move it away"
-        ) from error
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except (AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: is no {what}, or damaged: {in_one_line(error)}") from None
 
 
-def _head(path: Path, content: Any, prefix: str) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise ValueError("it is no mapping")
-    if not isinstance(content["command"], str):
-        raise ValueError("command is no text")
-    sessions, versions = content.get("sessions") or [content], content["versions"]
-    return {
-        "name": path.stem.removeprefix(prefix),
-        "file": path.name,
-        "command": content["command"],
-        "sessions": tuple(dict.fromkeys(Session.of(session, versions) for session in sessions)),
-    }
+def checked(frame: pd.DataFrame, columns: dict[str, str], where: str) -> pd.DataFrame:
+    """``columns`` of ``frame`` as what they are said to be: numbers finite and from 0 on, empty ones NaN.
+
+    Raises UsageError that begins with ``where`` and names row and column; the first row below a header is 2.
+    """
+    missing = [name for name, kind in columns.items() if name not in frame and not kind.endswith("_")]
+    if missing or frame.empty:
+        raise UsageError(f"{where}: {'lacks ' + ', '.join(missing) if missing else 'holds no rows'}")
+    found = frame.reindex(columns=list(columns)).astype(object).fillna("").astype(str)
+    for name, kind in columns.items():
+        text, wrong = found[name], False
+        if not kind.startswith("text"):
+            found[name] = numbers = pd.to_numeric(text, errors="coerce")
+            wrong = ~(np.isfinite(numbers) & (numbers >= 0)) | (kind == "whole") & (numbers % 1 != 0)
+        wrong = wrong & text.ne("") if kind.endswith("_") else wrong | text.eq("")
+        if wrong.any():
+            row, kind = wrong.idxmax(), kind.rstrip("_").replace("whole", "whole number")
+            raise UsageError(f"{where}: row {row + 2}: {name}: {text[row]!r} is not a {kind}")
+    return found.astype({name: int for name, kind in columns.items() if kind == "whole"})
 
 
-def _bench(path: Path, content: Any) -> Bench:
-    head = _head(path, content, "bench-")
-    settings = content["settings"]
-    common = {
-        "family": settings.get("family"),
-        "split": "test",
-        "conditions": WELL_POSED,
-        "contrast": settings.get("contrast"),
-        "rtol": settings.get("rtol"),
-        **dict.fromkeys(("rule", *COMPUTING)),
-    }
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for number, row in enumerate(content["rows"]):
-        row = {**common, **row}
-        check_row(row, number)
-        if row["cells"] < 1:
-            raise ValueError(f"row {number}: has {row['cells']} cells")
-        groups.setdefault(tuple(row[name] for name in ("preconditioner", *SETTING)), []).append(row)
-    if not groups:
-        raise ValueError("it has no rows")
-    solves = (
-        Solves(key[0], dict(zip(SETTING, key[1:], strict=True)), tuple(rows)) for key, rows in groups.items()
+def _kind(run: pd.DataFrame) -> str:
+    """What a run varies, and so the section that it belongs to."""
+    if (run.conditions != "well-posed").any():
+        return "published"
+    if run.method.str.startswith(EXTERNAL).any():
+        return "external"
+    if run.rtol.nunique() > 1:
+        return "tolerances"
+    if run.split.nunique() > 1:
+        return "splits"
+    return "contrast" if run.contrast.nunique() > 2 else "family"
+
+
+def _summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per method and place, a setting PLACE, whose number is ``place``.
+
+    frames, failed: how many. iterations, deviation: mean and standard deviation over the frames that did not
+    fail. MEASURES: medians over all frames. p95_ms: 95th percentile of total_ms over all frames. slower:
+    total time over the lowest of the place, infinite where a frame failed. fastest, fewest: whether it has
+    the lowest total time or the fewest iterations among the methods of the place that never failed.
+    """
+    groups = rows.assign(counted=rows.iterations.where(~rows.failed)).groupby([*PLACE, "method"], sort=False)
+    found = groups.agg(
+        frames=("frame", "size"),
+        failed=("failed", "sum"),
+        iterations=("counted", "mean"),
+        deviation=("counted", "std"),
+        precision=("precision", "max"),
+        **{name: (name, "median") for name in MEASURES},
     )
-    return Bench(**head, ended=str(content["ended"]), skipped=dict(content["skipped"]), solves=tuple(solves))
+    found["p95_ms"] = groups.total_ms.quantile(0.95)
+    found = found.reset_index().fillna({"deviation": 0.0})
+    found["place"] = found.groupby(PLACE, sort=False).ngroup()
+    found["learned"] = found.method.map(is_learned)
+    time = found.total_ms.where(found.failed == 0)
+    counts = found.iterations.where((found.failed == 0) & ~found.method.isin(DIRECT))
+    contested = found.groupby("place").method.transform("size") > 1
+    found["slower"] = (time / time.groupby(found.place).transform("min")).fillna(np.inf)
+    found["fastest"] = contested & found.slower.eq(1.0)
+    found["fewest"] = contested & counts.eq(counts.groupby(found.place).transform("min"))
+    return found
 
 
-def _spectra(path: Path, content: Any) -> Spectra:
-    cases = []
-    for case in content["cases"]:
-        rows = [dict.fromkeys(_SPECTRUM) | row for row in case["rows"]]
-        for number, row in enumerate(rows):
-            check_kinds(row, _SPECTRUM, f"row {number}: ")
-            if not all(map(_finite, row["eigenvalues"] or ())):
-                raise ValueError(f"row {number}: eigenvalues are not all numbers")
-            if not all(value is None or _finite(value) for value in row["history"] or ()):
-                raise ValueError(f"row {number}: the history holds more than numbers")
-        if not rows or not isinstance(case["family"], str) or not isinstance(case["frame"], int):
-            raise ValueError("a case lacks its rows, family or frame")
-        check_kinds(case, {"contrast": int | float | None, "cells": int}, f"case {len(cases)}: ")
-        cases.append({**case, "rows": rows})
-    head = _head(path, content, "spectra-")
-    rtol = content["settings"]["rtol"]
-    if not _finite(rtol) or not 0.0 < rtol < 1.0:
-        raise ValueError(f"rtol is {rtol!r}")
-    return Spectra(**head, rtol=rtol, cases=tuple(cases))
+def read_spectra(path: Path) -> tuple[pd.DataFrame, float, Session]:
+    """A row per case and method, with eigenvalues and history as arrays; the tolerance; the session.
+
+    Raises UsageError for a file that is not one of `spectra` or is damaged.
+    """
+    with _reading(path, "file of spectra"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = pd.json_normalize(content["cases"], "rows", ["family", "contrast", "cells"])
+        found = checked(rows, SPECTRUM, str(path)).fillna({"contrast": 0.0})
+        for name in ("eigenvalues", "history"):
+            found[name] = [
+                np.asarray(value if isinstance(value, list) else [], float) for value in rows[name]
+            ]
+        return found, float(content["settings"]["rtol"]), session_of(content, path)
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def read_published(path: Path) -> pd.DataFrame:
+    """A row for every published count. Raises UsageError for a file that is damaged."""
+    with _reading(path, "file of published counts"):
+        return checked(
+            pd.json_normalize(read_yaml(path), "values", ["source", "family", "rtol"]), PUBLISHED, str(path)
+        )
+
+
+def read_recordings(paths: Iterable[Path]) -> tuple[pd.DataFrame, list[Session]]:
+    """A row per recording, its settings and summary by name, and the sessions.
+
+    Raises UsageError for a file that is not the run.yaml of a recording which ended as it should.
+    """
+    rows, sessions = [pd.DataFrame()], []
+    for path in paths:
+        run = read_yaml(path)
+        sessions.append(session_of(run, path))
+        row = checked(pd.json_normalize(run), RECORDING, str(path))
+        row.columns = [name.rpartition(".")[2] for name in row]
+        if row.ended[0] != "completed" or row["rows"][0] != row.frames[0]:
+            raise UsageError(f"{path}: the recording ended early; record it again")
+        rows.append(row)
+    return pd.concat(rows, ignore_index=True), sessions
+
+
+def session_of(content: Any, path: Path) -> Session:
+    """The session in the header of a file. Raises UsageError where it is none."""
+    names = {name: name for name in Session.model_fields} | {"started": "date"}
+    found = (
+        {names[name]: content[name] for name in names if name in content} if isinstance(content, dict) else {}
+    )
+    return validated(Session, found, str(path))

@@ -1,0 +1,230 @@
+"""Tables in Markdown: methods against what was varied, who wins where, what else was measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from app.report.results import MEASURES, PHASES, STOPPED
+from precond import is_learned, registered_preconditioners
+
+VARIED = ["run", "family", "split", "contrast", "rtol", "cells"]  # what a column can stand for
+METHODS = pd.read_csv(
+    Path(__file__).parent / "methods.csv", index_col="method", dtype=str
+)  # what is said, looks
+
+
+def pivoted(cells: list[tuple[str, str, str]], first: str) -> str:
+    """A table from (row, column, text), both in the order in which they come; ``first`` heads the rows."""
+    frame = pd.DataFrame(cells, columns=[first, "column", "text"]).drop_duplicates([first, "column"])
+    wide = frame.pivot(index=first, columns="column", values="text")
+    return markdown(
+        wide.reindex(index=frame[first].unique(), columns=frame.column.unique()).fillna("").reset_index()
+    )
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table of texts, all columns but the first to the right."""
+    lines = [frame.columns, [":---", *["---:"] * (frame.shape[1] - 1)], *frame.to_numpy()]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def marked(method: str) -> str:
+    """``method`` for a table, learned ones with a dagger."""
+    return f"`{method}`" + " †" * is_learned(method)
+
+
+def ordered(methods: Iterable[str]) -> list[str]:
+    """``methods`` once each in the registry's order, others after them."""
+    names = list(registered_preconditioners())
+    return sorted(set(methods), key=lambda name: (names.index(name) if name in names else len(names), name))
+
+
+def number(value: float) -> str:
+    """``value`` to three digits: 0.01, 12.3, 1,234, 5.94e+06; "-" for zero and where there is none."""
+    if not 0.0 < value < np.inf:
+        return "-"
+    if value >= 1e5:
+        return f"{value:.2e}"
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def mean(value: float) -> str:
+    """Iterations: 12.1, 1,216."""
+    return f"{value:,.0f}" if value >= 999.95 else f"{value:.1f}"
+
+
+def say(name: str, value: Any) -> str:
+    """A value of a column of VARIED in words."""
+    if name == "contrast":
+        return f"contrast {value:,g}" if value else "own contrast"
+    if name == "rtol":
+        return "rtol " + re.sub(r"\.?0*e-0?", "e-", f"{value:e}")
+    return {"cells": "N = {:,}", "split": "{} frames"}.get(name, "{}").format(value)
+
+
+def where(row: Any) -> str:
+    """Family, contrast and N."""
+    return ", ".join([row.family, say("contrast", row.contrast), say("cells", row.cells)])
+
+
+def thinned(part: pd.DataFrame, most: int) -> pd.DataFrame:
+    """``part`` with at most ``most`` values of N of each kind and family, evenly among those there."""
+    kept = []
+    for _, mine in part.groupby(["kind", "family"], sort=False):
+        sizes = np.sort(mine.cells.unique())
+        chosen = (
+            np.linspace(0, len(sizes) - 1, most + 2)[1:-1]
+            if most == 1
+            else np.linspace(0, len(sizes) - 1, most)
+        )
+        kept.append(mine[mine.cells.isin(sizes[np.round(chosen).astype(int)])])
+    return pd.concat(kept)
+
+
+def cell(row: Any, spread: bool) -> str:
+    """Iterations and milliseconds, the best of a column bold, and failures; ``spread``: ± and p95, too."""
+    lost = f" ✗{row.failed}/{row.frames}" if row.failed else ""
+    if row.failed == row.frames:
+        return lost.strip()
+    count, time = mean(row.iterations), number(row.total_ms)
+    count, time = f"**{count}**" if row.fewest else count, f"**{time}**" if row.fastest else time
+    if spread:
+        count, time = f"{count} ± {mean(row.deviation)}", f"{time} ({number(row.p95_ms)})"
+    return f"{count}{lost} / {time}"
+
+
+def methods_table(part: pd.DataFrame, spread: bool) -> str:
+    """A row per method, a column per place of ``part``, a part of a summary; see `cell`."""
+    by = [name for name in VARIED[1:] if part[name].nunique() > 1] or ["cells"]
+    by = ["run", *by] if part.duplicated(["method", *by]).any() else by
+    part = part.sort_values(by, kind="stable")
+    columns = [", ".join(map(say, by, values)) for values in part[by].itertuples(index=False)]
+    texts = {
+        (row.method, column): cell(row, spread)
+        for row, column in zip(part.itertuples(), columns, strict=True)
+    }
+    order = [(method, column) for method in ordered(part.method) for column in dict.fromkeys(columns)]
+    return pivoted([(marked(m), column, texts.get((m, column), "")) for m, column in order], "method")
+
+
+def choice_table(ours: pd.DataFrame, shown: pd.DataFrame) -> str:
+    """A row per method of ``ours``, winners first: what it does, its numbers in ``shown``, what it wins."""
+    rows = []
+    ranks = ours.groupby("method").agg(wins=("fastest", "sum"), slower=("slower", "median"))
+    for method in ranks.sort_values(["wins", "slower"], ascending=[False, True]).index:
+        mine, here = ours[ours.method == method], shown[shown.method == method]
+        row = {"method": marked(method), "what it does": METHODS["what it does"].get(method, "")}
+        row |= {say("cells", place.cells): cell(place, spread=True) for place in here.itertuples()}
+        row["wins: time, iterations"] = f"{mine.fastest.sum()}, {mine.fewest.sum()}"
+        row["failed"] = f"{mine.failed.sum()} of {mine.frames.sum()}" if mine.failed.any() else "-"
+        rows.append(row | {"use it for": _use(mine) if rows else "**a start**"})
+    return markdown(pd.DataFrame(rows).fillna(""))
+
+
+def _use(mine: pd.DataFrame) -> str:
+    """Where a method is the fastest, or how near it comes."""
+    ran, best = mine.groupby("family").size(), mine.loc[mine.slower.idxmin()]
+    wins = mine[mine.fastest].family.value_counts(sort=False).items()
+    return ", ".join(f"{family} ({count} of {ran[family]})" for family, count in wins) or (
+        f"nothing; at best {best.slower:.1f} times as slow as the fastest ({best.family})"
+    )
+
+
+def winners_table(families: pd.DataFrame) -> str:
+    """A row per family and contrast, a column per N: the fastest method, its time, and how many times slower
+    the fastest learned one is; then who takes the fewest iterations.
+    """
+    cells = []
+    for (family, contrast, size), mine in thinned(families, 4).groupby(["family", "contrast", "cells"]):
+        fast, learned = mine[mine.fastest], mine[mine.learned].slower.min()
+        said = f"{', '.join(map(marked, fast.method))} {number(fast.total_ms.min())}"
+        said += f", † {learned:.1f}x" if np.isfinite(learned) else ", † fails" * bool(mine.learned.any())
+        cells.append(
+            (f"{family}, {say('contrast', contrast)}", say("cells", size), said if len(fast) else "")
+        )
+    for (family, contrast), mine in families[families.fewest].groupby(["family", "contrast"]):
+        cells.append((f"{family}, {say('contrast', contrast)}", "fewest iterations", counted(mine.method)))
+    return pivoted(cells, "family")
+
+
+def counted(methods: pd.Series) -> str:
+    """How often each method is among ``methods``."""
+    return ", ".join(f"{marked(method)} {(methods == method).sum()}" for method in ordered(methods))
+
+
+def parts_table(part: pd.DataFrame) -> str:
+    """A row per method of one place: the parts of its time, products with the matrix, memory, precision."""
+    part = part.set_index("method").loc[ordered(part.method)]
+    cells = (
+        part[[*MEASURES[1:4], "total_ms", "p95_ms", *MEASURES[4:]]]
+        .map(number)
+        .assign(precision=part.precision)
+    )
+    cells.columns = [name.replace("setup", "set-up").replace("_", " ") for name in cells]
+    return markdown(cells.rename(index=marked).reset_index())
+
+
+def published_table(rows: pd.DataFrame, values: pd.DataFrame) -> tuple[str, int, int]:
+    """Means of ``rows`` beside the published ``values`` whose frames are all there, and those of the same
+    frames in well-posed conditions; how many of the values agree within 0.5 %, and how many there are.
+    """
+    cells, agree = [], []
+    rows = rows.dropna(subset="iterations").drop_duplicates(
+        ["method", "cells", "split", "rule", "frame", "conditions"]
+    )
+    for value in values.itertuples():
+        same = rows[
+            rows.method.eq(value.preconditioner) & rows.cells.eq(value.cells) & rows.split.eq(value.split)
+        ]
+        same = same[same.frame < value.frames]
+        ours, exact = (
+            same[same.rule == value.rule].iterations,
+            same[same.conditions == "well-posed"].iterations,
+        )
+        if len(ours) < value.frames:
+            continue
+        frames = f"{value.frames} {value.split} frames" if value.frames > 1 else f"{value.split} frame 0"
+        place, method = f"{frames}, {say('cells', value.cells)}", f"`{value.preconditioner}`"
+        said = f"{ours.mean():.0f} / {value.iterations}" + (f" ± {value.std:.0f}" if value.std > 0 else "")
+        cells.append((place, f"{method}, {value.rule.upper()} rule", said))
+        cells.append((place, f"{method}, well-posed", f"{exact.mean():.0f}" if len(exact) else "-"))
+        agree.append(abs(ours.mean() / value.iterations - 1) < 0.005)
+    return pivoted(cells, "frames"), sum(agree), len(agree)
+
+
+def recordings_table(runs: pd.DataFrame) -> str:
+    """A row for every method and scene in its conditions, medians of the recordings, the fastest first."""
+    anew = np.where(runs.reuse_setup == "True", "", ", set up in every frame")
+    of = [
+        f"{run.scene}, {run.grid}, {say('contrast', run.contrast)}, {say('rtol', run.rtol)}"
+        for run in runs.itertuples()
+    ]
+    found = runs.assign(scene=of, method=runs.preconditioner.map(marked) + anew).groupby(["scene", "method"])
+    median = (
+        found[["fps_mean", "iterations_mean", *PHASES]]
+        .median()
+        .sort_values(["scene", "fps_mean"], ascending=False)
+    )
+    median.columns = ["frames/s", "iterations", "set-up ms", "inference ms", "solve ms", "frame ms"]
+    return markdown(
+        median.map(number).assign(runs=found.size(), unconverged=found.unconverged.sum()).reset_index()
+    )
+
+
+def spectra_table(rows: pd.DataFrame) -> str:
+    """A row per method: for every case iterations, condition number, log K / n and negative eigenvalues."""
+    cells = []
+    for row in sorted(
+        rows.itertuples(), key=lambda row: ordered(rows.preconditioner).index(row.preconditioner)
+    ):
+        count = f"{row.iterations:.0f}" if row.outcome == STOPPED[0] else row.outcome
+        kaporin = f"{row.log_kaporin:.4f}".replace("nan", "-")
+        said = (count, number(row.condition_number), kaporin, f"{row.negative:.0f}")
+        cells.append((marked(row.preconditioner), row.case, " / ".join(said)))
+    return pivoted(cells, "method")
