@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
+import shutil
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import platformdirs
 import taichi as ti
 import torch
 
@@ -30,16 +37,39 @@ def start(device: str) -> torch.device:
             )
         torch.cuda.init()
     if _started != device:
-        options: dict[str, Any] = {
-            "arch": ti.cpu,
-            "cpu_max_num_threads": min(MAX_CPU_THREADS, os.cpu_count() or 1),
-        }
+        threads = min(MAX_CPU_THREADS, os.cpu_count() or 1)
+        options: dict[str, Any] = {"arch": ti.cpu, "cpu_max_num_threads": threads}
         if device == "cuda":
             options = {"arch": ti.cuda, "device_memory_GB": 0.3}
+        options["offline_cache_file_path"] = str(_kernel_cache())
         with contextlib.redirect_stdout(io.StringIO()):
             ti.init(default_fp=ti.f64, offline_cache=True, log_level=ti.ERROR, random_seed=0, **options)
         _started = device
     return torch.device(device)
+
+
+@cache
+def _kernel_cache() -> Path:
+    """Where Taichi keeps compiled kernels: it writes there whatever it is told, and dies where it cannot."""
+    folder = Path(platformdirs.user_cache_dir("htp-fluid")) / "taichi"
+    try:
+        if not folder.is_absolute():
+            raise OSError("no home directory")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        spare = Path(tempfile.mkdtemp(prefix="htp-fluid-"))
+        reason = error.strerror or error
+        if sys.stderr is not None:
+            print(f"htp-fluid: {folder}: {reason}; compiled kernels are kept in {spare}", file=sys.stderr)
+        atexit.register(_discard, spare)
+        return spare
+
+
+def _discard(folder: Path) -> None:
+    ti.reset()  # writes the cache; later it would find no folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def kernel_argument(tensor: torch.Tensor) -> Any:
