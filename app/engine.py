@@ -1,25 +1,21 @@
-"""The engine: one simulation, its live settings, and the one report a frame that everybody reads."""
+"""The engine: one simulation, its live settings, and what it tells others: a report a frame, and events."""
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from app.config.settings import AppSettings, scene_settings
 from app.environment import check_device, use_one_thread
-from precond import PreconditionerError, is_learned
-from precond.errors import in_one_line
+from precond import Preconditioner, PreconditionerError, is_learned
+from precond.errors import UsageError, in_one_line
 from sim.scenes import load_scene
-from sim.settings import SettingsError, SimulationSettings
-from sim.simulation import Simulation
-
-if TYPE_CHECKING:
-    from app.recording.recorder import Recorder
+from sim.settings import SimulationSettings
+from sim.simulation import Simulation, StepReport
 
 HISTORY_FRAMES = 600
 FPS_FRAMES = 30
@@ -27,43 +23,52 @@ SUBSTITUTE = "multigrid"  # at the start of a window, for a learned precondition
 REBUILT_BY = ("scene", "grid", "device", "seed")  # settings that need a new simulation
 
 
-def _unit(unit: str, timing: bool = False) -> Any:
-    """A field that carries its unit ("-" for none); ``timing`` marks what differs between two equal runs."""
-    return field(metadata={"unit": unit, "timing": timing})
-
-
-@dataclass(frozen=True)
-class FrameReport:
+@dataclass(frozen=True, kw_only=True)
+class FrameReport(StepReport):
     """What one frame did and cost: the source of the viewer's plots, the recorder's columns and the tests.
 
     ``frame_ms`` is the work of the frame: its step and the drawing of the picture before it, without waiting
     for the display. ``fps`` is 1000 over the mean ``frame_ms`` of the last 30 frames, set-ups and all, but
-    without the first frame, which compiles. ``outcome`` is the pressure solve's, or "failed" when the step
-    itself could not be taken.
+    without the first frame, which compiles. ``failure``: why the step could not be taken; mostly empty.
     """
 
-    frame: int = _unit("-")
-    time_s: float = _unit("s")
-    time_step_s: float = _unit("s")
-    preconditioner: str = _unit("-")
-    outcome: str = _unit("-")
-    fallback: bool = _unit("-")
-    iterations: int = _unit("-")
-    relative_residual: float = _unit("-")
-    sim_ms: float = _unit("ms", timing=True)
-    setup_ms: float = _unit("ms", timing=True)
-    inference_ms: float = _unit("ms", timing=True)
-    solve_ms: float = _unit("ms", timing=True)
-    draw_ms: float = _unit("ms", timing=True)
-    frame_ms: float = _unit("ms", timing=True)
-    fps: float = _unit("1/s", timing=True)
+    frame: int
+    draw_ms: float
+    frame_ms: float
+    fps: float
+    failure: str
+
+    @property
+    def outcome(self) -> str:
+        """The pressure solve's, or "failed" when the step could not be taken."""
+        return "failed" if self.failure else super().outcome
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something done to the simulation after ``frame``, before the next one; ``data`` holds plain values.
+
+    | kind | data |
+    |---|---|
+    | set | name, value; for a scene also ``brought``, the settings that it changed |
+    | stir | x, y, velocity_x, velocity_y, radius |
+    | paint | x, y, radius, what |
+    | reset, pause, resume, step | none; step: a single one, while paused |
+
+    After a reset and after a change of REBUILT_BY frames are counted from 0 again.
+    """
+
+    frame: int
+    time_s: float
+    kind: str
+    data: dict[str, Any]
 
 
 class Engine:
     """Runs a simulation frame by frame; a bad frame pauses it with a ``message`` instead of raising.
 
-    Building one raises SettingsError, SceneError or PreconditionerError when the settings cannot be used.
-    ``notice`` says what differs from them all the same; mostly empty.
+    Building one raises UsageError when the settings cannot be used. ``notice`` says what differs from them
+    all the same; mostly empty. ``last`` is the last frame's report, ``history`` holds HISTORY_FRAMES of them.
     """
 
     def __init__(self, settings: AppSettings) -> None:
@@ -72,15 +77,14 @@ class Engine:
         self.settings = settings
         self.simulation = self._build(settings.simulation)
         settings.simulation = self.simulation.settings
-        self.paused = False
         self.notice = ""
         self.message = ""  # why the last frame went wrong; empty when it did not
         self.frame = 0
         self.last: FrameReport | None = None
-        self.residual_history: list[float] = []
         self.history: deque[FrameReport] = deque(maxlen=HISTORY_FRAMES)
-        self.recording: Recorder | None = None
+        self._paused = False
         self._draw_ms = 0.0
+        self._subscribers: dict[object, tuple[Callable | None, Callable | None]] = {}
 
     @classmethod
     def with_substitute(cls, settings: AppSettings) -> Engine:
@@ -108,81 +112,94 @@ class Engine:
             return Simulation(settings, scene)
         except (MemoryError, RuntimeError) as error:
             nx, ny = settings.grid
-            reason = " ".join(str(error).split()) or "out of memory"
-            raise SettingsError(
-                f"grid: {nx}x{ny} on {settings.device} cannot be used here: {reason}"
-            ) from error
+            reason = in_one_line(error).replace("MemoryError", "out of memory")
+            raise UsageError(f"grid: {nx}x{ny} on {settings.device} cannot be used here: {reason}") from error
+
+    def subscribe(
+        self,
+        on_frame: Callable[[FrameReport], object] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+    ) -> Callable[[], None]:
+        """Call ``on_frame`` after every frame and ``on_event`` after every event, until the function that is
+        returned is called.
+        """
+        key = object()
+        self._subscribers[key] = on_frame, on_event
+
+        def unsubscribe() -> None:
+            self._subscribers.pop(key, None)
+
+        return unsubscribe
+
+    def _tell(self, told: FrameReport | Event) -> None:
+        for subscriber in list(self._subscribers.values()):
+            listener = subscriber[isinstance(told, Event)]
+            if listener is not None:
+                listener(told)
+
+    def _event(self, kind: str, **data: Any) -> Event:
+        return Event(self.frame, self.simulation.time, kind, data)
+
+    @property
+    def paused(self) -> bool:
+        """Whether `advance` does nothing."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        if paused != self._paused:
+            self._paused = paused
+            self._tell(self._event("pause" if paused else "resume"))
+
+    @property
+    def preconditioner(self) -> Preconditioner:
+        """The one that was chosen, for whoever wants to look into it."""
+        return self.simulation.projection.preconditioner
+
+    @property
+    def note(self) -> str:
+        """What a reader of the solves' numbers must know; mostly empty."""
+        return self.simulation.projection.note
+
+    @property
+    def residual_history(self) -> list[float]:
+        """Relative residuals of the last frame's solve; empty when there was none."""
+        return self.last.solve.history if self.last and self.last.solve else []
 
     def step(self) -> FrameReport:
-        """Take one time step and report it; pauses with ``message`` set when the frame was bad."""
+        """Take one time step, strokes first, and report it; pauses with ``message`` set when it failed."""
         start = time.perf_counter()
-        failure = ""
+        self.message = failure = ""
         try:
             step = self.simulation.step()
-            if not (math.isfinite(step.time_s) and math.isfinite(self.simulation.max_speed())):
-                failure = "the flow is no longer finite"
-        except (ArithmeticError, RuntimeError, ValueError) as error:  # numpy's LinAlgError is a ValueError
-            step = None
+        except (ArithmeticError, RuntimeError, ValueError) as error:
             failure = in_one_line(error)
-        elapsed_ms = 1e3 * (time.perf_counter() - start) + self._draw_ms
-        self.frame += 1
-        recent = [report.frame_ms for report in list(self.history)[1 - FPS_FRAMES :] if report.frame > 1]
-        common = {
-            "frame": self.frame,
-            "draw_ms": self._draw_ms,
-            "frame_ms": elapsed_ms,
-            "fps": 1e3 / statistics.fmean([*recent, elapsed_ms]),
-        }
-        self._draw_ms = 0.0
-        if step is None:
-            self.residual_history = []
-            self.last = FrameReport(
+            step = StepReport(
                 time_s=self.simulation.time,
                 time_step_s=0.0,
-                preconditioner=self.settings.simulation.preconditioner,
-                outcome="failed",
-                fallback=False,
-                iterations=0,
-                relative_residual=math.nan,
-                sim_ms=0.0,
-                setup_ms=0.0,
-                inference_ms=0.0,
-                solve_ms=0.0,
-                **common,
+                transport_steps=0,
+                step_ms=1e3 * (time.perf_counter() - start),
+                attempts=getattr(error, "attempts", ()),
             )
-        else:
-            self.residual_history = list(step.solve.history)
-            self.last = FrameReport(
-                time_s=step.time_s,
-                time_step_s=step.time_step_s,
-                preconditioner=step.preconditioner,
-                outcome=step.solve.outcome.value,
-                fallback=step.fallback,
-                iterations=step.solve.iterations,
-                relative_residual=step.solve.relative_residual,
-                sim_ms=step.sim_ms,
-                setup_ms=step.setup_ms,
-                inference_ms=step.inference_ms,
-                solve_ms=step.solve_ms,
-                **common,
-            )
+        elapsed_ms = 1e3 * (time.perf_counter() - start) + self._draw_ms
+        recent = [report.frame_ms for report in list(self.history)[1 - FPS_FRAMES :] if report.frame > 1]
+        self.frame += 1
+        self.last = FrameReport(
+            **vars(step),
+            frame=self.frame,
+            draw_ms=self._draw_ms,
+            frame_ms=elapsed_ms,
+            fps=1e3 / statistics.fmean([*recent, elapsed_ms]),
+            failure=failure,
+        )
+        self._draw_ms = 0.0
         self.history.append(self.last)
-        self.message = ""
+        if failure:
+            self.message = f"frame {self.frame}: {failure}; paused, reset to start again"
+        self._tell(self.last)
         if failure:
             self.paused = True
-            self.message = f"frame {self.frame}: {failure}; paused, reset to start again"
-        self._record()
         return self.last
-
-    def _record(self) -> None:
-        if self.recording is None:
-            return
-        try:
-            self.recording.write(self.last, self.simulation)
-        except OSError as error:
-            self.message = f"recording stopped: {error}"
-            self.recording.abandon()
-            self.recording = None
 
     def advance(self) -> FrameReport | None:
         """Step unless paused."""
@@ -190,80 +207,75 @@ class Engine:
 
     def single_step(self) -> FrameReport | None:
         """Step once while paused."""
-        return self.step() if self.paused else None
+        if not self.paused:
+            return None
+        self._tell(self._event("step"))
+        return self.step()
 
     def note_draw(self, milliseconds: float) -> None:
         """Tell what drawing this frame took; it becomes ``draw_ms`` of the next report."""
         self._draw_ms = milliseconds
 
-    def reset(self) -> None:
-        """Back to the scene's initial state, settings kept; the frame count and the plots start anew."""
-        if self.recording is not None:
-            self.recording.note_change(self.frame, "reset", True)
-        self.simulation.reset()
-        self._forget()
+    def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
+        """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError."""
+        stroke = {"x": x, "y": y, "velocity_x": velocity_x, "velocity_y": velocity_y, "radius": radius}
+        stroke = {name: float(value) for name, value in stroke.items()}
+        self.simulation.stir(**stroke)
+        self._tell(self._event("stir", **stroke))
 
-    def _forget(self) -> None:
-        self.frame = 0
-        self.last = None
-        self.message = ""
-        self.residual_history = []
+    def paint(self, x: float, y: float, radius: float, what: str) -> None:
+        """Turn a disc (metres) into one of sim.simulation.PAINTS. Raises UsageError."""
+        stroke = {"x": float(x), "y": float(y), "radius": float(radius), "what": what}
+        self.simulation.paint(**stroke)
+        self._tell(self._event("paint", **stroke))
+
+    def reset(self) -> None:
+        """Back to the scene's initial state, settings kept; the frame count and the history start anew."""
+        event = self._event("reset")
+        self.simulation.reset()
+        self._begin_anew(event)
+
+    def _begin_anew(self, event: Event) -> None:
+        failed = self.message != ""
+        self.frame, self.last, self.message, self._draw_ms = 0, None, "", 0.0
         self.history.clear()
-        self._draw_ms = 0.0
+        self._tell(event)
+        if failed:
+            self.paused = False
 
     def set(self, name: str, value: Any) -> None:
         """Change one simulation setting while running; the old state stays when an error is raised.
 
         ``scene``, ``grid``, ``device`` and ``seed`` start the simulation anew. A new scene brings its own
-        settings, except those that the settings file or a flag gave. Raises SettingsError, SceneError,
-        PreconditionerError.
+        settings, except those that the settings file or a flag gave. Raises UsageError.
         """
-        if name not in SimulationSettings.names():
-            raise SettingsError(f"{name}: unknown setting; allowed: {', '.join(SimulationSettings.names())}")
-        current, frame = self.settings.simulation, self.frame
-        candidate = current.with_(**{name: value})
-        if name in REBUILT_BY:
-            if name == "scene":
-                candidate = self._with_scene(str(value))
-            if name == "device":
-                check_device(candidate.device)
-            simulation = self._build(candidate)
-            self.simulation = simulation
-            self.settings.simulation = simulation.settings
-            self._forget()
-        elif name == "preconditioner":
-            self.simulation.select_preconditioner(value)
-        else:
-            setattr(self.simulation.settings, name, getattr(candidate, name))
-        if self.recording is not None:
-            self.recording.note_change(frame, name, value)
-
-    def _with_scene(self, scene_name: str) -> SimulationSettings:
-        """The settings under another scene: those of the old scene go, those of the new one come."""
         current = self.settings.simulation
-        fresh = scene_settings(scene_name, self.settings.given | {"scene": scene_name})
-        changed_by_scene = {*load_scene(current.scene).settings, *load_scene(scene_name).settings, "scene"}
-        return current.with_(**{name: getattr(fresh, name) for name in changed_by_scene})
+        candidate = current.with_(**{name: value})
+        value = getattr(candidate, name)
+        event = self._event("set", name=name, value=_plain(value))
+        if name not in REBUILT_BY:
+            if name == "preconditioner":
+                self.simulation.select_preconditioner(value)
+            else:
+                setattr(current, name, value)
+            self._tell(event)
+            return
+        if name == "scene":
+            event.data["brought"] = self._brought_by(value)
+            candidate = candidate.with_(**event.data["brought"])
+        if name == "device":
+            check_device(value)
+        self.simulation = self._build(candidate)
+        self.settings.simulation = self.simulation.settings
+        self._begin_anew(event)
 
-    def start_recording(self, out_dir: str | Path) -> Path:
-        """Record every frame from now on; returns the directory, ``out_dir`` numbered if that is in use.
+    def _brought_by(self, scene: str) -> dict[str, Any]:
+        """The settings that change with the scene: those of the old one go, those of the new one come."""
+        current = self.settings.simulation
+        fresh = scene_settings(scene, self.settings.given | {"scene": scene})
+        names = {*load_scene(current.scene).settings, *load_scene(scene).settings} - {"scene"}
+        return {name: _plain(getattr(fresh, name)) for name in SimulationSettings.names() if name in names}
 
-        Raises OutputError when it cannot be written. Does nothing while a recording runs.
-        """
-        from app.output import free_directory
-        from app.recording.recorder import Recorder
 
-        if self.recording is None:
-            self.recording = Recorder(free_directory(out_dir), self.settings)
-        return self.recording.directory
-
-    def stop_recording(self) -> Path | None:
-        """End the recording, with its final picture and summary; returns its directory."""
-        recording, self.recording = self.recording, None
-        if recording is None:
-            return None
-        try:
-            recording.close(self.simulation)
-        except OSError as error:
-            self.message = f"the recording's end could not be written: {error}"
-        return recording.directory
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sim.settings import SettingsError
+from precond.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "htp-fluid"
@@ -33,22 +33,16 @@ def use_one_thread() -> None:
 
 
 def check_device(device: str) -> None:
-    """Raise SettingsError when torch cannot compute on ``device`` here."""
+    """Raise UsageError when torch cannot compute on ``device`` here."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(f"device: torch {torch.__version__} finds no CUDA device here; use --device cpu")
+        raise UsageError(f"device: torch {torch.__version__} finds no CUDA device here; use --device cpu")
 
 
 def devices() -> dict[str, str]:
     """What ``--device`` can name, with a description each."""
-    import torch
-
-    gpu = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else "not available: torch finds no CUDA device"
-    )
+    gpu = _gpu() or "not available: torch finds no CUDA device"
     return {"cpu": f"{_cpu_model()}, {_cores()} cores", "cuda": gpu}
 
 
@@ -69,46 +63,35 @@ def _versions() -> dict[str, str]:
 
 def _own_version() -> str:
     """The version in pyproject.toml: a checkout that runs without being installed."""
-    file = ROOT / "pyproject.toml"
-    match = (
-        re.search(r'^version = "(.+)"$', file.read_text(encoding="utf-8"), re.M) if file.exists() else None
-    )
-    return match.group(1) if match else "unknown"
+    text = _text(ROOT / "pyproject.toml")
+    return next(iter(re.findall(r'^version = "(.+)"$', text, re.M)), "unknown")
 
 
 def _hardware() -> dict[str, Any]:
     import torch
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    clocks = ("nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,clocks.mem", "--format=csv,noheader")
     return {
         "cpu": _cpu_model(),
         "cores": _cores(),
         "torch_threads": torch.get_num_threads(),
         "taichi_threads": _taichi_threads(),
         "memory_gib": _memory_gib(),
-        "gpu": gpu,
-        "gpu_clocks": _gpu_clocks() if gpu else None,
+        "gpu": _gpu(),
+        "gpu_clocks": (_said(*clocks) or "").partition("\n")[0] or None if _gpu() else None,
         "os": platform.platform(),
     }
 
 
-def _gpu_clocks() -> str | None:
-    """What nvidia-smi says of the clocks, present and highest; None where it is not to be had."""
-    query = ["nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,clocks.mem", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.splitlines()[0].strip() if answer.stdout else None
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    models = re.findall(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")), re.M)
+    return models[0].strip() if models else platform.processor() or platform.machine()
 
 
 def _cores() -> int:
@@ -132,15 +115,24 @@ def _memory_gib() -> float | None:
 
 def _commit() -> str | None:
     """Commit of the checkout that runs, "+changes" appended when tracked files differ; None outside one."""
-    if not (ROOT / ".git").exists():
-        return None
+    git = ("git", "-C", str(ROOT))
+    head = _said(*git, "rev-parse", "HEAD") if (ROOT / ".git").exists() else None
+    changed = _said(*git, "status", "--porcelain", "--untracked-files=no") if head else None
+    return None if changed is None else head + ("+changes" if changed else "")
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
+def _said(*command: str) -> str | None:
+    """What ``command`` prints; None where it cannot be run."""
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.strip()
+
+
+def _text(path: Path) -> str:
+    """What ``path`` holds; nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import shlex
 import signal
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from precond.errors import UsageError
 
-FILES = ("timings.csv", "run.yaml", "final.png", "run.mp4", "bench.json")
+FILES = ("timings.csv", "events.jsonl", "run.yaml", "final.png", "run.mp4", "bench.json")
 
 
 class OutputError(UsageError):
@@ -28,36 +29,29 @@ def holds_results(directory: str | Path, files: Sequence[str] = FILES) -> bool:
 def free_directory(directory: str | Path, files: Sequence[str] = FILES) -> Path:
     """``directory``, or the first of ``directory``-2, -3, ... that holds none of ``files``."""
     directory = Path(directory)
-    number = 1
-    candidate = directory
-    while holds_results(candidate, files):
-        number += 1
-        candidate = directory.with_name(f"{directory.name}-{number}")
-    return candidate
+    others = (directory.with_name(f"{directory.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([directory], others) if not holds_results(path, files))
 
 
 @contextlib.contextmanager
 def _making(directory: Path, path: Path) -> Iterator[None]:
-    """Errors of making ``directory`` as OutputError; ``path`` is what then cannot be written."""
+    """Make ``directory`` after the block; errors as OutputError, ``path`` being what cannot be written."""
     try:
         yield
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
     except (FileExistsError, NotADirectoryError):
         raise OutputError(f"{directory}: cannot be a directory, there is a file of that name") from None
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _make(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=directory):
-        pass
-
-
 def usable_directory(directory: str | Path) -> Path:
     """Make ``directory``; OutputError when it cannot be written or holds results already."""
     directory = Path(directory)
     with _making(directory, directory):
-        _make(directory)
+        pass
     if holds_results(directory):
         raise OutputError(f"{directory}: already holds results; name another directory")
     return directory
@@ -67,11 +61,9 @@ def usable_file(path: str | Path) -> Path:
     """Make the directory of ``path``; OutputError when it cannot be written, or ``path`` is there already."""
     path = Path(path)
     with _making(path.parent, path):
-        if path.is_dir():
-            raise OutputError(f"{path}: is a directory; name a file")
         if path.exists():
-            raise OutputError(f"{path}: is there already; name another file")
-        _make(path.parent)
+            remedy = "is a directory; name a file" if path.is_dir() else "is there already; name another file"
+            raise OutputError(f"{path}: {remedy}")
     return path
 
 
@@ -82,6 +74,8 @@ def write_whole(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
 
 

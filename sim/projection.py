@@ -3,7 +3,8 @@ velocity.
 """
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import replace
 
 import torch
 
@@ -16,21 +17,13 @@ from precond import (
     SolveReport,
     make_preconditioner,
 )
+from precond.errors import in_one_line
 from sim.faces import net_outflow
 from sim.reuse_policy import ReusePolicy
 from sim.settings import SimulationSettings
 
 FALLBACK = "jacobi"
-BREAKDOWNS = (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER, Outcome.NOT_FINITE)
-
-
-@dataclass
-class ProjectionReport:
-    """One projection: the solve, and the preconditioner that did it."""
-
-    solve: SolveReport
-    preconditioner: str
-    fallback: bool  # the chosen preconditioner broke down and FALLBACK solved instead
+NEGLIGIBLE = 1e-14  # share of a cell's volume: a net outflow in one time step that counts as none
 
 
 class Projection:
@@ -46,6 +39,7 @@ class Projection:
         self.right_hand_side = torch.zeros_like(density)
         self._difference_x = torch.zeros_like(density[1:])
         self._difference_y = torch.zeros_like(density[:, 1:]).contiguous()
+        self._no_field = density.new_empty(0)
         self._settings = settings
         self._solvers: dict[str, PCG] = {}
         self._solvers_geometry = self.operator.geometry_version
@@ -88,6 +82,12 @@ class Projection:
         self._policy = ReusePolicy()
         self.name = name
 
+    def reset(self, solid: torch.Tensor) -> None:
+        """Begin anew with ``solid`` (nx, ny) and no pressure, as after construction."""
+        self.operator.set_solid(solid.bool())
+        self.pressure.zero_()
+        self._policy = ReusePolicy()
+
     @property
     def preconditioner(self) -> Preconditioner:
         """The chosen one, for whoever wants to look into it."""
@@ -98,24 +98,26 @@ class Projection:
         """What a reader of the solves' numbers must know; mostly empty."""
         return "; ".join(filter(None, (self.preconditioner.note, self._pcg.note)))
 
-    def project(self, velocity: torch.Tensor, density: torch.Tensor, ratio: float) -> ProjectionReport:
+    def project(self, velocity: torch.Tensor, density: torch.Tensor, ratio: float) -> tuple[SolveReport, ...]:
         """Make ``velocity`` (2, nx+1, ny+1), m/s, divergence-free in place.
 
         ``density`` is (nx, ny), ``ratio`` the time step over the spacing in s/m. With u = u* - ratio w grad
-        p, a divergence-free u needs A p = -div(u*) / ratio, differences taken over one cell.
+        p, a divergence-free u needs A p = -div(u*) / ratio, differences taken over one cell. Returns the
+        attempts in their order, x left out: the chosen method's and, where that broke down, FALLBACK's. When
+        the last one broke down too, velocity and ``pressure`` are as they were.
         """
         self.operator.update(density)
         if self._captures and self._solvers_geometry != self.operator.geometry_version:
             self._pcg, _ = self._kept(self.name), self._kept(FALLBACK)
         net_outflow(velocity, self.right_hand_side).mul_(-1.0 / ratio)
-        solve = self._solve(self._pcg, self._policy)
-        fallback = solve.outcome in BREAKDOWNS and self.name != FALLBACK
-        if fallback:
-            solve = self._solve(self._kept(FALLBACK), ReusePolicy())
-        if solve.outcome not in BREAKDOWNS:
-            self.pressure.copy_(solve.x)
+        atol = NEGLIGIBLE * math.sqrt(self.operator.component_sizes.sum()) / ratio**2
+        attempts = [self._solve(self._pcg, self._policy, atol)]
+        if attempts[0].broke_down and self.name != FALLBACK:
+            attempts.append(self._solve(self._kept(FALLBACK), ReusePolicy(), atol))
+        if not attempts[-1].broke_down:
+            self.pressure.copy_(attempts[-1].x)
             self._subtract_gradient(velocity, ratio)
-        return ProjectionReport(solve, FALLBACK if fallback else self.name, fallback)
+        return tuple(replace(attempt, x=self._no_field) for attempt in attempts)  # reports are kept long
 
     def _subtract_gradient(self, velocity: torch.Tensor, ratio: float) -> None:
         p, operator = self.pressure, self.operator
@@ -124,22 +126,22 @@ class Projection:
         velocity[0, 1:-1, :-1].sub_(self._difference_x, alpha=ratio)
         velocity[1, :-1, 1:-1].sub_(self._difference_y, alpha=ratio)
 
-    def _solve(self, pcg: PCG, policy: ReusePolicy) -> SolveReport:
-        pcg.rtol = self._settings.rtol
-        pcg.max_iterations = self._settings.max_iterations
-        pcg.single_launch = self._settings.single_launch
+    def _solve(self, pcg: PCG, policy: ReusePolicy, atol: float) -> SolveReport:
+        settings = self._settings
+        pcg.rtol, pcg.atol, pcg.max_iterations = settings.rtol, atol, settings.max_iterations
+        pcg.single_launch = settings.single_launch
+        begin = time.perf_counter()
         try:
-            policy.prepare(pcg.preconditioner, self._settings.reuse_setup)
-        except (ArithmeticError, RuntimeError, ValueError):  # a factorisation gave up: as bad as a NaN
-            return self._failed_solve(pcg)
-        report = pcg.solve(self.right_hand_side, self.pressure if self._settings.warm_start else None)
-        policy.judge(report)
+            policy.before_solve(pcg.preconditioner, settings.reuse_setup)
+        except (
+            ArithmeticError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # a factorisation gave up: as bad as a NaN
+            seconds = {"setup": time.perf_counter() - begin, "inference": 0.0, "solve": 0.0}
+            reason = f"its set-up failed: {in_one_line(error)}"
+            ended = Outcome.NOT_FINITE, 0, math.nan, [math.nan], seconds, False
+            return SolveReport(self._no_field, *ended, pcg.preconditioner.name, reason)
+        report = pcg.solve(self.right_hand_side, self.pressure if settings.warm_start else None)
+        policy.after_solve(report)
         return report
-
-    def _failed_solve(self, pcg: PCG) -> SolveReport:
-        x = torch.zeros_like(self.pressure)
-        seconds = {**pcg.preconditioner.seconds, "solve": 0.0}
-        name = pcg.preconditioner.name
-        return SolveReport(
-            x, Outcome.NOT_FINITE, 0, math.nan, [math.nan], seconds, False, name, "its set-up failed"
-        )

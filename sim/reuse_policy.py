@@ -1,4 +1,4 @@
-"""When a preconditioner is set up anew, and when it only follows the density: the iteration count tells."""
+"""When a preconditioner is set up anew, and when it is only updated: the iteration count tells."""
 
 from precond import Preconditioner, SolveReport
 
@@ -7,27 +7,30 @@ SLACK = 2  # iterations that a count may always grow by
 
 
 class ReusePolicy:
-    """Follows while the solves stay within GROWTH of the first one after a set-up, else sets up anew.
+    """Updates while the solves stay within GROWTH of the first one after a set-up, else sets up anew; starts
+    from the beginning with another preconditioner, and when the solids changed.
 
     `Preconditioner.update` keeps what stays valid for a density that moved a little (for `coarse-learned` its
-    network's far field and leaves that hardly changed; the coarse_operator is renewed); most preconditioners
-    keep nothing.
+    network's coarse space and leaves that hardly changed; the coarse operator is renewed); most
+    preconditioners keep nothing.
     """
 
     def __init__(self) -> None:
         self._due = True
         self._limit = 0.0
+        self._judged: tuple[Preconditioner, int] | None = None  # with the geometry it was set up for
 
-    def prepare(self, preconditioner: Preconditioner, reuse: bool) -> None:
-        """Set ``preconditioner`` up for its operator's present coefficients; anew whenever not ``reuse``."""
-        self._fresh = self._due or not reuse
-        self._due = True  # until a solve has shown otherwise: both calls can raise
+    def before_solve(self, preconditioner: Preconditioner, reuse: bool) -> None:
+        """Fit ``preconditioner`` to its operator's present coefficients; set it up whenever not ``reuse``."""
+        present = preconditioner, preconditioner.operator.geometry_version
+        self._fresh = self._due or not reuse or present != self._judged
+        self._judged, self._due = present, True  # due until a solve has shown otherwise: both calls can raise
         if self._fresh:
             preconditioner.setup()
         else:
             preconditioner.update()
 
-    def judge(self, report: SolveReport) -> None:
+    def after_solve(self, report: SolveReport) -> None:
         """Learn from the solve that followed."""
         if self._fresh:
             self._limit = max(GROWTH * report.iterations, report.iterations + SLACK)

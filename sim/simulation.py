@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from precond import SolveReport
+from precond.errors import UsageError, in_one_line
 from sim import forces
 from sim.advection import transport_momentum
 from sim.faces import largest_outflow, net_outflow, open_faces
 from sim.interface import transport_phase
-from sim.projection import BREAKDOWNS, Projection
+from sim.projection import Projection
 from sim.runtime import kernel_argument, start
 from sim.scenes import Scene
 from sim.settings import SimulationSettings
@@ -32,23 +33,51 @@ SERIAL_CELLS = 100_000  # up to here waking more threads for every loop costs mo
 
 
 class SimulationError(RuntimeError):
-    """The state can no longer be advanced; the message says since when and what to change."""
+    """A step that cannot be taken; the message says which and what to change. ``attempts``: its solves."""
+
+    def __init__(self, message: str, attempts: tuple[SolveReport, ...] = ()) -> None:
+        super().__init__(message)
+        self.attempts = attempts
 
 
-@dataclass
+def _took(part: str) -> property:
+    return property(lambda report: 1e3 * report.solve.seconds[part] if report.solve else 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one step took; times are wall-clock milliseconds."""
+    """What one step did and took; times are wall-clock milliseconds.
+
+    ``attempts`` are its pressure solves in their order: the chosen preconditioner's and, where that broke
+    down, the fallback's. ``step_ms`` is all of the step, ``sim_ms`` all but the attempts, ``failed_ms`` what
+    the failed ones took. ``outcome``, ``iterations``, ``relative_residual``, ``setup_ms``, ``inference_ms``
+    (in a network) and ``solve_ms`` are those of ``solve``: "failed", 0, NaN, and 0 without one.
+    """
 
     time_s: float
     time_step_s: float
     transport_steps: int
-    sim_ms: float  # everything but set-up and solve
-    setup_ms: float
-    inference_ms: float
-    solve_ms: float
-    preconditioner: str
-    fallback: bool
-    solve: SolveReport
+    step_ms: float
+    attempts: tuple[SolveReport, ...]
+
+    @property
+    def solve(self) -> SolveReport | None:
+        """The attempt whose pressure was used; None when all broke down."""
+        return next((attempt for attempt in self.attempts if not attempt.broke_down), None)
+
+    @property
+    def failed(self) -> list[SolveReport]:
+        """The attempts that broke down."""
+        return [attempt for attempt in self.attempts if attempt.broke_down]
+
+    preconditioner = property(lambda self: self.attempts[-1].method if self.attempts else "")
+    fallback = property(lambda self: len(self.attempts) > 1)
+    outcome = property(lambda self: self.solve.outcome.value if self.solve else "failed")
+    iterations = property(lambda self: self.solve.iterations if self.solve else 0)
+    relative_residual = property(lambda self: self.solve.relative_residual if self.solve else math.nan)
+    setup_ms, inference_ms, solve_ms = _took("setup"), _took("inference"), _took("solve")
+    failed_ms = property(lambda self: 1e3 * sum(sum(a.seconds.values()) for a in self.failed))
+    sim_ms = property(lambda self: self.step_ms - 1e3 * sum(sum(a.seconds.values()) for a in self.attempts))
 
 
 class Simulation:
@@ -85,6 +114,11 @@ class Simulation:
         self._serial = self.device.type == "cpu" and nx * ny <= SERIAL_CELLS
         self._fill_initial_state()
         self.projection = Projection(self.density, self.solid, settings)
+        self._before = [torch.empty_like(field) for field in self._state()]  # the step
+
+    def _state(self) -> tuple[torch.Tensor, ...]:
+        """All that a step starts from and changes."""
+        return self.phase, self.density, self.velocity, self._moved, self.projection.pressure
 
     def _fill_initial_state(self) -> None:
         phase, solid = self.scene.initial_state(self.shape, self.settings.seed)
@@ -107,8 +141,7 @@ class Simulation:
     def reset(self) -> None:
         """Return to the scene's initial state; settings and preconditioner stay."""
         self._fill_initial_state()
-        self.projection.pressure.zero_()
-        self.projection.operator.set_solid(self.solid.bool())
+        self.projection.reset(self.solid)
 
     def select_preconditioner(self, name: str) -> None:
         """Switch the pressure solve. Raises precond.PreconditionerError and keeps the old preconditioner."""
@@ -116,39 +149,45 @@ class Simulation:
         self.settings.preconditioner = name
 
     def step(self) -> StepReport:
-        """Advance one time step. Raises SimulationError when the state is not finite any more."""
+        """Advance one time step. Raises SimulationError when that cannot be done; the state, strokes that
+        wait included, is then the one before.
+        """
         begin = time.perf_counter()
         if self._contrast != self.settings.contrast:
             self._renew_density()
         time_step = self._time_step()
-        ratio = time_step / self.spacing
-        self.velocity, self._moved = self._moved, self.velocity
-        self._apply_forces(time_step)
-        projected = self.projection.project(self.velocity, self.density, ratio)
-        solve = projected.solve
-        if solve.outcome in BREAKDOWNS:
-            raise SimulationError(
-                f"step {self.step_count}: the pressure solve ended as '{solve.outcome.value}' with "
-                f"{projected.preconditioner} too; reset the scene, or lower the contrast"
-            )
-        transport_steps = self._transport(ratio)
+        for kept, field in zip(self._before, self._state(), strict=True):
+            kept.copy_(field)
+        attempts: tuple[SolveReport, ...] = ()
+        try:
+            ratio = time_step / self.spacing
+            self.velocity, self._moved = self._moved, self.velocity
+            self._apply_forces(time_step)
+            attempts = self.projection.project(self.velocity, self.density, ratio)
+            if attempts[-1].broke_down:
+                last, too = attempts[-1], " too" if len(attempts) > 1 else ""
+                raise SimulationError(
+                    f"step {self.step_count}: the pressure solve ended as '{last.outcome.value}' with "
+                    f"{last.method}{too}; reset the scene, or lower the contrast"
+                )
+            outflow = self._largest_outflow(ratio)
+            transport_steps = self._transport(ratio, outflow)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+        except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
+            for kept, field in zip(self._before, self._state(), strict=True):
+                field.copy_(kept)
+            raise SimulationError(in_one_line(error), attempts) from error
+        self._outflow = outflow
+        self._stirs.clear()
         self.time += time_step
         self.step_count += 1
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        total = time.perf_counter() - begin
-        solver = {part: solve.seconds[part] for part in ("setup", "inference", "solve")}
         return StepReport(
             time_s=self.time,
             time_step_s=time_step,
             transport_steps=transport_steps,
-            sim_ms=1e3 * (total - sum(solver.values())),
-            setup_ms=1e3 * solver["setup"],
-            inference_ms=1e3 * solver["inference"],
-            solve_ms=1e3 * solver["solve"],
-            preconditioner=projected.preconditioner,
-            fallback=projected.fallback,
-            solve=solve,
+            step_ms=1e3 * (time.perf_counter() - begin),
+            attempts=attempts,
         )
 
     def _time_step(self) -> float:
@@ -170,44 +209,36 @@ class Simulation:
         velocity, solid = kernel_argument(self.velocity), kernel_argument(self.solid)
         for stir in self._stirs:
             forces.add_stir(velocity, solid, *stir, self._serial)
-        self._stirs.clear()
         impulse = time_step * settings.gravity
         viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
         ratio = time_step / self.spacing**2
         if viscosity == 0.0:
             self.velocity[1].sub_(self._open_faces[1], alpha=impulse)
             return
-        for weight_current, weight_previous, share in forces.viscous_weights(ratio * viscosity):
-            forces.viscous_stage(
-                kernel_argument(self.velocity),
-                kernel_argument(self._moved),
-                kernel_argument(self.density),
-                kernel_argument(self.phase),
-                solid,
-                kernel_argument(self._heavy_flux),
-                settings.heavy_viscosity * settings.contrast,
-                settings.light_viscosity,
-                weight_current,
-                weight_previous,
-                share * ratio,
-                share * impulse,
-                self._serial,
-            )
+        dynamic = settings.heavy_viscosity * settings.contrast, settings.light_viscosity
+        for *weights, share in forces.viscous_weights(ratio * viscosity):
+            fields = self.velocity, self._moved, self.density, self.phase, self.solid, self._heavy_flux
+            numbers = *dynamic, *weights, share * ratio, share * impulse
+            forces.viscous_stage(*map(kernel_argument, fields), *numbers, self._serial)
             self.velocity, self._moved = self._moved, self.velocity
 
-    def _transport(self, ratio: float) -> int:
+    def _largest_outflow(self, ratio: float) -> float:
+        """Of the projected velocity. Raises SimulationError when the flow is too fast, or not finite."""
+        outflow = largest_outflow(self.velocity)
+        if not math.isfinite(outflow):
+            raise SimulationError(f"step {self.step_count}: the velocity is not finite; reset the scene")
+        if outflow * ratio > MAX_TRANSPORT_STEPS * TRANSPORT_COURANT:
+            raise SimulationError(
+                f"step {self.step_count}: the flow crosses {outflow * ratio:.0f} cells in one step; "
+                "reset the scene, or stir more slowly"
+            )
+        return outflow
+
+    def _transport(self, ratio: float, outflow: float) -> int:
         """Carry phase and momentum with the projected velocity, in as many equal steps as its Courant number
         asks for.
         """
-        self._outflow = largest_outflow(self.velocity)
-        if not math.isfinite(self._outflow):
-            raise SimulationError(f"step {self.step_count}: the velocity is not finite; reset the scene")
-        steps = max(1, math.ceil(self._outflow * ratio / TRANSPORT_COURANT - 1e-9))
-        if steps > MAX_TRANSPORT_STEPS:
-            raise SimulationError(
-                f"step {self.step_count}: the flow crosses {self._outflow * ratio:.0f} cells in one step; "
-                "reset the scene, or stir more slowly"
-            )
+        steps = max(1, math.ceil(outflow * ratio / TRANSPORT_COURANT - 1e-9))
         carried, target, spare = self.velocity, self._moved, self._spare
         for _ in range(steps):
             self._transport_once(carried, target, ratio / steps)
@@ -216,44 +247,32 @@ class Simulation:
         return steps
 
     def _transport_once(self, carried: torch.Tensor, target: torch.Tensor, ratio: float) -> None:
-        velocity, heavy_flux = kernel_argument(self.velocity), kernel_argument(self._heavy_flux)
-        phase, solid = kernel_argument(self.phase), kernel_argument(self.solid)
-        transport_phase(
-            phase,
-            solid,
-            velocity,
-            heavy_flux,
-            kernel_argument(self._work),
-            kernel_argument(self._row_sums),
-            ratio,
-            self._serial,
+        phase, solid, velocity, flux = map(
+            kernel_argument, (self.phase, self.solid, self.velocity, self._heavy_flux)
         )
-        transport_momentum(
-            kernel_argument(carried),
-            velocity,
-            heavy_flux,
-            kernel_argument(self.density),
-            phase,
-            solid,
-            kernel_argument(self._slopes),
-            kernel_argument(target),
-            self._contrast,
-            ratio,
-            self._serial,
+        work, row_sums, carried, density, slopes, target = map(
+            kernel_argument, (self._work, self._row_sums, carried, self.density, self._slopes, target)
         )
+        transport_phase(phase, solid, velocity, flux, work, row_sums, ratio, self._serial)
+        state = carried, velocity, flux, density, phase, solid, slopes, target
+        transport_momentum(*state, self._contrast, ratio, self._serial)
 
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
-        """Pull the fluid in a disc towards a velocity before the next projection; metres and m/s."""
+        """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError for
+        what is not finite.
+        """
+        _check_finite("stir", x, y, velocity_x, velocity_y, radius)
         h = self.spacing
         self._stirs.append((x / h, y / h, velocity_x, velocity_y, max(radius / h, 1.0)))
 
     def paint(self, x: float, y: float, radius: float, what: str) -> None:
         """Turn a disc (metres) into one of PAINTS; "erase" turns solids back into light fluid at rest.
 
-        Raises ValueError for another name.
+        Raises UsageError for another name, and for what is not finite.
         """
+        _check_finite("paint", x, y, radius)
         if what not in PAINTS:
-            raise ValueError(f"paint: {what!r} is not one of {', '.join(PAINTS)}")
+            raise UsageError(f"paint: {what!r} is not one of {', '.join(PAINTS)}")
         nx, ny = self.shape
         centre_x = (torch.arange(nx, device=self.device) + 0.5) * self.spacing - x
         centre_y = (torch.arange(ny, device=self.device) + 0.5) * self.spacing - y
@@ -338,3 +357,10 @@ class Simulation:
     def max_divergence(self) -> float:
         """Largest net outflow of a cell over its size, in 1/s."""
         return float(net_outflow(self.velocity, torch.empty_like(self.density)).abs().max()) / self.spacing
+
+
+def _check_finite(what: str, *numbers: float) -> None:
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(
+            f"{what}: {', '.join(f'{number:g}' for number in numbers)} are not all finite numbers"
+        )

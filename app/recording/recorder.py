@@ -1,165 +1,201 @@
 """The recorder: every frame's report as a CSV row, with what is needed to repeat the run beside it.
 
-A directory holds one recording: timings.csv (flushed row by row, so that whatever ends the program loses
-nothing), run.yaml (settings, versions, hardware, live changes, at the end a summary), final.png and, if asked
-for, run.mp4. An earlier recording is never overwritten.
+A directory holds one recording: timings.csv, a row a frame; events.jsonl, every change, stroke and reset as
+an app.engine.Event in JSON, a line each; run.yaml, written at the start with settings, versions and hardware,
+and at the end with a summary; final.png and, if asked for, run.mp4. Rows and lines reach the file one by one
+and whole, so that whatever ends the program loses nothing. An earlier recording is never overwritten.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import errno
+import io
 import itertools
+import json
+import os
 import sys
-from collections.abc import Callable, Generator
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 from tqdm import tqdm
 
 from app.config.settings import DEFAULT_FRAMES, AppSettings
-from app.engine import Engine, FrameReport
+from app.engine import Engine, Event, FrameReport
 from app.environment import describe
-from app.output import OutputError, command_line, free_directory, now, stop_signals, usable_directory
+from app.output import (
+    OutputError,
+    command_line,
+    free_directory,
+    now,
+    stop_signals,
+    usable_directory,
+    write_whole,
+)
 from app.picture import View, render, save_png
-
-if TYPE_CHECKING:
-    from sim.simulation import Simulation
+from app.recording.video import Video
+from precond.errors import in_one_line
 
 PICTURE_SIZE = 768  # pixels along the longer side of final.png, where whole pixels per cell allow it
-COLUMNS = [f"{column.name} [{column.metadata['unit']}]" for column in fields(FrameReport)]
-PHASES = [column.name for column in fields(FrameReport) if column.metadata["unit"] == "ms"]
+HEADER = (  # attributes of FrameReport with their units, then what `row_of` says of failed attempts
+    "frame [-],time_s [s],time_step_s [s],preconditioner [-],outcome [-],fallback [-],iterations [-],"
+    "relative_residual [-],sim_ms [ms],setup_ms [ms],inference_ms [ms],solve_ms [ms],draw_ms [ms],"
+    "frame_ms [ms],fps [1/s],failed_method [-],failed_outcome [-],failed_iterations [-],failed_ms [ms],"
+    "failed_reason [-]"
+)
+COLUMNS = [title.split()[0] for title in HEADER.split(",")]
+PHASES = [name for name in COLUMNS if name.endswith("_ms")]
+
+
+def row_of(report: FrameReport) -> list[Any]:
+    """The values of COLUMNS. What failed is told apart by "; " where more than one attempt did."""
+    failed = report.failed
+    values = {
+        "failed_method": "; ".join(attempt.method for attempt in failed),
+        "failed_outcome": "; ".join(attempt.outcome.value for attempt in failed),
+        "failed_iterations": sum(attempt.iterations for attempt in failed),
+        "failed_reason": "; ".join(filter(None, [*(attempt.reason for attempt in failed), report.failure])),
+    }
+    return [values[name] if name in values else getattr(report, name) for name in COLUMNS]
 
 
 class Recorder:
-    """One recording. Raises OutputError when it cannot be started, OSError when it cannot be continued."""
+    """One recording of an engine, from when it is made to `stop`, or to the first OSError.
 
-    def __init__(self, directory: str | Path, settings: AppSettings) -> None:
+    ``rows``: frames so far. ``message``: why it ended early or incomplete, in one line; mostly empty.
+    ``running`` until it ended. Raises OutputError when it cannot be started, and nothing later.
+    """
+
+    def __init__(self, engine: Engine, directory: str | Path) -> None:
+        settings = engine.settings
+        self._engine = engine
         self._view = View(settings.view, settings.colormap)
-        self._video_fps = settings.video_fps
         self._video = Video(settings.video_fps) if settings.video else None
         self.directory = usable_directory(directory)
-        self.rows = 0
+        self.rows, self.message = 0, ""
         self.summary: dict[str, Any] | None = None
         self._header = {
             "command": command_line(),
             "started": now(),
+            "frame": engine.frame,
             "seed": settings.simulation.seed,
             "settings": settings.as_dict(),
             **describe(),
         }
-        self._changes: list[dict[str, Any]] = []
-        self._table: TextIO | None = None
+        self._files = contextlib.ExitStack()
         try:
-            self._table = (self.directory / "timings.csv").open("x", newline="", encoding="utf-8")
-            self._writer = csv.writer(self._table)
-            self._writer.writerow(COLUMNS)
-            self._table.flush()
-            self._write_run()
-        except OSError as error:
-            self.abandon()
-            raise OutputError(f"{self.directory}: cannot be written: {error.strerror}") from None
-
-    def write(self, report: FrameReport, simulation: Simulation) -> None:
-        """Add one frame: its row at once, its picture when the video's next moment has come."""
-        self._writer.writerow([getattr(report, column.name) for column in fields(report)])
-        self._table.flush()
-        self.rows += 1
-        if self._video is not None:
-            self._video.show(
-                self.directory / "run.mp4", report.time_step_s, lambda: self._picture(simulation)
+            self._table, self._events = (
+                self._files.enter_context(_Lines(self.directory / name))
+                for name in ("timings.csv", "events.jsonl")
             )
-
-    def note_change(self, frame: int, name: str, value: Any) -> None:
-        """Keep in run.yaml that setting ``name`` was changed after ``frame``."""
-        value = list(value) if isinstance(value, tuple) else value
-        self._changes.append({"frame": frame, "name": name, "value": value})
-        self._write_run()
-
-    def close(self, simulation: Simulation, ended: str = "completed") -> dict[str, Any]:
-        """Write the summary and the final picture, finish the video; returns the summary."""
-        self._table.close()
-        self.summary = {"ended": ended, "finished": now(), **summarise(self.directory / "timings.csv")}
-        self._write_run()
+            self._table.add(HEADER + "\r\n")
+            self._write_run()
+        except (OSError, OutputError) as error:
+            self._files.close()
+            raise OutputError(f"{self.directory}: cannot be written: {_reason(error)}") from None
         if self._video is not None:
-            self._video.close()
-        save_png(self.directory / "final.png", self._picture(simulation))
-        return self.summary
+            self._files.callback(self._video.close)
+        self._unsubscribe = engine.subscribe(self._add_frame, self._add_event)
+        self.running = True
 
-    def abandon(self) -> None:
-        """Let go of the files after an OSError; what is in them stays."""
-        with contextlib.suppress(OSError):
-            if self._table is not None:
-                self._table.close()
-        with contextlib.suppress(OSError):
+    @classmethod
+    def start(cls, engine: Engine, directory: str | Path) -> Recorder:
+        """Record into ``directory``, numbered if that is in use. Raises OutputError."""
+        return cls(engine, free_directory(directory))
+
+    def _add_frame(self, report: FrameReport) -> None:
+        """Its row at once, its picture when the video's next moment has come."""
+        try:
+            self._table.add(_csv_line(row_of(report)))
+            self.rows += 1
             if self._video is not None:
-                self._video.close()
+                self._video.show(self.directory / "run.mp4", report.time_step_s, self._picture)
+        except OSError as error:
+            self._end_early(error)
 
-    def _picture(self, simulation: Simulation) -> np.ndarray:
+    def _add_event(self, event: Event) -> None:
+        try:
+            self._events.add(json.dumps(asdict(event)) + "\n")
+        except OSError as error:
+            self._end_early(error)
+
+    def _end_early(self, error: OSError) -> None:
+        self.message = f"recording stopped: {self.directory}: {_reason(error)}"
+        self._end(self.message)
+
+    def stop(self, ended: str = "completed") -> Path:
+        """End with a summary, that says how it ``ended``, and the final picture; returns the directory."""
+        if self.running:
+            self._end(ended)
+        return self.directory
+
+    def _end(self, ended: str) -> None:
+        self._unsubscribe()
+        self.running = False
+        try:
+            with self._files:
+                self.summary = {
+                    "ended": ended,
+                    "finished": now(),
+                    **summarise(self.directory / "timings.csv"),
+                }
+                self._write_run()
+                save_png(self.directory / "final.png", self._picture())
+        except (OSError, OutputError) as error:
+            reason = f"{self.directory}: the end could not be written: {_reason(error)}"
+            self.message = self.message or reason
+
+    def _picture(self) -> np.ndarray:
+        simulation = self._engine.simulation
         return render(simulation, self._view, max(1, PICTURE_SIZE // max(simulation.shape)))
 
     def _write_run(self) -> None:
-        content = {**self._header, "changes": self._changes, "summary": self.summary}
-        part = self.directory / "run.yaml.part"
-        part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        part.replace(self.directory / "run.yaml")
+        content = {**self._header, "summary": self.summary}
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        write_whole(self.directory / "run.yaml", text)
 
 
-class Video:
-    """An mp4 in simulated time, playable up to its last second even when the program was killed."""
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or in_one_line(error)
 
-    def __init__(self, fps: float) -> None:
+
+def _csv_line(values: list[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(values)
+    return line.getvalue()
+
+
+class _Lines:
+    """A new file that grows by whole lines: one that does not fit is taken back. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._size = path, 0
+        self._file = path.open("xb", buffering=0)
+        self._links = os.fstat(self._file.fileno()).st_nlink
+
+    def add(self, line: str) -> None:
+        """Append ``line``; raises OSError also when somebody has removed the file."""
+        if os.fstat(self._file.fileno()).st_nlink < self._links:
+            raise FileNotFoundError(errno.ENOENT, "was removed", str(self._path))
+        data = memoryview(line.encode("utf-8"))
         try:
-            import imageio_ffmpeg
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+            raise
+        self._size = self._file.tell()
 
-            imageio_ffmpeg.get_ffmpeg_exe()
-        except (ImportError, RuntimeError):
-            raise OutputError("--video needs ffmpeg: pip install 'htp-fluid[video]'") from None
-        self._fps = fps
-        self._time = 0.0  # simulated seconds shown, which go on when the simulation is reset
-        self._pictures = 0
-        self._stream: Generator[None, Any, None] | None = None
-        self._size = (0, 0)
+    def __enter__(self) -> _Lines:
+        return self
 
-    def show(self, path: Path, time_step: float, picture: Callable[[], np.ndarray]) -> None:
-        """Add pictures up to the end of a frame that took ``time_step`` simulated seconds."""
-        self._time += time_step
-        due = 1 + int(self._time * self._fps + 1e-9) - self._pictures
-        if due <= 0:
-            return
-        pixels = np.ascontiguousarray(picture()[..., :3])
-        if self._stream is None:
-            self._open(path, pixels.shape[1], pixels.shape[0])
-        if pixels.shape[1::-1] != self._size:
-            pixels = np.asarray(Image.fromarray(pixels).resize(self._size, Image.Resampling.NEAREST))
-        for _ in range(due):
-            self._stream.send(pixels)
-        self._pictures += due
-
-    def _open(self, path: Path, width: int, height: int) -> None:
-        from imageio_ffmpeg import write_frames
-
-        self._size = (width + width % 2, height + height % 2)  # the format has no odd sizes
-        fragmented = ["-movflags", "frag_keyframe+empty_moov", "-g", str(round(self._fps))]
-        self._stream = write_frames(
-            str(path),
-            self._size,
-            fps=self._fps,
-            macro_block_size=2,
-            quality=8,
-            ffmpeg_log_level="error",
-            output_params=fragmented,
-        )
-        self._stream.send(None)
-
-    def close(self) -> None:
-        """Finish the file."""
-        if self._stream is not None:
-            self._stream.close()
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def summarise(table: Path) -> dict[str, Any]:
@@ -168,15 +204,12 @@ def summarise(table: Path) -> dict[str, Any]:
     Means carry what medians hide, set-ups and inference that not every frame has; they leave out the first
     frame, which compiles.
     """
+    wanted = {name: COLUMNS.index(name) for name in ("iterations", "outcome", "fallback", *PHASES)}
     with table.open(newline="", encoding="utf-8") as stream:
-        columns = {name: [] for name in ("iterations", "outcome", "fallback", *PHASES)}
-        for row in csv.reader(itertools.islice(stream, 1, None)):
-            for column, text in zip(fields(FrameReport), row, strict=True):
-                if column.name in columns:
-                    columns[column.name].append(text)
-    rows = len(columns["outcome"])
-    if rows == 0:
+        texts = [[row[k] for k in wanted.values()] for row in csv.reader(itertools.islice(stream, 1, None))]
+    if not texts:
         return {"rows": 0}
+    columns = dict(zip(wanted, zip(*texts, strict=True), strict=True))
     milliseconds = {name: np.array(columns[name], dtype=float) for name in PHASES}
     measures = {
         "mean": _mean_after_first,
@@ -184,7 +217,7 @@ def summarise(table: Path) -> dict[str, Any]:
         "p95": lambda values: np.percentile(values, 95),
     }
     return {
-        "rows": rows,
+        "rows": len(texts),
         "fps_mean": round(1e3 / _mean_after_first(milliseconds["frame_ms"]), 2),
         "fps_median": round(1e3 / float(np.median(milliseconds["frame_ms"])), 2),
         "iterations_mean": round(float(np.mean(np.array(columns["iterations"], dtype=int))), 2),
@@ -206,28 +239,20 @@ def record(settings: AppSettings) -> int:
     simulation = settings.simulation
     default = free_directory(Path("runs") / f"{Path(simulation.scene).stem}-{simulation.preconditioner}")
     engine = Engine(settings)
-    recorder = engine.recording = Recorder(settings.out or default, settings)
+    recorder = Recorder(engine, settings.out or default)
     frames = settings.frames or DEFAULT_FRAMES
     with stop_signals() as received, tqdm(total=frames, unit="frame", disable=None, file=sys.stderr) as bar:
         for _ in range(frames):
             engine.step()
             bar.update()
-            if received or engine.message:
+            if received or engine.message or recorder.message:
                 break
-    ended = f"interrupted by {received[0].name}" if received else engine.message or "completed"
-    try:
-        summary = recorder.close(engine.simulation, ended)
-    except OSError as error:
-        print(
-            f"htp-fluid record: {recorder.directory}: the end could not be written: {error}", file=sys.stderr
-        )
-        return 1
-    _print_summary(recorder.directory, summary)
-    if engine.simulation.projection.note:
-        print(f"htp-fluid record: {engine.simulation.projection.note}", file=sys.stderr)
-    if engine.message:
-        print(f"htp-fluid record: {engine.message}", file=sys.stderr)
-    return 128 + received[0] if received else int(bool(engine.message))
+    recorder.stop(f"interrupted by {received[0].name}" if received else engine.message or "completed")
+    if recorder.summary is not None:
+        _print_summary(recorder.directory, recorder.summary)
+    for text in filter(None, (engine.note, engine.message, recorder.message)):
+        print(f"htp-fluid record: {text}", file=sys.stderr)
+    return 128 + received[0] if received else int(bool(engine.message or recorder.message))
 
 
 def _print_summary(directory: Path, summary: dict[str, Any]) -> None:
