@@ -118,10 +118,13 @@ def _demo(flags: dict[str, Any]) -> int:
         from app.viewer import run_demo
     except ImportError as error:
         raise UsageError(f"no window here ({error}); use `htp-fluid record`") from None
+    ended = "the window ended unexpectedly"
     try:
-        return run_demo(engine, settings.frames)
+        code = run_demo(engine, settings.frames)
+        ended = "completed"
+        return code
     finally:
-        engine.stop_recording()
+        engine.close(ended)
 
 
 def _record(flags: dict[str, Any]) -> int:

@@ -54,6 +54,7 @@ class Event:
     | stir | x, y, velocity_x, velocity_y, radius |
     | paint | x, y, radius, what |
     | reset, pause, resume, step | none; step: a single one, while paused |
+    | close | ended: why nothing comes any more |
 
     After a reset and after a change of REBUILT_BY frames are counted from 0 again.
     """
@@ -130,6 +131,10 @@ class Engine:
             self._subscribers.pop(key, None)
 
         return unsubscribe
+
+    def close(self, ended: str = "completed") -> None:
+        """Tell all subscribers that nothing comes any more, and why."""
+        self._tell(self._event("close", ended=ended))
 
     def _tell(self, told: FrameReport | Event) -> None:
         for subscriber in list(self._subscribers.values()):

@@ -64,7 +64,7 @@ def row_of(report: FrameReport) -> list[Any]:
 
 
 class Recorder:
-    """One recording of an engine, from when it is made to `stop`, or to the first OSError.
+    """One recording of an engine, from when it is made until `stop`, the engine's end or the first OSError.
 
     ``rows``: frames so far. ``message``: why it ended early or incomplete, in one line; mostly empty.
     ``running`` until it ended. Raises OutputError when it cannot be started, and nothing later.
@@ -118,6 +118,9 @@ class Recorder:
             self._end_early(error)
 
     def _add_event(self, event: Event) -> None:
+        if event.kind == "close":
+            self.stop(event.data["ended"])
+            return
         try:
             self._events.add(json.dumps(asdict(event)) + "\n")
         except OSError as error:

@@ -53,7 +53,7 @@ def _draw_run(session: Session) -> None:
     imgui.same_line()
     if imgui.button(f"{icons.ICON_FA_UNDO}  Reset###reset", (third, 0.0)):
         session.reset()
-    recording = engine.recording is not None
+    recording = session.recording
     if recording:
         imgui.push_style_color(imgui.Col_.text, theme.RED)
     record = f"{icons.ICON_FA_CIRCLE}  {'Stop recording' if recording else 'Record'}###record"
@@ -146,7 +146,7 @@ def _draw_solve(session: Session) -> None:
             if imgui.is_item_hovered(imgui.HoveredFlags_.allow_when_disabled):
                 imgui.set_tooltip(description)
         imgui.end_combo()
-    note = session.engine.simulation.projection.note
+    note = session.engine.note
     if note:
         imgui.text_wrapped(note)
     if session.notice:

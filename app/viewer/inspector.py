@@ -50,7 +50,7 @@ class Inspector:
     @property
     def preconditioner(self) -> Preconditioner:
         """The one at work."""
-        return self._engine.simulation.projection.preconditioner
+        return self._engine.preconditioner
 
     @property
     def has_partition(self) -> bool:

@@ -11,9 +11,11 @@ from typing import Any
 
 from app.engine import Engine
 from app.picture import Picture, View, draw, render, save_png
+from app.recording.recorder import Recorder
 from app.viewer.history import History
 from app.viewer.inspector import Inspector
 from precond import PreconditionerError, available_preconditioners, registered_preconditioners
+from precond.errors import UsageError
 from sim.scenes import available_scenes
 from sim.simulation import PAINTS
 
@@ -65,6 +67,7 @@ class Session:
         self.available = set(available_preconditioners())
         self._ranges: dict[str, tuple[float, float]] = {}  # fixed ranges by field
         self._colormaps: dict[str, str | None] = {self.view.field: self.view.colormap}
+        self._recorder: Recorder | None = None
         self._message: Message | None = None
         self._warning: Message | None = None
         self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
@@ -108,6 +111,9 @@ class Session:
         """The line to show now, if any; what stopped the engine comes first."""
         if self.engine.message:
             return Message(self.engine.message, True, math.inf)
+        if self._recorder and self._recorder.message:
+            self.say(self._recorder.message, error=True)
+            self._recorder = None
         return self._message if self._message and time.monotonic() < self._message.until else None
 
     @property
@@ -173,14 +179,22 @@ class Session:
 
     def toggle_recording(self) -> None:
         """Start recording every frame, or stop; says where."""
-        if self.engine.recording is not None:
-            self.say(f"recorded: {self.engine.stop_recording()}")
+        if self.recording:
+            directory = self._recorder.stop()
+            self.say(self._recorder.message or f"recorded: {directory}", error=bool(self._recorder.message))
             return
         scene = Path(self.engine.settings.simulation.scene).stem
         try:
-            self.say(f"recording to {self.engine.start_recording(self.engine.settings.out or RUNS / scene)}")
-        except (OSError, ValueError, RuntimeError) as error:
+            self._recorder = Recorder.start(self.engine, self.engine.settings.out or RUNS / scene)
+        except UsageError as error:
             self.say(f"recording: {error}", error=True)
+        else:
+            self.say(f"recording to {self._recorder.directory}")
+
+    @property
+    def recording(self) -> bool:
+        """Whether every frame is being recorded."""
+        return self._recorder is not None and self._recorder.running
 
     def show_field(self, field: str) -> None:
         """Choose the field to show; each field keeps the colormap and the range it had."""
@@ -226,12 +240,12 @@ class Session:
         if speed > limit:
             velocity = [v * limit / speed for v in velocity]
         for x, y in self._along(begin, end, self.brush_radius, most=4):
-            self.engine.simulation.stir(x, y, *velocity, self.brush_radius)
+            self.engine.stir(x, y, *velocity, self.brush_radius)
 
     def paint(self, begin: tuple[float, float], end: tuple[float, float]) -> None:
         """Paint along a stroke (metres) with the chosen phase or solid."""
         for x, y in self._along(begin, end, 0.5 * self.brush_radius, most=24):
-            self.engine.simulation.paint(x, y, self.brush_radius, self.brush.paint)
+            self.engine.paint(x, y, self.brush_radius, self.brush.paint)
 
     @staticmethod
     def _along(
