@@ -14,7 +14,7 @@ from app.picture import Picture, View, draw, render, save_png
 from app.recording.recorder import Recorder
 from app.viewer.history import History
 from app.viewer.inspector import Inspector
-from precond import PreconditionerError, available_preconditioners, registered_preconditioners
+from precond import available_preconditioners, registered_preconditioners
 from precond.errors import UsageError
 from sim.scenes import available_scenes
 from sim.simulation import PAINTS
@@ -26,7 +26,6 @@ TEXTURE_PIXELS = (
 SCREENSHOT_PIXELS = 1280
 MESSAGE_SECONDS = 8.0
 WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
-SETTING_ERRORS = (PreconditionerError, ValueError)
 
 
 @dataclass
@@ -127,7 +126,7 @@ class Session:
         """Change a simulation setting; what is refused is said in the window."""
         try:
             self.engine.set(name, value)
-        except SETTING_ERRORS as error:
+        except UsageError as error:
             self.say(str(error), error=True)
             return
         self._message = None

@@ -1,26 +1,20 @@
-"""The engine: one report a frame, live changes, and surviving what goes wrong."""
+"""The engine: one report a frame, live changes, what it tells, and surviving what goes wrong."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from app.config.settings import app_settings
-from app.engine import FPS_FRAMES, HISTORY_FRAMES, Engine, FrameReport
-from precond import PreconditionerError
+from app.engine import FPS_FRAMES, HISTORY_FRAMES, Engine, Event
+from precond import Outcome
 from precond.errors import UsageError
 
 
 @pytest.fixture
 def engine():
     return Engine(app_settings({"grid": (32, 16), "preconditioner": "jacobi", "rtol": 1e-6}))
-
-
-def test_every_field_of_the_report_has_a_unit_and_times_are_marked():
-    for field in fields(FrameReport):
-        assert field.metadata["unit"]
-        assert field.metadata["timing"] == (field.name.endswith("_ms") or field.name == "fps")
 
 
 def test_a_report_is_what_the_simulation_did(engine):
@@ -32,10 +26,12 @@ def test_a_report_is_what_the_simulation_did(engine):
     assert reports[-1].time_s == pytest.approx(sum(report.time_step_s for report in reports))
     assert [report.draw_ms for report in reports] == [12.5, 0.0, 0.0, 0.0]
     for report in reports:
-        parts = (report.sim_ms, report.setup_ms, report.inference_ms, report.solve_ms, report.draw_ms)
+        parts = (report.sim_ms, report.setup_ms, report.inference_ms, report.solve_ms)
         assert min(parts) >= 0.0
-        assert sum(parts) <= report.frame_ms
+        assert sum(parts) == pytest.approx(report.step_ms)
+        assert report.step_ms + report.draw_ms <= report.frame_ms
         assert (report.preconditioner, report.outcome, report.fallback) == ("jacobi", "converged", False)
+        assert (report.failed, report.failed_ms, report.failure) == ([], 0.0, "")
         assert 0 < report.iterations <= 2000
         assert report.relative_residual <= 1e-6
     assert len(engine.residual_history) == reports[-1].iterations + 1
@@ -104,12 +100,10 @@ def test_a_single_launch_on_a_cpu_is_noted_and_changes_nothing():
     engine.set("single_launch", True)
     for _ in range(3):
         assert engine.step().iterations == other.step().iterations
-    projection = engine.simulation.projection
-    assert projection._pcg.single_launch
-    assert projection.note == "no single launch: there are no CUDA graphs on a CPU"
+    assert engine.note == "no single launch: there are no CUDA graphs on a CPU"
     engine.set("single_launch", False)
     engine.step()
-    assert projection.note == other.simulation.projection.note == ""
+    assert engine.note == other.note == ""
 
 
 def test_a_new_grid_starts_the_scene_anew_with_the_settings_kept(engine):
@@ -144,29 +138,28 @@ def test_a_new_scene_brings_its_settings_but_not_over_the_given_ones(engine, tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "error"),
+    ("name", "value", "says"),
     [
-        ("contrast", 0.5, UsageError),
-        ("contrast", "heavy", UsageError),
-        ("gravity", math.nan, UsageError),
-        ("max_iterations", 0, UsageError),
-        ("grid", (4, 4), UsageError),
-        ("device", "tpu", UsageError),
-        ("colour", 1, UsageError),
-        ("preconditioner", "magic", PreconditionerError),
-        ("scene", "nowhere", UsageError),
+        ("contrast", 0.5, "contrast"),
+        ("contrast", "heavy", "contrast"),
+        ("gravity", math.nan, "gravity"),
+        ("max_iterations", 0, "max_iterations"),
+        ("grid", (4, 4), "grid"),
+        ("device", "tpu", "device"),
+        ("colour", 1, "colour"),
+        ("preconditioner", "magic", "magic"),
+        ("scene", "nowhere", "nowhere"),
     ],
 )
-def test_a_refused_change_keeps_the_old_state(engine, name, value, error):
+def test_a_refused_change_keeps_the_old_state_and_is_no_event(engine, name, value, says):
     engine.step()
-    simulation, settings, time = (
-        engine.simulation,
-        engine.settings.simulation.model_copy(),
-        engine.simulation.time,
-    )
-    density = simulation.field("density")
-    with pytest.raises(error, match=name if value != "nowhere" and error is UsageError else str(value)):
+    simulation, settings = engine.simulation, engine.settings.simulation.with_()
+    time, density = simulation.time, simulation.field("density")
+    events = []
+    engine.subscribe(on_event=events.append)
+    with pytest.raises(UsageError, match=says):
         engine.set(name, value)
+    assert events == []
     assert engine.simulation is simulation
     assert engine.settings.simulation is simulation.settings
     assert simulation.settings == settings
@@ -187,30 +180,150 @@ def test_a_grid_too_large_for_the_memory_keeps_the_old_state(engine, monkeypatch
     assert engine.simulation is simulation
     assert engine.step().frame == 1
     with pytest.raises(UsageError, match="64x32 on cpu"):
-        Engine(app_settings({"grid": (64, 32)}))
+        Engine(app_settings("record", {"grid": (64, 32)}))
 
 
 def test_a_flow_that_is_not_finite_pauses_with_a_message_and_reset_cures_it(engine):
     engine.step()
-    engine.simulation.stir(0.5, 0.5, math.nan, 0.0, 0.3)
+    engine.simulation._moved[0, 5, 5] = math.nan
     report = engine.step()
     assert engine.paused
     assert "frame 2" in engine.message
     assert report.frame == 2
     assert engine.advance() is None
     engine.reset()
-    engine.paused = False
-    assert engine.advance().outcome == "converged"
+    assert not engine.paused
     assert engine.message == ""
+    assert engine.advance().outcome == "converged"
     assert math.isfinite(engine.simulation.max_speed())
+
+
+def test_a_reset_leaves_the_pause_that_somebody_asked_for(engine):
+    engine.step()
+    engine.paused = True
+    engine.reset()
+    assert engine.paused
 
 
 def test_a_failed_step_is_reported_and_not_raised(engine, monkeypatch):
     engine.step()
     monkeypatch.setattr(engine.simulation, "step", lambda: 1 / 0)
     report = engine.step()
-    assert (report.outcome, report.iterations) == ("failed", 0)
+    assert (report.outcome, report.iterations, report.attempts) == ("failed", 0, ())
     assert math.isnan(report.relative_residual)
+    assert "division" in report.failure
     assert engine.paused
     assert "division" in engine.message
     assert engine.residual_history == []
+
+
+def indefinite(preconditioner, monkeypatch):
+    monkeypatch.setattr(preconditioner, "_apply", lambda residual, out: out.copy_(residual).neg_())
+
+
+def test_the_report_tells_the_failed_attempt_from_the_one_that_solved(engine, monkeypatch):
+    engine.set("preconditioner", "multigrid")
+    indefinite(engine.preconditioner, monkeypatch)
+    report = engine.step()
+    broken, solved = report.attempts
+    assert (broken.method, broken.outcome) == ("multigrid", Outcome.INDEFINITE_PRECONDITIONER)
+    assert (report.failed, report.solve) == ([broken], solved)
+    assert (report.preconditioner, report.outcome, report.fallback) == ("jacobi", "converged", True)
+    assert report.iterations == solved.iterations > 0
+    assert report.setup_ms == pytest.approx(1e3 * solved.seconds["setup"])
+    assert report.failed_ms == pytest.approx(1e3 * sum(broken.seconds.values()))
+    assert report.failed_ms > 0.0
+    parts = report.sim_ms + report.setup_ms + report.inference_ms + report.solve_ms + report.failed_ms
+    assert parts == pytest.approx(report.step_ms)
+    assert engine.residual_history == solved.history
+
+
+def test_when_all_attempts_break_down_the_frame_still_has_them(engine, monkeypatch):
+    indefinite(engine.preconditioner, monkeypatch)
+    report = engine.step()
+    assert (report.outcome, report.solve, report.preconditioner) == ("failed", None, "jacobi")
+    assert [attempt.outcome for attempt in report.failed] == [Outcome.INDEFINITE_PRECONDITIONER]
+    assert report.sim_ms + report.failed_ms == pytest.approx(report.step_ms)
+    assert "indefinite preconditioner" in engine.message
+
+
+def test_what_a_kept_report_holds_does_not_grow_with_the_grid(engine):
+    assert all(attempt.x.numel() == 0 for attempt in engine.step().attempts)
+
+
+def test_subscribers_get_frames_and_events_in_their_order_until_they_leave(engine):
+    told, others = [], []
+    leave = engine.subscribe(told.append, told.append)
+    engine.subscribe(on_frame=others.append)
+    first = engine.step()
+    engine.stir(1.0, 0.5, 2, 0.0, 0.1)
+    engine.paint(0.5, 0.5, 0.1, "solid")
+    engine.set("grid", (16, 16))
+    engine.paused = True
+    engine.paused = True
+    second = engine.single_step()
+    engine.paused = False
+    engine.reset()
+    time = first.time_s
+    assert told == [
+        first,
+        Event(1, time, "stir", {"x": 1.0, "y": 0.5, "velocity_x": 2.0, "velocity_y": 0.0, "radius": 0.1}),
+        Event(1, time, "paint", {"x": 0.5, "y": 0.5, "radius": 0.1, "what": "solid"}),
+        Event(1, time, "set", {"name": "grid", "value": [16, 16]}),
+        Event(0, 0.0, "pause", {}),
+        Event(0, 0.0, "step", {}),
+        second,
+        Event(1, second.time_s, "resume", {}),
+        Event(1, second.time_s, "reset", {}),
+    ]
+    leave()
+    leave()
+    third = engine.step()
+    assert others == [first, second, third]
+    assert len(told) == 9
+
+
+def test_a_subscriber_may_leave_while_it_is_told(engine):
+    told = []
+    leave = engine.subscribe(lambda report: (told.append(report), leave()))
+    engine.subscribe(on_frame=told.append)
+    first = engine.step()
+    assert told == [first, first, engine.step()]
+
+
+def test_a_failure_is_told_as_a_frame_and_then_as_a_pause(engine):
+    told = []
+    engine.subscribe(told.append, lambda event: told.append(event.kind))
+    engine.simulation._moved[0, 5, 5] = math.nan
+    report = engine.step()
+    engine.reset()
+    assert told == [report, "pause", "reset", "resume"]
+
+
+@pytest.mark.parametrize(
+    "stroke",
+    [
+        lambda engine: engine.stir(math.nan, 0.5, 1.0, 0.0, 0.1),
+        lambda engine: engine.stir(0.5, 0.5, math.inf, 0.0, 0.1),
+        lambda engine: engine.paint(0.5, 0.5, math.nan, "solid"),
+        lambda engine: engine.paint(0.5, 0.5, 0.1, "water"),
+    ],
+)
+def test_strokes_that_make_no_sense_are_refused(engine, stroke):
+    events = []
+    engine.subscribe(on_event=events.append)
+    with pytest.raises(UsageError, match=r"finite|heavy, light"):
+        stroke(engine)
+    assert events == []
+    assert engine.step().outcome == "converged"
+
+
+def test_a_new_scene_is_told_with_the_settings_that_it_brought(engine):
+    events = []
+    engine.subscribe(on_event=events.append)
+    engine.set("scene", "lava-lamp")
+    now = engine.settings.simulation
+    brought = events[0].data["brought"]
+    assert (events[0].data["name"], events[0].data["value"]) == ("scene", "lava-lamp")
+    assert brought["contrast"] == now.contrast != 100.0
+    assert all(getattr(now, name) == value for name, value in brought.items() if name != "grid")

@@ -1,12 +1,13 @@
 """The recorder: what a recording holds, that it repeats, and that nothing recorded is lost."""
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from PIL import Image
 
 from app.cli import main
 from app.config.settings import app_settings
-from app.engine import Engine, FrameReport
+from app.engine import Engine
+from app.output import OutputError
+from app.recording.recorder import COLUMNS, HEADER, Recorder
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["record", "--grid", "32x16", "--precond", "jacobi"]
-TIMING = [field.metadata["timing"] for field in fields(FrameReport)]
+TIMING = [name.endswith("_ms") or name == "fps" for name in COLUMNS]  # what differs between equal runs
 
 
 def rows_of(directory):
@@ -50,10 +53,17 @@ def recording(tmp_path_factory):
     return directory
 
 
-def test_the_table_has_every_field_with_its_unit_and_a_row_a_frame(recording):
+def events_of(directory):
+    """The lines of events.jsonl."""
+    return [
+        json.loads(line) for line in (directory / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def test_the_table_has_every_column_with_its_unit_and_a_row_a_frame(recording):
     header, rows = rows_of(recording)
-    assert header == [f"{field.name} [{field.metadata['unit']}]" for field in fields(FrameReport)]
-    assert {"solve_ms [ms]", "time_s [s]", "iterations [-]", "fps [1/s]"} <= set(header)
+    assert ",".join(header) == HEADER
+    assert {"solve_ms [ms]", "time_s [s]", "iterations [-]", "fps [1/s]", "failed_ms [ms]"} <= set(header)
     assert column(recording, "frame") == [str(number) for number in range(1, 13)]
     assert set(column(recording, "outcome")) == {"converged"}
     assert all(float(value) > 0.0 for value in column(recording, "solve_ms"))
@@ -96,7 +106,7 @@ def test_the_summary_is_that_of_the_table(recording):
     )
     frame_ms = sorted(float(value) for value in column(recording, "frame_ms"))
     assert summary["fps_median"] == pytest.approx(1e3 / (0.5 * (frame_ms[5] + frame_ms[6])), abs=0.01)
-    for name in ("sim_ms", "setup_ms", "inference_ms", "solve_ms", "draw_ms", "frame_ms"):
+    for name in ("sim_ms", "setup_ms", "inference_ms", "solve_ms", "draw_ms", "frame_ms", "failed_ms"):
         values = [float(value) for value in column(recording, name)]
         assert summary["mean"][name] == pytest.approx(np.mean(values[1:]), abs=1e-4)
         assert summary["median"][name] == pytest.approx(np.median(values), abs=1e-4)
@@ -118,7 +128,7 @@ def test_equal_runs_give_equal_tables_but_for_the_times(recording, tmp_path, cap
     first, second = rows_of(recording)[1], rows_of(tmp_path / "again")[1]
     for one, other in zip(first, second, strict=True):
         kept = [(a, b) for a, b, timing in zip(one, other, TIMING, strict=True) if not timing]
-        assert len(kept) == 8
+        assert len(kept) == 12
         assert all(a == b for a, b in kept)
     assert len(set(column(recording, "relative_residual"))) > 6  # the rows do differ from each other
     assert column(recording, "frame_ms") != column(tmp_path / "again", "frame_ms")
@@ -223,53 +233,187 @@ def engine():
 
 def test_recording_from_a_running_engine(engine, tmp_path):
     engine.step()
-    first = engine.start_recording(tmp_path / "run")
-    assert engine.start_recording(tmp_path / "elsewhere") == first
+    recorder = Recorder.start(engine, tmp_path / "run")
+    first = recorder.directory
+    started = (first / "run.yaml").read_bytes()
     engine.step()
     engine.set("contrast", 300.0)
     engine.set("grid", (16, 16))
     engine.step()
-    assert engine.stop_recording() == first == tmp_path / "run"
-    assert engine.stop_recording() is None
+    assert (first / "run.yaml").read_bytes() == started  # what happens in a frame does not rewrite it
+    assert recorder.stop() == first == tmp_path / "run"
+    assert recorder.stop() == first
+    assert not recorder.running
     engine.step()
     assert column(first, "frame") == ["2", "1"]
     run = yaml.safe_load((first / "run.yaml").read_text(encoding="utf-8"))
-    assert run["settings"]["contrast"] == 100
-    assert run["changes"] == [
-        {"frame": 2, "name": "contrast", "value": 300.0},
-        {"frame": 2, "name": "grid", "value": [16, 16]},
+    assert (run["settings"]["contrast"], run["frame"], run["summary"]["rows"]) == (100, 1, 2)
+    assert [(event["frame"], event["kind"], event["data"]) for event in events_of(first)] == [
+        (2, "set", {"name": "contrast", "value": 300.0}),
+        (2, "set", {"name": "grid", "value": [16, 16]}),
     ]
-    second = engine.start_recording(tmp_path / "run")
-    engine.stop_recording()
+    second = Recorder.start(engine, tmp_path / "run").stop()
     assert second == tmp_path / "run-2"
     assert rows_of(second)[1] == []
     assert yaml.safe_load((second / "run.yaml").read_text(encoding="utf-8"))["summary"]["rows"] == 0
+    with pytest.raises(OutputError, match="already holds results"):
+        Recorder(engine, second)
+
+
+def test_the_end_of_the_engine_ends_the_recording(engine, tmp_path):
+    recorder = Recorder.start(engine, tmp_path / "run")
+    engine.step()
+    engine.close("the window broke")
+    assert not recorder.running
+    run = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text(encoding="utf-8"))
+    assert (run["summary"]["ended"], run["summary"]["rows"]) == ("the window broke", 1)
+
+
+def repeat(engine, events):
+    """Do to ``engine`` what ``events`` say."""
+    for event in events:
+        while engine.frame < event["frame"]:
+            engine.step()
+        kind, data = event["kind"], event["data"]
+        if kind == "set":
+            engine.set(data["name"], data["value"])
+        else:
+            getattr(engine, kind)(**data)
+
+
+def test_a_recording_that_was_stirred_and_painted_can_be_repeated(engine, tmp_path):
+    recorder = Recorder.start(engine, tmp_path / "run")
+    engine.step()
+    engine.stir(0.7, 0.4, 0.31, -0.2, 0.1)
+    engine.step()
+    engine.reset()
+    for _ in range(2):
+        engine.stir(0.3, 0.4, 0.5, 1.0 / 3.0, 0.12)
+        engine.step()
+    engine.paint(1.2, 0.3, 0.2, "solid")
+    engine.set("contrast", 40.0)
+    engine.step()
+    engine.paint(1.2, 0.3, 0.1, "erase")
+    engine.step()
+    recorder.stop()
+    events = events_of(tmp_path / "run")
+    assert [event["kind"] for event in events] == ["stir", "reset", "stir", "stir", "paint", "set", "paint"]
+    assert [event["frame"] for event in events] == [1, 2, 0, 1, 2, 2, 3]
+    again = Engine(app_settings("demo", {"settings": tmp_path / "run" / "run.yaml"}))
+    repeat(again, events)
+    again.step()
+    assert (again.simulation.phase == engine.simulation.phase).all()
+    assert (again.simulation.velocity == engine.simulation.velocity).all()
+    assert again.simulation.max_speed() > 0.0
+
+
+def test_failed_attempts_have_columns_of_their_own(engine, tmp_path, monkeypatch):
+    recorder = Recorder.start(engine, tmp_path / "run")
+    engine.set("preconditioner", "multigrid")
+    engine.step()
+    broken = engine.preconditioner
+    monkeypatch.setattr(broken, "_apply", lambda residual, out: out.copy_(residual).neg_())
+    engine.step()
+
+    def give_up():
+        raise np.linalg.LinAlgError("not positive\ndefinite")
+
+    monkeypatch.setattr(broken, "setup", give_up)
+    engine.step()
+    recorder.stop()
+    directory = tmp_path / "run"
+    assert column(directory, "preconditioner") == ["multigrid", "jacobi", "jacobi"]
+    assert column(directory, "fallback") == ["False", "True", "True"]
+    assert column(directory, "outcome") == ["converged"] * 3
+    assert column(directory, "failed_method") == ["", "multigrid", "multigrid"]
+    assert column(directory, "failed_outcome") == ["", "indefinite preconditioner", "not finite"]
+    assert column(directory, "failed_iterations") == ["0", "0", "0"]
+    assert "its set-up failed: not positive definite" in column(directory, "failed_reason")[2]
+    assert [float(value) > 0.0 for value in column(directory, "failed_ms")] == [False, True, True]
 
 
 def test_a_disk_that_is_full_at_the_start_is_one_line(tmp_path, monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.recording.recorder.Recorder._write_run", full)
+    monkeypatch.setattr("app.recording.recorder._Lines.add", full)
     assert main(["record", "--grid", "16x16", "--frames", "2", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert f"{tmp_path / 'run'}: cannot be written: No space left" in error
 
 
-def test_a_full_disk_ends_the_recording_and_not_the_engine(engine, tmp_path, monkeypatch):
-    directory = engine.start_recording(tmp_path / "run")
+@pytest.mark.parametrize("writing", ["a row", "an event"])
+def test_a_full_disk_ends_the_recording_with_whole_rows_and_not_the_engine(engine, tmp_path, writing):
+    """The system's own limit of a file's size: it cuts the line that reaches it."""
+    resource = pytest.importorskip("resource")
+    recorder = Recorder.start(engine, tmp_path / "run")
+    directory = recorder.directory
+    for _ in range(20):
+        engine.step()
+        engine.set("contrast", engine.settings.simulation.contrast + 1.0)
+    file = directory / ("timings.csv" if writing == "a row" else "events.jsonl")
+    before = file.read_bytes()
+    if writing == "an event":
+        engine.stir(0.5, 0.5, 0.1, 0.1, 1.0 / 3.0)
+        before = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        if writing == "a row":
+            engine.step()
+        else:
+            engine.reset()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not recorder.running
+    assert "recording stopped" in recorder.message
+    assert "File too large" in recorder.message
+    assert "\n" not in recorder.message
+    assert file.read_bytes() == before
+    header, rows = rows_of(directory)
+    assert all(len(row) == len(header) for row in rows)
+    run = yaml.safe_load((directory / "run.yaml").read_text(encoding="utf-8"))
+    assert (run["summary"]["rows"], run["summary"]["ended"]) == (20, recorder.message)
+    assert engine.step().outcome == "converged"
+    assert not engine.message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no file can be removed while it is open")
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda engine, _: engine.set("contrast", 50.0),
+        lambda engine, _: engine.reset(),
+        lambda engine, _: engine.step(),
+        lambda _, recorder: recorder.stop(),
+    ],
+)
+def test_a_folder_that_was_removed_ends_the_recording_in_one_line(engine, tmp_path, act):
+    recorder = Recorder.start(engine, tmp_path / "run")
     engine.step()
+    shutil.rmtree(recorder.directory)
+    act(engine, recorder)
+    assert not recorder.running
+    assert str(recorder.directory) in recorder.message
+    assert "\n" not in recorder.message
+    assert not recorder.directory.exists()
+    assert engine.step().outcome == "converged"
 
-    def full(*_):
-        raise OSError("No space left on device")
 
-    monkeypatch.setattr(engine.recording, "write", full)
-    assert engine.step().frame == 2
-    assert engine.recording is None
-    assert "No space left" in engine.message
-    assert engine.step().frame == 3
-    assert column(directory, "frame") == ["1"]
+def test_record_says_why_it_stopped(tmp_path, monkeypatch, capsys):
+    real = Engine.step
+
+    def step(self):
+        if self.frame == 3:
+            shutil.rmtree(tmp_path / "run")
+        return real(self)
+
+    monkeypatch.setattr(Engine, "step", step)
+    assert main([*SMALL, "--frames", "10", "--out", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("htp-fluid record: recording stopped:")
+    assert error.count("\n") == 1
 
 
 def test_a_bad_frame_ends_the_recording_with_exit_code_1(tmp_path, monkeypatch, capsys):
@@ -287,6 +431,7 @@ def test_a_bad_frame_ends_the_recording_with_exit_code_1(tmp_path, monkeypatch, 
     assert main([*SMALL, "--frames", "10", "--out", str(directory)]) == 1
     assert "velocity overflow" in capsys.readouterr().err
     assert column(directory, "outcome") == ["converged"] * 3 + ["failed"]
+    assert column(directory, "failed_reason") == ["", "", "", "velocity overflow"]
     summary = yaml.safe_load((directory / "run.yaml").read_text(encoding="utf-8"))["summary"]
     assert (summary["rows"], summary["unconverged"]) == (4, 1)
     assert "velocity overflow" in summary["ended"]
