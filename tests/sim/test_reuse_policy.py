@@ -1,4 +1,4 @@
-"""The set-up policy: what is done in a frame follows from the iteration counts of the frames before."""
+"""The set-up policy: what is done in a frame updates from the iteration counts of the frames before."""
 
 from types import SimpleNamespace
 
@@ -15,19 +15,20 @@ class Recorded:
 
     def __init__(self):
         self.calls = []
+        self.operator = SimpleNamespace(geometry_version=1)
 
     def setup(self):
         self.calls.append("setup")
 
-    def follow(self):
-        self.calls.append("follow")
+    def update(self):
+        self.calls.append("update")
 
 
 def run(counts, reuse=True, converged=True):
     policy, preconditioner = ReusePolicy(), Recorded()
     for count in counts:
-        policy.prepare(preconditioner, reuse)
-        policy.judge(SimpleNamespace(iterations=count, converged=converged))
+        policy.before_solve(preconditioner, reuse)
+        policy.after_solve(SimpleNamespace(iterations=count, converged=converged))
     return preconditioner.calls
 
 
@@ -50,17 +51,35 @@ def test_failed_solves_and_no_reuse_set_up_every_frame():
     assert run([9, 9, 9], reuse=False) == ["setup"] * 3
 
 
-@pytest.mark.parametrize("failing", ["setup", "follow"])
+def solve(policy, preconditioner, count):
+    policy.before_solve(preconditioner, True)
+    policy.after_solve(SimpleNamespace(iterations=count, converged=True))
+
+
+def test_new_solids_and_another_preconditioner_are_judged_by_their_own_count():
+    policy, first, second = ReusePolicy(), Recorded(), Recorded()
+    for count in (6, 6):
+        solve(policy, first, count)
+    first.operator.geometry_version = 2
+    for count in (30, 39, 40):  # past the old limit; 40 is what the new one allows
+        solve(policy, first, count)
+    assert first.calls == ["setup", "update", "setup", "update", "update"]
+    for count in (3, 5, 6, 3):  # past the second's own limit, within the first's
+        solve(policy, second, count)
+    assert second.calls == ["setup", "update", "update", "setup"]
+
+
+@pytest.mark.parametrize("failing", ["setup", "update"])
 def test_after_a_call_that_raised_a_setup_is_due(failing):
     policy, preconditioner = ReusePolicy(), Recorded()
-    if failing == "follow":
-        policy.prepare(preconditioner, True)
-        policy.judge(SimpleNamespace(iterations=5, converged=True))
+    if failing == "update":
+        policy.before_solve(preconditioner, True)
+        policy.after_solve(SimpleNamespace(iterations=5, converged=True))
     setattr(preconditioner, failing, lambda: (_ for _ in ()).throw(RuntimeError("no")))
     with pytest.raises(RuntimeError):
-        policy.prepare(preconditioner, True)
+        policy.before_solve(preconditioner, True)
     calls = Recorded()
-    policy.prepare(calls, True)
+    policy.before_solve(calls, True)
     assert calls.calls == ["setup"]
 
 
