@@ -180,7 +180,7 @@ def test_a_grid_too_large_for_the_memory_keeps_the_old_state(engine, monkeypatch
     assert engine.simulation is simulation
     assert engine.step().frame == 1
     with pytest.raises(UsageError, match="64x32 on cpu"):
-        Engine(app_settings("record", {"grid": (64, 32)}))
+        Engine(app_settings({"grid": (64, 32)}))
 
 
 def test_a_flow_that_is_not_finite_pauses_with_a_message_and_reset_cures_it(engine):

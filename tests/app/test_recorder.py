@@ -299,7 +299,7 @@ def test_a_recording_that_was_stirred_and_painted_can_be_repeated(engine, tmp_pa
     events = events_of(tmp_path / "run")
     assert [event["kind"] for event in events] == ["stir", "reset", "stir", "stir", "paint", "set", "paint"]
     assert [event["frame"] for event in events] == [1, 2, 0, 1, 2, 2, 3]
-    again = Engine(app_settings("demo", {"settings": tmp_path / "run" / "run.yaml"}))
+    again = Engine(app_settings({"settings": tmp_path / "run" / "run.yaml"}))
     repeat(again, events)
     again.step()
     assert (again.simulation.phase == engine.simulation.phase).all()
