@@ -34,24 +34,28 @@ def free_directory(directory: str | Path, files: Sequence[str] = FILES) -> Path:
 
 
 @contextlib.contextmanager
-def _making(directory: Path, path: Path) -> Iterator[None]:
-    """Make ``directory`` after the block; errors as OutputError, ``path`` being what cannot be written."""
+def writing(path: Path) -> Iterator[None]:
+    """OSErrors as OutputError that names ``path``."""
     try:
         yield
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except (FileExistsError, NotADirectoryError):
-        raise OutputError(f"{directory}: cannot be a directory, there is a file of that name") from None
+    except (FileExistsError, NotADirectoryError) as error:
+        file = error.filename or path
+        raise OutputError(f"{file}: cannot be a directory, there is a file of that name") from None
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _make(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=directory):
+        pass
 
 
 def usable_directory(directory: str | Path) -> Path:
     """Make ``directory``; OutputError when it cannot be written or holds results already."""
     directory = Path(directory)
-    with _making(directory, directory):
-        pass
+    with writing(directory):
+        _make(directory)
     if holds_results(directory):
         raise OutputError(f"{directory}: already holds results; name another directory")
     return directory
@@ -60,23 +64,24 @@ def usable_directory(directory: str | Path) -> Path:
 def usable_file(path: str | Path) -> Path:
     """Make the directory of ``path``; OutputError when it cannot be written, or ``path`` is there already."""
     path = Path(path)
-    with _making(path.parent, path):
+    with writing(path):
         if path.exists():
             remedy = "is a directory; name a file" if path.is_dir() else "is there already; name another file"
             raise OutputError(f"{path}: {remedy}")
+        _make(path.parent)
     return path
 
 
 def write_whole(path: Path, text: str) -> None:
     """Replace ``path`` by ``text``, whole or not at all. Raises OutputError."""
     part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+    with writing(path):
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def command_line() -> str:

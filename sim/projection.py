@@ -51,13 +51,8 @@ class Projection:
     def _made(self, name: str) -> PCG:
         """A new solver; on a device its programs are captured here and not in a frame."""
         settings, preconditioner = self._settings, make_preconditioner(name, self.operator)
-        pcg = PCG(
-            self.operator,
-            preconditioner,
-            settings.rtol,
-            settings.max_iterations,
-            single_launch=settings.single_launch,
-        )
+        limits = settings.rtol, settings.max_iterations
+        pcg = PCG(self.operator, preconditioner, *limits, single_launch=settings.single_launch)
         if self._captures:
             try:
                 preconditioner.setup()

@@ -12,10 +12,10 @@ import contextlib
 import csv
 import errno
 import io
-import itertools
 import json
 import os
 import sys
+from array import array
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,14 @@ from app.output import (
     stop_signals,
     usable_directory,
     write_whole,
+    writing,
 )
 from app.picture import View, render, save_png
 from app.recording.video import Video
 from precond.errors import in_one_line
 
 PICTURE_SIZE = 768  # pixels along the longer side of final.png, where whole pixels per cell allow it
-HEADER = (  # attributes of FrameReport with their units, then what `row_of` says of failed attempts
+HEADER = (  # attributes of FrameReport with their units, then what `_row` says of failed attempts
     "frame [-],time_s [s],time_step_s [s],preconditioner [-],outcome [-],fallback [-],iterations [-],"
     "relative_residual [-],sim_ms [ms],setup_ms [ms],inference_ms [ms],solve_ms [ms],draw_ms [ms],"
     "frame_ms [ms],fps [1/s],failed_method [-],failed_outcome [-],failed_iterations [-],failed_ms [ms],"
@@ -51,7 +52,7 @@ COLUMNS = [title.split()[0] for title in HEADER.split(",")]
 PHASES = [name for name in COLUMNS if name.endswith("_ms")]
 
 
-def row_of(report: FrameReport) -> list[Any]:
+def _row(report: FrameReport) -> list[Any]:
     """The values of COLUMNS. What failed is told apart by "; " where more than one attempt did."""
     failed = report.failed
     values = {
@@ -66,8 +67,8 @@ def row_of(report: FrameReport) -> list[Any]:
 class Recorder:
     """One recording of an engine, from when it is made until `stop`, the engine's end or the first OSError.
 
-    ``rows``: frames so far. ``message``: why it ended early or incomplete, in one line; mostly empty.
-    ``running`` until it ended. Raises OutputError when it cannot be started, and nothing later.
+    ``message``: why it ended early or incomplete, in one line; mostly empty. ``running`` until it ended.
+    Raises OutputError when it cannot be started, and nothing later.
     """
 
     def __init__(self, engine: Engine, directory: str | Path) -> None:
@@ -76,8 +77,9 @@ class Recorder:
         self._view = View(settings.view, settings.colormap)
         self._video = Video(settings.video_fps) if settings.video else None
         self.directory = usable_directory(directory)
-        self.rows, self.message = 0, ""
-        self.summary: dict[str, Any] | None = None
+        self.message = ""
+        self._unconverged = self._fallbacks = 0
+        self._measured = {name: array("d") for name in ("iterations", *PHASES)}
         self._header = {
             "command": command_line(),
             "started": now(),
@@ -86,19 +88,14 @@ class Recorder:
             "settings": settings.as_dict(),
             **describe(),
         }
-        self._files = contextlib.ExitStack()
-        try:
-            self._table, self._events = (
-                self._files.enter_context(_Lines(self.directory / name))
-                for name in ("timings.csv", "events.jsonl")
-            )
+        with contextlib.ExitStack() as files, writing(self.directory):
+            self._table = files.enter_context(_Lines(self.directory / "timings.csv"))
+            self._events = files.enter_context(_Lines(self.directory / "events.jsonl"))
             self._table.add(HEADER + "\r\n")
             self._write_run()
-        except (OSError, OutputError) as error:
-            self._files.close()
-            raise OutputError(f"{self.directory}: cannot be written: {_reason(error)}") from None
-        if self._video is not None:
-            self._files.callback(self._video.close)
+            if self._video is not None:
+                files.callback(self._video.close)
+            self._files = files.pop_all()
         self._unsubscribe = engine.subscribe(self._add_frame, self._add_event)
         self.running = True
 
@@ -110,8 +107,11 @@ class Recorder:
     def _add_frame(self, report: FrameReport) -> None:
         """Its row at once, its picture when the video's next moment has come."""
         try:
-            self._table.add(_csv_line(row_of(report)))
-            self.rows += 1
+            self._table.add(_csv_line(_row(report)))
+            self._unconverged += report.outcome != "converged"
+            self._fallbacks += report.fallback
+            for name, values in self._measured.items():
+                values.append(getattr(report, name))
             if self._video is not None:
                 self._video.show(self.directory / "run.mp4", report.time_step_s, self._picture)
         except OSError as error:
@@ -141,12 +141,7 @@ class Recorder:
         self.running = False
         try:
             with self._files:
-                self.summary = {
-                    "ended": ended,
-                    "finished": now(),
-                    **summarise(self.directory / "timings.csv"),
-                }
-                self._write_run()
+                self._write_run({"ended": ended, "finished": now(), **self.summary()})
                 save_png(self.directory / "final.png", self._picture())
         except (OSError, OutputError) as error:
             reason = f"{self.directory}: the end could not be written: {_reason(error)}"
@@ -156,8 +151,32 @@ class Recorder:
         simulation = self._engine.simulation
         return render(simulation, self._view, max(1, PICTURE_SIZE // max(simulation.shape)))
 
-    def _write_run(self) -> None:
-        content = {**self._header, "summary": self.summary}
+    def summary(self) -> dict[str, Any]:
+        """Means, medians and 95th percentiles over all frames so far; without any, rows: 0.
+
+        Means carry what medians hide, set-ups and inference that not every frame has; they leave out the
+        first frame, which compiles.
+        """
+        rows = len(self._measured["iterations"])
+        if rows == 0:
+            return {"rows": 0}
+        values = {name: np.array(measured) for name, measured in self._measured.items()}
+        iterations = values.pop("iterations")
+        later = slice(min(1, rows - 1), None)
+        return {
+            "rows": rows,
+            "fps_mean": round(1e3 / float(np.mean(values["frame_ms"][later])), 2),
+            "fps_median": round(1e3 / float(np.median(values["frame_ms"])), 2),
+            "iterations_mean": round(float(np.mean(iterations)), 2),
+            "unconverged": self._unconverged,
+            "fallbacks": self._fallbacks,
+            "mean": {name: round(float(np.mean(ms[later])), 4) for name, ms in values.items()},
+            "median": {name: round(float(np.median(ms)), 4) for name, ms in values.items()},
+            "p95": {name: round(float(np.percentile(ms, 95)), 4) for name, ms in values.items()},
+        }
+
+    def _write_run(self, summary: dict[str, Any] | None = None) -> None:
+        content = {**self._header, "summary": summary}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_whole(self.directory / "run.yaml", text)
 
@@ -201,42 +220,6 @@ class _Lines:
         self._file.close()
 
 
-def summarise(table: Path) -> dict[str, Any]:
-    """Means, medians and 95th percentiles over all rows of a timings.csv; an empty one gives rows: 0.
-
-    Means carry what medians hide, set-ups and inference that not every frame has; they leave out the first
-    frame, which compiles.
-    """
-    wanted = {name: COLUMNS.index(name) for name in ("iterations", "outcome", "fallback", *PHASES)}
-    with table.open(newline="", encoding="utf-8") as stream:
-        texts = [[row[k] for k in wanted.values()] for row in csv.reader(itertools.islice(stream, 1, None))]
-    if not texts:
-        return {"rows": 0}
-    columns = dict(zip(wanted, zip(*texts, strict=True), strict=True))
-    milliseconds = {name: np.array(columns[name], dtype=float) for name in PHASES}
-    measures = {
-        "mean": _mean_after_first,
-        "median": np.median,
-        "p95": lambda values: np.percentile(values, 95),
-    }
-    return {
-        "rows": len(texts),
-        "fps_mean": round(1e3 / _mean_after_first(milliseconds["frame_ms"]), 2),
-        "fps_median": round(1e3 / float(np.median(milliseconds["frame_ms"])), 2),
-        "iterations_mean": round(float(np.mean(np.array(columns["iterations"], dtype=int))), 2),
-        "unconverged": sum(outcome != "converged" for outcome in columns["outcome"]),
-        "fallbacks": columns["fallback"].count("True"),
-        **{
-            measure: {name: round(float(of(values)), 4) for name, values in milliseconds.items()}
-            for measure, of in measures.items()
-        },
-    }
-
-
-def _mean_after_first(values: np.ndarray) -> float:
-    return float(np.mean(values[1:] if len(values) > 1 else values))
-
-
 def record(settings: AppSettings) -> int:
     """Run without a window and record every frame; returns the exit code (0, 1 bad frame, 128 + signal)."""
     simulation = settings.simulation
@@ -250,16 +233,16 @@ def record(settings: AppSettings) -> int:
             bar.update()
             if received or engine.message or recorder.message:
                 break
-    recorder.stop(f"interrupted by {received[0].name}" if received else engine.message or "completed")
-    if recorder.summary is not None:
-        _print_summary(recorder.directory, recorder.summary)
+    ended = f"interrupted by {received[0].name}" if received else engine.message or recorder.message
+    recorder.stop(ended or "completed")
+    _print_summary(recorder.directory, ended or "completed", recorder.summary())
     for text in filter(None, (engine.note, engine.message, recorder.message)):
         print(f"htp-fluid record: {text}", file=sys.stderr)
     return 128 + received[0] if received else int(bool(engine.message or recorder.message))
 
 
-def _print_summary(directory: Path, summary: dict[str, Any]) -> None:
-    print(f"{directory}: {summary['rows']} frames, {summary['ended']}")
+def _print_summary(directory: Path, ended: str, summary: dict[str, Any]) -> None:
+    print(f"{directory}: {summary['rows']} frames, {ended}")
     if summary["rows"] == 0:
         return
     print(

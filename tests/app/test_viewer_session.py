@@ -130,7 +130,7 @@ def test_recording_that_cannot_be_written_is_said(session, tmp_path):
     (tmp_path / "runs").write_text("in the way")
     session.toggle_recording()
     assert session.message.error
-    assert session.engine.recording is None
+    assert not session.recording
 
 
 def test_history_keeps_the_last_frames(session):

@@ -318,7 +318,6 @@ def test_vorticity_of_a_solid_rotation(make_simulation: Maker) -> None:
         ({"preconditioner": ["jacobi"]}, "preconditioner"),
         ({"scene": 3}, "scene"),
         ({"grid": {16: 1, 8: 2}}, "grid"),
-        ({"grid": "128x"}, "grid"),
         ({"heavy_viscosity": -1.0}, "heavy_viscosity"),
     ],
 )
