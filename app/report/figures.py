@@ -61,7 +61,9 @@ def sweep_figure(part: pd.DataFrame, across: str, by: str, measure: str, path: P
                 mine = panel[panel.method == method].sort_values(across)
                 axes.plot(mine[across], mine[measure], label=method, **look(method, methods))
             lost = panel[panel.failed > 0]
-            axes.plot(lost[across], lost[measure], **RING, label="some frames failed")
+            axes.plot(
+                lost[across], lost[measure], **RING, label="some frames failed" if part.failed.any() else None
+            )
             axes.set(xscale="log", yscale="log", xlabel=LABELS[across])
             axes.set_title(say(by, value) if len(every) > 1 else "")
             ticks = np.sort(panel[across].unique())[:: 2 if panel[across].nunique() > 5 else 1]
