@@ -6,17 +6,7 @@ import numpy as np
 
 from app.engine import FrameReport
 
-COLUMNS = (
-    "frame",
-    "iterations",
-    "sim_ms",
-    "setup_ms",
-    "inference_ms",
-    "solve_ms",
-    "draw_ms",
-    "frame_ms",
-    "fps",
-)
+COLUMNS = ("frame", "iterations", "sim_ms", "setup_ms", "inference_ms", "solve_ms", "draw_ms", "fps")
 FRAMES = 300
 
 
@@ -24,30 +14,25 @@ class History:
     """The last FRAMES reports; ``history["sim_ms"]`` is a contiguous float64 array, oldest first."""
 
     def __init__(self) -> None:
-        self._rows = np.zeros(
-            (len(COLUMNS), 2 * FRAMES)
-        )  # twice as long, so that the window seldom moves back
-        self._end = 0
+        self._rows = np.zeros((len(COLUMNS), FRAMES))  # filled from the right
+        self._count = 0
 
     def __len__(self) -> int:
-        return min(self._end, FRAMES)
+        return self._count
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._rows[COLUMNS.index(name), max(0, self._end - FRAMES) : self._end]
+        return self._rows[COLUMNS.index(name), FRAMES - self._count :]
 
     def add(self, report: FrameReport) -> None:
         """Append one frame."""
-        if self._end == self._rows.shape[1]:
-            self._rows[:, : FRAMES - 1] = self._rows[:, 1 - FRAMES :]
-            self._end = FRAMES - 1
-        self._rows[:, self._end] = [getattr(report, name) for name in COLUMNS]
-        self._end += 1
+        self._rows[:, :-1] = self._rows[:, 1:]
+        self._rows[:, -1] = [getattr(report, name) for name in COLUMNS]
+        self._count = min(self._count + 1, FRAMES)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._end = 0
+        self._count = 0
 
-    def mean(self, name: str, frames: int = 20) -> float:
-        """Mean over the last ``frames`` frames; 0 before the first one."""
-        values = self[name][-frames:]
-        return float(values.mean()) if values.size else 0.0
+    def phases(self) -> list[np.ndarray]:
+        """Milliseconds of a frame's parts: simulation, set-up with inference, solve, drawing."""
+        return [self["sim_ms"], self["setup_ms"] + self["inference_ms"], self["solve_ms"], self["draw_ms"]]
