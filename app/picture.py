@@ -96,7 +96,7 @@ class Scale:
     whole: bool = False
 
     def share(self, values: np.ndarray | float) -> np.ndarray:
-        """Where ``values`` lie between ``low`` (0) and ``high`` (1), cut off there; 0 for what is no number."""
+        """Where ``values`` lie between ``low`` (0) and ``high`` (1), cut off there; 0 for NaN."""
         low, high = self.low, self.high
         if self.logarithmic:
             values, low, high = np.log(np.maximum(values, 1e-30)), math.log(low), math.log(high)

@@ -12,8 +12,8 @@ from imgui_bundle import imgui
 
 from app.picture import COLORMAPS, VIEWS
 from app.viewer import theme
-from app.viewer.session import STRENGTHS, Session
-from sim.settings import MAX_CONTRAST
+from app.viewer.session import BRUSH_LIMITS, Session
+from sim.settings import MAX_CONTRAST, SimulationSettings
 from sim.simulation import PAINTS
 
 LABEL_WIDTH = 108.0
@@ -23,46 +23,36 @@ SHORT_SIDES = (32, 48, 64, 96, 128, 192, 256)  # cells
 
 
 class Row(NamedTuple):
-    """One number or switch: a slider over ``limits``, which are multiples of ``unit``, or a tick box."""
+    """One number or switch: a slider over ``limits``, which are multiples of ``unit``, or a tick box.
+
+    ``hint`` empty: the description of the simulation's setting.
+    """
 
     name: str
     label: str
-    hint: str
     limits: tuple[float, float] | None = None
     suffix: str = ""
     unit: float = 1.0
     flags: int = imgui.SliderFlags_.logarithmic
+    hint: str = ""
 
 
-VISCOSITIES = (0.1, 1e5), " mm²/s", 1e-6
 FLUIDS = (
-    Row(
-        "contrast", "contrast", "density of the heavy fluid over the light one's", (1.0, MAX_CONTRAST), " : 1"
-    ),
-    Row("gravity", "gravity", "downwards; 0 is weightless", (0.0, 30.0), " m/s²", flags=0),
-    Row("heavy_viscosity", "heavy viscosity", "kinematic; water has 1 mm²/s, air 15", *VISCOSITIES),
-    Row("light_viscosity", "light viscosity", "kinematic; water has 1 mm²/s, air 15", *VISCOSITIES),
+    Row("contrast", "contrast", (1.0, MAX_CONTRAST), " : 1"),
+    Row("gravity", "gravity", (0.0, 30.0), " m/s²", flags=0),
+    Row("heavy_viscosity", "heavy viscosity", (0.1, 1e5), " mm²/s", 1e-6),
+    Row("light_viscosity", "light viscosity", (0.1, 1e5), " mm²/s", 1e-6),
 )
 SOLVE = (
-    Row("max_iterations", "iteration limit", "a solve that needs more is given up", (1, 10_000)),
-    Row("warm_start", "warm start", "start each solve from the last pressure"),
-    Row("reuse_setup", "reuse set-up", "keep a set-up that still serves until iterations grow by a third"),
+    Row("max_iterations", "iteration limit", (1, 10_000)),
+    Row("warm_start", "warm start"),
+    Row("reuse_setup", "reuse set-up"),
 )
-CUDA = (
-    Row("single_launch", "single launch", "one graph launch for all of a solve, which then ends by itself"),
-)
-INTERFACE = (Row("interface", "interface", "a line where the two fluids meet"),)
+CUDA = (Row("single_launch", "single launch"),)
+INTERFACE = (Row("interface", "interface", hint="a line where the two fluids meet"),)
 BRUSH = (
-    Row(
-        "radius",
-        "radius",
-        "the mouse wheel on the picture changes it too",
-        (1.0, 50.0),
-        " % of side",
-        0.01,
-        0,
-    ),
-    Row("strength", "strength", "speed of the stirred fluid over that of the mouse", STRENGTHS),
+    Row("radius", "radius", (1.0, 50.0), " % of side", 0.01, 0, "the wheel on the picture changes it too"),
+    Row("strength", "strength", BRUSH_LIMITS["strength"], hint="the stirred fluid's speed over the mouse's"),
 )
 
 
@@ -100,7 +90,7 @@ def _draw_rows(session: Session, rows: Iterable[Row], owner: Any, change: Callab
     """Sliders and tick boxes for attributes of ``owner``; typed values stay within the slider's limits."""
     for row in rows:
         value = getattr(owner, row.name)
-        _label(row.label, row.hint)
+        _label(row.label, row.hint or SimulationSettings.model_fields[row.name].description)
         if row.limits is None:
             changed, new = imgui.checkbox(f"##{row.name}", value)
         else:
@@ -214,20 +204,28 @@ def _draw_picture(session: Session) -> None:
     fields = {field: f"key {number}" for number, field in enumerate(VIEWS, start=1)}
     _combo(session, "field", "show", "what the colours stand for", view.field, fields, session.show_field)
     colormaps, hint = dict.fromkeys(COLORMAPS, ""), "each field keeps its own"
-    _combo(session, "colormap", "colours", hint, view.colours, colormaps, session.choose_colormap)
+    _combo(
+        session,
+        "colormap",
+        "colours",
+        hint,
+        view.colours,
+        colormaps,
+        lambda name: session.change_view(colormap=name),
+    )
     _label("range", "colours follow the field, or stay between two values")
     changed, automatic = imgui.checkbox("automatic##range", view.range == "auto")
     if changed and automatic:
-        session.ask(session.free_range)
+        session.ask(partial(session.change_view, range="auto"))
     elif changed:
-        session.ask(session.fix_range, scale.low, scale.high)
+        session.ask(partial(session.change_view, range=(scale.low, scale.high)))
     elif not automatic:
         _label("from, to", "what the lowest and the highest colour stand for")
         flags = imgui.InputTextFlags_.enter_returns_true
         changed, limits = imgui.input_float2("##limits", [scale.low, scale.high], "%.4g", flags)
         if changed:
-            session.ask(session.fix_range, *limits)
-    _draw_rows(session, INTERFACE, view, lambda _, on: session.show_interface(on))
+            session.ask(partial(session.change_view, range=tuple(limits)))
+    _draw_rows(session, INTERFACE, view, lambda _, on: session.change_view(interface=on))
 
 
 def _draw_brush(session: Session) -> None:

@@ -15,8 +15,9 @@ MEAN_FRAMES = 20
 GAP = 18.0
 PHASE_HINTS = {
     "sim": "everything but the pressure solve",
-    theme.SETUP: "the preconditioner's set-up; inference is the network's share of it, counted in",
+    "set-up + inference": "the preconditioner's set-up; the time in its network is counted in",
     "solve": "the iterations of conjugate gradients",
+    "failed solve": "what a preconditioner took that broke down, before the fallback",
     "draw": "panels, picture, rendering",
 }
 
@@ -67,35 +68,30 @@ class Hud:
 
 
 def _tiles(session: Session) -> list[Tile]:
-    engine, report = session.engine, session.engine.last
+    engine, report, history = session.engine, session.engine.last, session.history()
     settings = engine.settings.simulation
-    phases = zip(theme.PHASES.items(), session.history.phases(), strict=True)
+    recent = {name: history[name][-MEAN_FRAMES:] for name in PHASE_HINTS if name in history}
     outcome, colour = "-", theme.MUTED
     if report is not None:
         failed = report.fallback or report.outcome != "converged"
         outcome = "fallback" if report.fallback else report.outcome
         colour = theme.RED if failed else theme.GREEN
         outcome = outcome if failed or not engine.paused else "paused"
+    fps, iterations = (f"{report.fps:.0f}", f"{report.iterations:,}") if report else ("-", "-")
+    name = report.preconditioner if report else settings.preconditioner
     return [
-        Tile("fps", f"{report.fps:.0f}" if report else "-", theme.TEXT, "frames a second, over the last 30"),
-        Tile(
-            "iterations", str(report.iterations) if report else "-", theme.TEXT, "of the last pressure solve"
-        ),
+        Tile("fps", fps, theme.TEXT, "frames a second, over the last 30"),
+        Tile("iterations", iterations, theme.TEXT, "of the last pressure solve"),
         *(
             Tile(
-                f"{name} ms",
-                f"{values[-MEAN_FRAMES:].mean() if values.size else 0.0:.1f}",
-                colour_of,
-                PHASE_HINTS[name],
+                f"{phase} ms",
+                f"{values.sum() / max(values.size, 1):.1f}",
+                theme.PHASES[phase],
+                PHASE_HINTS[phase],
             )
-            for (name, colour_of), values in phases
+            for phase, values in recent.items()
         ),
         Tile("contrast", f"{theme.number(settings.contrast)} : 1", theme.TEXT, "density of heavy over light"),
-        Tile(
-            "preconditioner",
-            report.preconditioner if report else settings.preconditioner,
-            theme.TEXT,
-            "of the last pressure solve",
-        ),
+        Tile("preconditioner", name, theme.TEXT, "of the last pressure solve"),
         Tile("outcome", outcome, colour, "how the last pressure solve ended"),
     ]

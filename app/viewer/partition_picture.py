@@ -78,7 +78,7 @@ def describe(inspection: Inspection, row: int, column: int) -> str:
     )
 
 
-def _placed(cells: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def placed(cells: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """``values`` (n, c) of flat ``cells`` in the box around them: (c, height, width), elsewhere NaN."""
     i, j = np.divmod(cells, shape[1])
     images = np.full((values.shape[1], np.ptp(j) + 1, np.ptp(i) + 1), np.nan, dtype=np.float32)
@@ -98,10 +98,10 @@ def basis_pixels(basis: LeafBasis, solid: np.ndarray) -> np.ndarray:
     ``solid`` (nx, ny) bool is drawn as in the field; transparent outside the leaf.
     """
     reach = basis_reach(basis)
-    images = np.nan_to_num(_placed(basis.cells, basis.columns, solid.shape))
+    images = np.nan_to_num(placed(basis.cells, basis.columns, solid.shape))
     pixels = colour_table(SIGNED_COLOURS)[Scale(-reach, reach).levels(images)]
     pixels = pixels[..., None].view(np.uint8).copy()  # (c, height, width, 4)
-    walls = _placed(basis.cells, solid.reshape(-1, 1)[basis.cells], solid.shape)[0]  # 1, 0 or NaN
+    walls = placed(basis.cells, solid.reshape(-1, 1)[basis.cells], solid.shape)[0]  # 1, 0 or NaN
     pixels[:, walls == 1.0, :3] = SOLID_COLOUR
     pixels[:, np.isnan(walls)] = 0
     return pixels

@@ -10,8 +10,7 @@ from imgui_bundle import imgui, implot
 
 from app.picture import nice_ceiling
 from app.viewer import theme
-from app.viewer.history import FRAMES
-from app.viewer.session import Session
+from app.viewer.session import FRAMES, PHASES, Session
 
 PLOT_FLAGS = (
     implot.Flags_.no_menus
@@ -27,10 +26,10 @@ LEAST_WIDTH = 190.0  # of a plot; in a narrower panel they are scrolled
 def draw_plots(session: Session) -> None:
     """Iterations, milliseconds, frames per second and the last solve's residual, side by side."""
     imgui.begin_child("plots", (0.0, 0.0), 0, imgui.WindowFlags_.horizontal_scrollbar)
-    history = session.history
+    history = session.history()
     plots: dict[str, Callable[[], None]] = {
         "Iterations": lambda: _plot_history(history["frame"], history["iterations"], least=9.0),
-        "Milliseconds": lambda: _plot_phases(history["frame"], history.phases()),
+        "Milliseconds": lambda: _plot_phases(history),
         "Frames per second": lambda: _plot_history(history["frame"], history["fps"]),
         "Residual, last solve": lambda: _plot_residuals(session),
     }
@@ -61,11 +60,13 @@ def _plot_history(x: np.ndarray, y: np.ndarray, least: float = 1.0) -> None:
         implot.plot_line("##values", x, y, implot.Spec(line_color=theme.ACCENT, line_weight=1.5))
 
 
-def _plot_phases(x: np.ndarray, phases: list[np.ndarray]) -> None:
+def _plot_phases(history: dict[str, np.ndarray]) -> None:
     """The phases of a frame on top of each other, so that the upper edge is the whole frame."""
-    edges = np.cumsum(np.vstack([np.zeros_like(x), *phases]), axis=0)  # (5, frames)
+    x, names = history["frame"], [name for name in PHASES if name in history]
+    edges = np.cumsum([np.zeros_like(x), *(history[name] for name in names)], axis=0)
     _setup_frames(x, _typical_top(edges[-1]))
-    for (name, colour), lower, upper in zip(theme.PHASES.items(), edges[:-1], edges[1:], strict=True):
+    for name, lower, upper in zip(names, edges[:-1], edges[1:], strict=True):
+        colour = theme.PHASES[name]
         implot.plot_shaded(name, x, lower, upper, implot.Spec(fill_color=colour, line_color=colour))
 
 
@@ -90,7 +91,7 @@ def _plot_residuals(session: Session) -> None:
     implot.setup_axes_limits(0.0, right, *limits, implot.Cond_.always)
     implot.setup_legend(implot.Location_.north_east)
     flat = implot.InfLinesFlags_.horizontal
-    line = implot.Spec(line_color=theme.PHASES[theme.SETUP], line_weight=1.5, flags=flat)
+    line = implot.Spec(line_color=theme.AMBER, line_weight=1.5, flags=flat)
     implot.plot_inf_lines("tolerance", np.array([tolerance]), line)
     if residuals.size:
         line = implot.Spec(line_color=theme.ACCENT, line_weight=1.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from app.engine import Engine, Event, FrameReport
-from app.recording.recorder import Recorder
 from app.picture import Picture, View, draw, render, save_png
-from app.viewer.history import History
+from app.recording.recorder import Recorder
 from app.viewer.inspector import Inspector
 from precond import available_preconditioners, registered_preconditioners
 from precond.errors import UsageError
@@ -27,8 +29,15 @@ TEXTURE_PIXELS = 512  # the picture's longer side on its way to the screen, whos
 SCREENSHOT_PIXELS = 1280
 MESSAGE_SECONDS = 8.0
 WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
-RADII = (0.01, 0.5)
-STRENGTHS = (0.1, 10.0)
+BRUSH_LIMITS = {"radius": (0.01, 0.5), "strength": (0.1, 10.0)}
+FRAMES = 300  # of the history
+PHASES = {  # parts of a frame in their order, and the reports' milliseconds in each
+    "sim": ("sim_ms",),
+    "set-up + inference": ("setup_ms", "inference_ms"),
+    "solve": ("solve_ms",),
+    "failed solve": ("failed_ms",),
+    "draw": ("draw_ms",),
+}
 
 Point = tuple[float, float]
 
@@ -37,7 +46,7 @@ Point = tuple[float, float]
 class Brush:
     """``radius`` is a share of the domain's shorter side, ``strength`` the fluid's speed over the mouse's.
 
-    Both stay within RADII and STRENGTHS whatever is assigned; what is no number changes nothing.
+    Both stay within BRUSH_LIMITS whatever is assigned; what is not a number changes nothing.
     """
 
     paint: str = PAINTS[0]  # or another of PAINTS
@@ -45,10 +54,10 @@ class Brush:
     strength: float = 1.0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name != "paint":
+        if name in BRUSH_LIMITS:
             if math.isnan(value):
                 return
-            low, high = RADII if name == "radius" else STRENGTHS
+            low, high = BRUSH_LIMITS[name]
             value = min(max(value, low), high)
         super().__setattr__(name, value)
 
@@ -56,12 +65,9 @@ class Brush:
 class Message(NamedTuple):
     """A line for the person at the window, gone after ``until`` (clock of time.monotonic)."""
 
-    text: str
-    error: bool
-    until: float
-
-
-NO_MESSAGE = Message("", False, 0.0)
+    text: str = ""
+    error: bool = False
+    until: float = 0.0
 
 
 class Session:
@@ -75,7 +81,6 @@ class Session:
         self.engine = engine
         self.view = View(engine.settings.view, engine.settings.colormap)
         self.brush = Brush()
-        self.history = History()
         self.inspector = Inspector(engine)
         self.show_help = False
         self.show_partition = False  # asks for its tab to come to the front
@@ -84,12 +89,12 @@ class Session:
         self.preconditioners = registered_preconditioners()  # name to description
         self.available = set(available_preconditioners())
         self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
-        self._ranges: dict[str, tuple[float, float]] = {}  # fixed ranges by field
-        self._colormaps: dict[str, str | None] = {self.view.field: self.view.colormap}
-        self._message = self._warning = NO_MESSAGE
+        self._views = {self.view.field: self.view}
+        self._message = self._warning = Message()
         self._warned_of: FrameReport | None = None
         self._asked: list[Callable[[], object]] = []
         self._recorder: Recorder | None = None
+        self._rows: deque[list[float]] = deque(maxlen=FRAMES)
         engine.subscribe(self._on_frame, self._on_event)
         if self.notice:
             self.say(self.notice, error=True)
@@ -113,8 +118,21 @@ class Session:
         self.picture = draw(self.engine.simulation, self.view, scale)
         return self.picture
 
+    def history(self) -> dict[str, np.ndarray]:
+        """Frame, iterations, fps and milliseconds by phase of the last FRAMES frames, oldest first, float64.
+
+        "failed solve" is left out where no solve failed.
+        """
+        names = ("frame", "iterations", "fps", *PHASES)
+        columns = np.array(self._rows, dtype=np.float64).reshape(-1, len(names)).T
+        history = dict(zip(names, np.ascontiguousarray(columns), strict=True))
+        if not history["failed solve"].any():
+            del history["failed solve"]
+        return history
+
     def _on_frame(self, report: FrameReport) -> None:
-        self.history.add(report)
+        phases = (sum(getattr(report, part) for part in parts) for parts in PHASES.values())
+        self._rows.append([report.frame, report.iterations, report.fps, *phases])
         if report.fallback:
             chosen = self.engine.settings.simulation.preconditioner
             text = f"{chosen} failed on frame {report.frame}: {report.preconditioner} solved it instead"
@@ -129,8 +147,8 @@ class Session:
 
     def _on_event(self, _event: Event) -> None:
         if self.engine.last is None:  # the scene starts anew
-            self.history.clear()
-            self._warning = NO_MESSAGE
+            self._rows.clear()
+            self._warning = Message()
 
     def say(self, text: str, error: bool = False) -> None:
         """Show a line for some seconds."""
@@ -159,7 +177,7 @@ class Session:
         except UsageError as error:
             self.say(str(error), error=True)
             return
-        self._message = NO_MESSAGE
+        self._message = Message()
         if name == "preconditioner":
             self.notice = ""
 
@@ -218,42 +236,20 @@ class Session:
         else:
             self.say(f"recording to {self._recorder.directory}")
 
-    def close(self) -> None:
-        """End a recording that still runs."""
-        if self.recording:
-            self._recorder.stop()
-
     @property
     def _scene(self) -> str:
         return Path(self.engine.settings.simulation.scene).stem
 
     def show_field(self, field: str) -> None:
         """Choose the field to show; each field keeps the colormap and the range it had."""
-        own = {"colormap": self._colormaps.get(field), "range": self._ranges.get(field, "auto")}
-        self.view = replace(self.view, field=field, **own)
+        self.view = replace(self._views.get(field, View(field)), interface=self.view.interface)
 
-    def choose_colormap(self, name: str) -> None:
-        """Show the current field in these colours."""
-        self._colormaps[self.view.field] = name
-        self.view = replace(self.view, colormap=name)
-
-    def show_interface(self, on: bool) -> None:
-        """Draw the line between the fluids, or not."""
-        self.view = replace(self.view, interface=on)
-
-    def fix_range(self, low: float, high: float) -> None:
-        """Keep the colours between two values; what makes no range is said in the window."""
+    def change_view(self, **changes: Any) -> None:
+        """Change parts of the View; a range that is none is said in the window."""
         try:
-            self.view = replace(self.view, range=(low, high))
+            self.view = self._views[self.view.field] = replace(self.view, **changes)
         except ValueError as error:
             self.say(str(error), error=True)
-        else:
-            self._ranges[self.view.field] = (low, high)
-
-    def free_range(self) -> None:
-        """Let the colours follow the field."""
-        self._ranges.pop(self.view.field, None)
-        self.view = replace(self.view, range="auto")
 
     @property
     def brush_radius(self) -> float:

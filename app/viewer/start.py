@@ -23,18 +23,17 @@ class WindowError(RuntimeError):
 def show(engine: Engine, frames: int | None = None) -> None:
     """Run the window until it is closed or ``frames`` steps were taken; WindowError when none can open."""
     session = Session(engine)
-    with contextlib.closing(session):
-        window = Window(session, frames)
-        layout = _saved_layout(window)
-        if layout is not None and not _is_sound(layout):
-            _set_aside(layout, session)
-        try:
-            _run(window)
-        except RuntimeError as error:
-            if window.drawn or "IM_ASSERT" not in str(error) or layout is None or not layout.exists():
-                raise
-            _set_aside(layout, session)
-            _run(Window(session, frames), replay=False)
+    window = Window(session, frames)
+    layout = _saved_layout(window)
+    if layout is not None and not _is_sound(layout):
+        _set_aside(layout, session)
+    try:
+        _run(window)
+    except RuntimeError as error:
+        if window.drawn or "IM_ASSERT" not in str(error) or layout is None or not layout.exists():
+            raise
+        _set_aside(layout, session)
+        _run(Window(session, frames), replay=False)
 
 
 def _saved_layout(window: Window) -> Path | None:

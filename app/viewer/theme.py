@@ -15,13 +15,14 @@ MUTED = (0.545, 0.592, 0.667, 1.0)
 TEXT = (0.875, 0.902, 0.945, 1.0)
 RED = (1.0, 0.42, 0.38, 1.0)
 GREEN = (0.44, 0.83, 0.55, 1.0)
+AMBER = (0.957, 0.733, 0.318, 1.0)
 LEAF = (1.0, 0.86, 0.35, 1.0)  # the outline of a leaf
 CLEAR = (0.0, 0.0, 0.0, 0.0)
-SETUP = "set-up + inference"
 PHASES = {  # colours of the parts of a frame, in the order in which they happen
     "sim": ACCENT,
-    SETUP: (0.957, 0.733, 0.318, 1.0),
+    "set-up + inference": AMBER,
     "solve": (0.929, 0.420, 0.404, 1.0),
+    "failed solve": (0.62, 0.16, 0.30, 1.0),
     "draw": MUTED,
 }
 _WINDOW = {  # the background shows through: filling it twice costs a software renderer 2 ms
