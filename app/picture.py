@@ -19,15 +19,19 @@ from PIL import Image
 if TYPE_CHECKING:
     from sim.simulation import Simulation
 
-VIEWS = ("density", "pressure", "speed", "vorticity", "divergence")
-UNITS = {"density": "kg/m³", "pressure": "Pa", "speed": "m/s", "vorticity": "1/s", "divergence": "1/s"}
+_FIELDS = {  # unit and colormap
+    "density": ("kg/m³", "fluid"),
+    "pressure": ("Pa", "viridis"),
+    "speed": ("m/s", "magma"),
+    "vorticity": ("1/s", "berlin"),
+    "divergence": ("1/s", "coolwarm"),
+}
+VIEWS = tuple(_FIELDS)
 SIGNED = ("vorticity", "divergence")  # shown in a range symmetric about zero
 LEVELS = 256
 SOLID_COLOUR = (142, 116, 88)
-_FLUID = ["#0d1526", "#123258", "#1c64ad", "#3fa4e8"]  # light phase, to heavy phase
-
 _SOURCES = {
-    "fluid": _FLUID,
+    "fluid": ["#0d1526", "#123258", "#1c64ad", "#3fa4e8"],  # light phase, to heavy phase
     "viridis": "bids:viridis",
     "magma": "bids:magma",
     "inferno": "bids:inferno",
@@ -39,13 +43,6 @@ _SOURCES = {
     "grey": "matlab:gray",
 }
 COLORMAPS = tuple(_SOURCES)
-DEFAULT_COLORMAPS = {
-    "density": "fluid",
-    "pressure": "viridis",
-    "speed": "magma",
-    "vorticity": "berlin",
-    "divergence": "coolwarm",
-}
 
 
 @dataclass(frozen=True)
@@ -76,12 +73,12 @@ class View:
     @property
     def colours(self) -> str:
         """Name of the colormap in use."""
-        return self.colormap or DEFAULT_COLORMAPS[self.field]
+        return self.colormap or _FIELDS[self.field][1]
 
     @property
     def unit(self) -> str:
         """Unit of the field."""
-        return UNITS[self.field]
+        return _FIELDS[self.field][0]
 
     @property
     def logarithmic(self) -> bool:
@@ -90,13 +87,34 @@ class View:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Colours from ``low`` to ``high``, even in the value or in its logarithm; ``whole``: of a count."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+    whole: bool = False
+
+    def share(self, values: np.ndarray | float) -> np.ndarray:
+        """Where ``values`` lie between ``low`` (0) and ``high`` (1), cut off there; 0 for NaN."""
+        low, high = self.low, self.high
+        if self.logarithmic:
+            values, low, high = np.log(np.maximum(values, 1e-30)), math.log(low), math.log(high)
+        share = (values - low) * (1.0 / (high - low))
+        return np.clip(np.nan_to_num(share, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+
+    def levels(self, values: np.ndarray) -> np.ndarray:
+        """Rows of a colour table for ``values``, int64."""
+        return np.rint(self.share(values) * (LEVELS - 1)).astype(np.int64)
+
+
+@dataclass(frozen=True)
 class Picture:
-    """``rgba`` (height, width, 4) uint8, row 0 on top; ``values`` (nx, ny) float32; range of the colours."""
+    """``rgba`` (height, width, 4) uint8, row 0 on top; ``values`` (nx, ny) float32 and what colours them."""
 
     rgba: np.ndarray
     values: np.ndarray
-    low: float
-    high: float
+    scale: Scale
 
 
 def render(simulation: Simulation, view: View, scale: int = 1) -> np.ndarray:
@@ -108,19 +126,18 @@ def draw(simulation: Simulation, view: View, scale: int = 1) -> Picture:
     """Draw ``view`` with ``scale`` pixels to a cell; see Picture."""
     values = simulation.field(view.field)  # (nx, ny)
     solid = simulation.solid_mask()  # (nx, ny)
-    has_solids = bool(solid.any())
-    fluid = values[~solid] if has_solids else values.ravel()
-    low, high = view.range if view.range != "auto" else _automatic_range(simulation, view, fluid)
-    walls = solid if has_solids else None
-    levels = _to_levels(values, low, high, view.logarithmic, walls, scale)  # (H, W)
-    pixels = np.take(colour_table(view.colours), levels)  # (H, W) uint32, one RGBA word each
+    walls = solid if solid.any() else None
+    fluid = values.ravel() if walls is None else values[~solid]
+    limits = view.range if view.range != "auto" else _automatic_range(simulation, view, fluid)
+    colours = Scale(*limits, view.logarithmic)
+    pixels = np.take(colour_table(view.colours), _enlarged(values, colours, walls, scale))  # RGBA words
     if view.interface:
-        fraction = _to_levels(simulation.phase_fraction(), 0.0, 1.0, False, walls, scale)
-        np.copyto(pixels, _line_colour(view.colours), where=_interface(fraction))
-    if has_solids:
+        heavy = _enlarged(simulation.phase_fraction(), Scale(0.0, 1.0), walls, scale) >= LEVELS // 2
+        np.copyto(pixels, _line_colour(view.colours), where=_interface(heavy))
+    if walls is not None:
         mask = solid.T[::-1].repeat(scale, axis=0).repeat(scale, axis=1)
         np.copyto(pixels, _pack(np.array([SOLID_COLOUR], np.uint8))[0], where=mask)
-    return Picture(pixels.view(np.uint8).reshape(*pixels.shape, 4), values, low, high)
+    return Picture(pixels.view(np.uint8).reshape(*pixels.shape, 4), values, colours)
 
 
 def save_png(path: str | Path, image: np.ndarray) -> Path:
@@ -169,54 +186,40 @@ def _automatic_range(simulation: Simulation, view: View, fluid: np.ndarray) -> t
     return low, high if high > low else low + step
 
 
-def _to_levels(
-    values: np.ndarray, low: float, high: float, logarithmic: bool, solid: np.ndarray | None, scale: int
-) -> np.ndarray:
+def _enlarged(values: np.ndarray, colours: Scale, solid: np.ndarray | None, scale: int) -> np.ndarray:
     """(nx, ny) values to (ny * scale, nx * scale) uint8 levels, row 0 on top; level 0 for what is not finite.
 
     Enlarged values follow the cubic B-spline over the cells, which turns the steps of a sharp interface
     into a smooth line; at scale 1 each pixel is its cell's value.
     """
-    if logarithmic:
-        values = np.log(np.maximum(values, np.float32(1e-30)))
-        low, high = math.log(low), math.log(high)
-    levels = (values - low) * (255.0 / (high - low))
-    levels = np.clip(np.nan_to_num(levels, nan=0.0, posinf=255.0, neginf=0.0), 0.0, 255.0)
+    levels = 255.0 * colours.share(values)
+    if scale > 1:
+        if solid is not None:
+            levels = _extend_into(solid, levels)
+        levels = _with_neighbours(levels, 4.0) * np.float32(1.0 / 36.0)  # the B-spline at the cells' centres
+    image = np.ascontiguousarray(levels.T[::-1] + 0.5).astype(np.uint8)  # (ny, nx)
     if scale == 1:
-        return (np.ascontiguousarray(levels.T[::-1]) + 0.5).astype(np.uint8)
-    if solid is not None:
-        levels = _extend_into(solid, levels)
-    levels = (
-        _add_neighbours(_add_neighbours(levels, 4.0), 4.0, axis=1) / 36.0
-    )  # the B-spline at the cells' centres
-    height, width = levels.shape[::-1]
-    small = Image.fromarray((np.ascontiguousarray(levels.T[::-1]) + 0.5).astype(np.uint8))
-    return np.asarray(small.resize((width * scale, height * scale), Image.Resampling.BICUBIC))
+        return image
+    size = image.shape[1] * scale, image.shape[0] * scale
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def _add_neighbours(values: np.ndarray, weight: float, axis: int = 0) -> np.ndarray:
-    """``weight`` times every value plus its two neighbours along ``axis``; the edge goes on beyond."""
-    total = weight * values
-    source, target = (values, total) if axis == 0 else (values.T, total.T)
-    target[1:] += source[:-1]
-    target[:-1] += source[1:]
-    target[0] += source[0]
-    target[-1] += source[-1]
-    return total
+def _with_neighbours(values: np.ndarray, weight: float) -> np.ndarray:
+    """``weight`` times every value plus its two neighbours, along both axes; the edge goes on beyond."""
+    padded = np.pad(values, 1, mode="edge")
+    padded = padded[:-2] + weight * padded[1:-1] + padded[2:]
+    return padded[:, :-2] + weight * padded[:, 1:-1] + padded[:, 2:]
 
 
 def _extend_into(solid: np.ndarray, values: np.ndarray) -> np.ndarray:
     """``values`` (nx, ny), the solid cells beside fluid replaced by its mean there: no halo around solids."""
-    weights = (~solid).astype(np.float32)
-    weighted = values * weights
-    for axis in (0, 1):
-        weights, weighted = _add_neighbours(weights, 1.0, axis), _add_neighbours(weighted, 1.0, axis)
-    return np.where(solid & (weights > 0.0), weighted / np.maximum(weights, 1.0), values)
+    fluid = (~solid).astype(np.float32)
+    count, total = _with_neighbours(fluid, 1.0), _with_neighbours(values * fluid, 1.0)
+    return np.where(solid & (count > 0.0), total / np.maximum(count, 1.0), values)
 
 
-def _interface(fraction: np.ndarray) -> np.ndarray:
-    """The heavy pixels (level 128 and above) that touch a light one: a line one pixel wide."""
-    heavy = fraction >= LEVELS // 2
+def _interface(heavy: np.ndarray) -> np.ndarray:
+    """The heavy pixels that touch a light one: a line one pixel wide."""
     line = np.zeros_like(heavy)
     line[:, 1:] |= heavy[:, 1:] > heavy[:, :-1]
     line[:, :-1] |= heavy[:, :-1] > heavy[:, 1:]

@@ -17,7 +17,7 @@ def run_demo(engine: Engine, frames: int | None = None) -> int:
     Returns the exit code: 0, or NO_WINDOW after one line on stderr where there is no display or no OpenGL.
     """
     try:
-        from app.viewer.window import WindowError, show
+        from app.viewer.start import WindowError, show
     except ImportError as error:  # the window toolkit links to X11 libraries that a bare machine lacks
         return _refuse(f"its libraries are missing ({error}; on Debian: libx11-6 libxext6 libgl1)")
     try:

@@ -3,111 +3,172 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import Any, NamedTuple
 
 from imgui_bundle import icons_fontawesome_4 as icons
 from imgui_bundle import imgui
 
 from app.picture import COLORMAPS, VIEWS
 from app.viewer import theme
-from app.viewer.session import Session
-from sim.settings import MAX_CONTRAST
+from app.viewer.session import BRUSH_LIMITS, Session
+from sim.settings import MAX_CONTRAST, SimulationSettings
 from sim.simulation import PAINTS
 
 LABEL_WIDTH = 108.0
-LOGARITHMIC = imgui.SliderFlags_.logarithmic
-TOLERANCE_POWERS = range(1, 13)
+NARROW = 240.0  # in a panel of less, labels stand above what they name
+TOLERANCES = {f"1e-{power}": float(f"1e-{power}") for power in range(1, 13)}
 SHORT_SIDES = (32, 48, 64, 96, 128, 192, 256)  # cells
+
+
+class Row(NamedTuple):
+    """One number or switch: a slider over ``limits``, which are multiples of ``unit``, or a tick box.
+
+    ``hint`` empty: the description of the simulation's setting.
+    """
+
+    name: str
+    label: str
+    limits: tuple[float, float] | None = None
+    suffix: str = ""
+    unit: float = 1.0
+    flags: int = imgui.SliderFlags_.logarithmic
+    hint: str = ""
+
+
+FLUIDS = (
+    Row("contrast", "contrast", (1.0, MAX_CONTRAST), " : 1"),
+    Row("gravity", "gravity", (0.0, 30.0), " m/s²", flags=0),
+    Row("heavy_viscosity", "heavy viscosity", (0.1, 1e5), " mm²/s", 1e-6),
+    Row("light_viscosity", "light viscosity", (0.1, 1e5), " mm²/s", 1e-6),
+)
+SOLVE = (
+    Row("max_iterations", "iteration limit", (1, 10_000)),
+    Row("warm_start", "warm start"),
+    Row("reuse_setup", "reuse set-up"),
+)
+CUDA = (Row("single_launch", "single launch"),)
+INTERFACE = (Row("interface", "interface", hint="a line where the two fluids meet"),)
+BRUSH = (
+    Row("radius", "radius", (1.0, 50.0), " % of side", 0.01, 0, "the wheel on the picture changes it too"),
+    Row("strength", "strength", BRUSH_LIMITS["strength"], hint="the stirred fluid's speed over the mouse's"),
+)
 
 
 def draw_controls(session: Session) -> None:
     """Draw all sections into the current window."""
     _draw_run(session)
-    _draw_scene(session)
-    _draw_fluids(session)
-    _draw_solve(session)
-    _draw_picture(session)
-    _draw_brush(session)
+    sections = {
+        "Scene": _draw_scene,
+        "Fluids": lambda session: _draw_rows(session, FLUIDS, *_settings(session)),
+        "Pressure solve": _draw_solve,
+        "Picture": _draw_picture,
+        "Brush": _draw_brush,
+    }
+    for title, draw in sections.items():
+        imgui.separator_text(title)
+        draw(session)
 
 
-def _label(text: str, hint: str = "") -> None:
-    """A label on the left; the next widget takes the rest of the row."""
+def _settings(session: Session) -> tuple[Any, Callable[[str, Any], None]]:
+    """The simulation's settings, and how one is changed."""
+    return session.engine.settings.simulation, session.change
+
+
+def _label(text: str, hint: str) -> None:
+    """A label on the left, or above; the next widget takes the rest of the row."""
     imgui.align_text_to_frame_padding()
     imgui.text(text)
-    if hint and imgui.is_item_hovered():
-        imgui.set_tooltip(hint)
-    imgui.same_line(theme.scaled(LABEL_WIDTH))
+    imgui.set_item_tooltip(hint)
+    if imgui.get_window_width() > theme.scaled(NARROW):
+        imgui.same_line(theme.scaled(LABEL_WIDTH))
     imgui.set_next_item_width(-1.0)
 
 
-def _draw_run(session: Session) -> None:
-    engine = session.engine
-    gap = imgui.get_style().item_spacing.x
-    third = (imgui.get_content_region_avail().x - 2.0 * gap) / 3.0
-    half = (imgui.get_content_region_avail().x - gap) / 2.0
-    pause = f"{icons.ICON_FA_PLAY}  Go on" if engine.paused else f"{icons.ICON_FA_PAUSE}  Pause"
-    if imgui.button(f"{pause}###pause", (third, 0.0)):
-        session.toggle_pause()
-    imgui.same_line()
-    if imgui.button(f"{icons.ICON_FA_STEP_FORWARD}  Step###step", (third, 0.0)):
-        session.step()
-    imgui.same_line()
-    if imgui.button(f"{icons.ICON_FA_UNDO}  Reset###reset", (third, 0.0)):
-        session.reset()
-    recording = session.recording
-    if recording:
-        imgui.push_style_color(imgui.Col_.text, theme.RED)
-    record = f"{icons.ICON_FA_CIRCLE}  {'Stop recording' if recording else 'Record'}###record"
-    if imgui.button(record, (half, 0.0)):
-        session.toggle_recording()
-    if recording:
-        imgui.pop_style_color()
-    imgui.same_line()
-    if imgui.button(f"{icons.ICON_FA_CAMERA}  Screenshot###screenshot", (half, 0.0)):
-        session.save_screenshot()
+def _draw_rows(session: Session, rows: Iterable[Row], owner: Any, change: Callable[[str, Any], None]) -> None:
+    """Sliders and tick boxes for attributes of ``owner``; typed values stay within the slider's limits."""
+    for row in rows:
+        value = getattr(owner, row.name)
+        _label(row.label, row.hint or SimulationSettings.model_fields[row.name].description)
+        if row.limits is None:
+            changed, new = imgui.checkbox(f"##{row.name}", value)
+        else:
+            shown, flags = value / row.unit, row.flags | imgui.SliderFlags_.always_clamp
+            text = f"{theme.number(float(f'{shown:.6g}'))}{row.suffix}".replace("%", "%%")
+            changed, new = imgui.slider_float(f"##{row.name}", shown, *row.limits, text, flags)
+            if changed and not math.isfinite(new):
+                session.say(f"{row.label}: {new} is not a number", error=True)
+                continue
+            new = type(row.limits[0])(float(f"{new * row.unit:.3g}"))  # a whole number between whole limits
+        if changed:
+            session.ask(change, row.name, new)
 
 
-def _combo(label: str, name: str, current: str, choices: list[str]) -> str | None:
-    """A combo; returns the choice made in this frame."""
-    _label(label)
-    chosen = None
-    if imgui.begin_combo(f"##{name}", current, imgui.ComboFlags_.height_large):
-        for choice in choices:
-            if imgui.selectable(choice, choice == current)[0] and choice != current:
-                chosen = choice
-        imgui.end_combo()
-    return chosen
-
-
-def _slider(
+def _combo(
     session: Session,
-    label: str,
     name: str,
-    limits: tuple[float, float],
-    format: str,
-    logarithmic: bool = False,
-    hint: str = "",
-    unit: float = 1.0,
+    label: str,
+    hint: str,
+    current: str,
+    choices: dict[str, str],
+    choose: Callable[[str], None],
+    unusable: Collection[str] = (),
 ) -> None:
-    """A slider for the simulation setting ``name``, shown in units of ``unit`` rounded to three digits."""
+    """A list of names with a hint each."""
     _label(label, hint)
-    value = float(getattr(session.engine.settings.simulation, name)) / unit
-    changed, value = imgui.slider_float(
-        f"##{name}", value, *limits, format, LOGARITHMIC if logarithmic else 0
+    if not imgui.begin_combo(f"##{name}", current, imgui.ComboFlags_.height_large):
+        return
+    for choice, text in choices.items():
+        flags, face = 0, choice
+        if choice in unusable:
+            flags, face = imgui.SelectableFlags_.disabled, f"{choice}: {text}###{choice}"
+        if imgui.selectable(face, choice == current, flags)[0] and choice != current:
+            session.ask(choose, choice)
+        if text and imgui.is_item_hovered(imgui.HoveredFlags_.allow_when_disabled):
+            imgui.set_tooltip(text)
+    imgui.end_combo()
+
+
+def _draw_run(session: Session) -> None:
+    """Two rows of buttons; where a text does not fit, the icon stands alone."""
+    pause = (icons.ICON_FA_PLAY, "Go on") if session.engine.paused else (icons.ICON_FA_PAUSE, "Pause")
+    record = "Stop recording" if session.recording else "Record"
+    rows = (
+        (
+            ("pause", *pause, "Space", session.toggle_pause),
+            ("step", icons.ICON_FA_STEP_FORWARD, "Step", "one single step  (.)", session.step),
+            ("reset", icons.ICON_FA_UNDO, "Reset", "back to the scene's start  (R)", session.reset),
+        ),
+        (
+            ("record", icons.ICON_FA_CIRCLE, record, "every frame's numbers  (F9)", session.toggle_recording),
+            ("screenshot", icons.ICON_FA_CAMERA, "Screenshot", "the picture (F12)", session.save_screenshot),
+        ),
     )
-    if changed:
-        session.change(name, float(f"{value * unit:.3g}"))
+    style, space = imgui.get_style(), imgui.get_content_region_avail().x
+    for row in rows:
+        width = max(1.0, (space - (len(row) - 1) * style.item_spacing.x) / len(row))
+        for name, icon, text, hint, action in row:
+            if name != row[0][0]:
+                imgui.same_line()
+            red = name == "record" and session.recording
+            imgui.push_style_color(imgui.Col_.text, theme.RED if red else theme.TEXT)
+            face = f"{icon}  {text}"
+            fits = imgui.calc_text_size(face).x + 2.0 * style.frame_padding.x <= width
+            if imgui.button(f"{face if fits else icon}###{name}", (width, 0.0)):
+                session.ask(action)
+            imgui.pop_style_color()
+            imgui.set_item_tooltip(f"{text}: {hint}")
 
 
 def _draw_scene(session: Session) -> None:
-    imgui.separator_text("Scene")
-    settings = session.engine.settings.simulation
-    scene = _combo("scene", "scene", settings.scene, session.scenes)
-    if scene:
-        session.change("scene", scene)
+    settings, change = _settings(session)
+    hint = "where the fluids start from, and their settings"
+    _combo(session, "scene", "scene", hint, settings.scene, session.scenes, partial(change, "scene"))
     grids = {f"{nx} x {ny}": (nx, ny) for nx, ny in grid_choices(settings.grid)}
-    grid = _combo("grid", "grid", "{} x {}".format(*settings.grid), list(grids))
-    if grid:
-        session.change("grid", grids[grid])
+    current, hint = "{} x {}".format(*settings.grid), "cells; another grid starts the scene anew"
+    choices = dict.fromkeys(grids, "")
+    _combo(session, "grid", "grid", hint, current, choices, lambda grid: change("grid", grids[grid]))
 
 
 def grid_choices(grid: tuple[int, int]) -> list[tuple[int, int]]:
@@ -118,112 +179,64 @@ def grid_choices(grid: tuple[int, int]) -> list[tuple[int, int]]:
     return sorted(choices | {(nx, ny)})
 
 
-def _draw_fluids(session: Session) -> None:
-    imgui.separator_text("Fluids")
-    hint = "density of the heavy fluid over that of the light one"
-    _slider(session, "contrast", "contrast", (1.0, MAX_CONTRAST), "%.4g : 1", logarithmic=True, hint=hint)
-    _slider(session, "gravity", "gravity", (0.0, 30.0), "%.3g m/s²")
-    for phase in ("heavy", "light"):
-        label, hint = (
-            f"{phase} viscosity",
-            f"kinematic viscosity of the {phase} fluid; water has 1 mm²/s, air 15",
-        )
-        name, limits = f"{phase}_viscosity", (0.1, 1e5)
-        _slider(session, label, name, limits, "%.4g mm²/s", logarithmic=True, hint=hint, unit=1e-6)
-
-
 def _draw_solve(session: Session) -> None:
-    imgui.separator_text("Pressure solve")
-    settings = session.engine.settings.simulation
-    _label("preconditioner")
-    if imgui.begin_combo("##preconditioner", settings.preconditioner, imgui.ComboFlags_.height_large):
-        for name, description in session.preconditioners.items():
-            usable = name in session.available
-            flags = 0 if usable else imgui.SelectableFlags_.disabled
-            text = name if usable else f"{name}: {description}"
-            if imgui.selectable(f"{text}###{name}", name == settings.preconditioner, flags)[0]:
-                session.change("preconditioner", name)
-            if imgui.is_item_hovered(imgui.HoveredFlags_.allow_when_disabled):
-                imgui.set_tooltip(description)
-        imgui.end_combo()
-    note = session.engine.note
-    if note:
-        imgui.text_wrapped(note)
-    if session.notice:
-        imgui.push_style_color(imgui.Col_.text, theme.RED)
-        imgui.text_wrapped(session.notice)
-        imgui.pop_style_color()
-    tolerances = [f"1e-{power}" for power in TOLERANCE_POWERS]
-    current = next((text for text in tolerances if float(text) == settings.rtol), f"{settings.rtol:.3g}")
-    tolerance = _combo("tolerance", "rtol", current, tolerances)
-    if tolerance:
-        session.change("rtol", float(tolerance))
-    _label("iteration limit")
-    limits = (1, 10_000)
-    changed, limit = imgui.slider_int("##max_iterations", settings.max_iterations, *limits, "%d", LOGARITHMIC)
-    if changed:
-        session.change("max_iterations", limit)
-    _label("warm start", "start each solve from the last pressure")
-    changed, warm_start = imgui.checkbox("##warm_start", settings.warm_start)
-    if changed:
-        session.change("warm_start", warm_start)
-    _label(
-        "reuse set-up", "keep what still serves of the preconditioner until the iterations grow by a third"
+    settings, change = _settings(session)
+    choices, unusable = session.preconditioners, session.preconditioners.keys() - session.available
+    name, hint = "preconditioner", "what makes conjugate gradients converge in few iterations"
+    _combo(session, name, name, hint, settings.preconditioner, choices, partial(change, name), unusable)
+    for note, colour in ((session.engine.note, theme.TEXT), (session.notice, theme.RED)):
+        if note:
+            imgui.push_style_color(imgui.Col_.text, colour)
+            imgui.text_wrapped(note)
+            imgui.pop_style_color()
+    current = next(
+        (text for text, rtol in TOLERANCES.items() if rtol == settings.rtol), f"{settings.rtol:.3g}"
     )
-    changed, reuse_setup = imgui.checkbox("##reuse_setup", settings.reuse_setup)
-    if changed:
-        session.change("reuse_setup", reuse_setup)
-    if settings.device == "cuda":
-        _label("single launch", "one graph launch for all of a solve, which then ends by itself")
-        changed, single_launch = imgui.checkbox("##single_launch", settings.single_launch)
-        if changed:
-            session.change("single_launch", single_launch)
+    choices, hint = dict.fromkeys(TOLERANCES, ""), "relative residual at which a solve ends"
+    _combo(
+        session, "rtol", "tolerance", hint, current, choices, lambda text: change("rtol", TOLERANCES[text])
+    )
+    _draw_rows(session, SOLVE + CUDA if settings.device == "cuda" else SOLVE, settings, change)
 
 
 def _draw_picture(session: Session) -> None:
-    imgui.separator_text("Picture")
-    view = session.view
-    field = _combo("show", "field", view.field, list(VIEWS))
-    if field:
-        session.show_field(field)
-    colormap = _combo("colours", "colormap", view.colours, list(COLORMAPS))
-    if colormap:
-        session.choose_colormap(colormap)
+    view, scale = session.view, session.picture.scale
+    fields = {field: f"key {number}" for number, field in enumerate(VIEWS, start=1)}
+    _combo(session, "field", "show", "what the colours stand for", view.field, fields, session.show_field)
+    colormaps, hint = dict.fromkeys(COLORMAPS, ""), "each field keeps its own"
+    _combo(
+        session,
+        "colormap",
+        "colours",
+        hint,
+        view.colours,
+        colormaps,
+        lambda name: session.change_view(colormap=name),
+    )
     _label("range", "colours follow the field, or stay between two values")
-    automatic = view.range == "auto"
-    changed, automatic = imgui.checkbox("automatic##range", automatic)
-    if changed:
-        if automatic:
-            session.free_range()
-        else:
-            session.fix_range(session.picture.low, session.picture.high)
-    if not automatic:
-        low, high = session.picture.low, session.picture.high
-        _label("from, to")
+    changed, automatic = imgui.checkbox("automatic##range", view.range == "auto")
+    if changed and automatic:
+        session.ask(partial(session.change_view, range="auto"))
+    elif changed:
+        session.ask(partial(session.change_view, range=(scale.low, scale.high)))
+    elif not automatic:
+        _label("from, to", "what the lowest and the highest colour stand for")
         flags = imgui.InputTextFlags_.enter_returns_true
-        changed, (low, high) = imgui.input_float2("##limits", [low, high], "%.4g", flags)
-        if changed and math.isfinite(low) and math.isfinite(high):
-            session.fix_range(low, high)
-
-    _label("interface", "a line where the two fluids meet")
-    changed, interface = imgui.checkbox("##interface", view.interface)
-    if changed:
-        session.show_interface(interface)
+        changed, limits = imgui.input_float2("##limits", [scale.low, scale.high], "%.4g", flags)
+        if changed:
+            session.ask(partial(session.change_view, range=tuple(limits)))
+    _draw_rows(session, INTERFACE, view, lambda _, on: session.change_view(interface=on))
 
 
 def _draw_brush(session: Session) -> None:
-    imgui.separator_text("Brush")
     brush = session.brush
     _label("right-drag", "what dragging with the right button paints")
+    left = imgui.get_cursor_pos_x()
     for number, paint in enumerate(PAINTS):  # two rows of two
         if number % 2:
-            imgui.same_line(theme.scaled(LABEL_WIDTH + 80.0))
+            imgui.same_line(left + theme.scaled(80.0))
         else:
-            imgui.set_cursor_pos_x(theme.scaled(LABEL_WIDTH))
+            imgui.set_cursor_pos_x(left)
         if imgui.radio_button(paint, brush.paint == paint):
             brush.paint = paint
-    _label("radius", "the mouse wheel on the picture changes it too")
-    _, percent = imgui.slider_float("##radius", 100.0 * brush.radius, 1.0, 50.0, "%.0f %% of side")
-    brush.radius = percent / 100.0
-    _label("strength", "speed of the stirred fluid over that of the mouse")
-    _, brush.strength = imgui.slider_float("##strength", brush.strength, 0.1, 10.0, "%.2g", LOGARITHMIC)
+    _draw_rows(session, BRUSH, brush, partial(setattr, brush))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from imgui_bundle import imgui
 
@@ -10,61 +11,87 @@ from app.viewer import theme
 from app.viewer.session import Session
 
 REFRESH_SECONDS = 0.15  # digits that change with every frame cannot be read
-HEIGHT = 44.0
+MEAN_FRAMES = 20
+GAP = 18.0
+PHASE_HINTS = {
+    "sim": "everything but the pressure solve",
+    "set-up + inference": "the preconditioner's set-up; the time in its network is counted in",
+    "solve": "the iterations of conjugate gradients",
+    "failed solve": "what a preconditioner took that broke down, before the fallback",
+    "draw": "panels, picture, rendering",
+}
+
+
+class Tile(NamedTuple):
+    """One number, its name above it and what it means."""
+
+    label: str
+    value: str
+    colour: theme.Colour
+    hint: str
 
 
 class Hud:
-    """Frames per second, iterations, milliseconds by phase, and how the last solve ended."""
+    """Frames per second, iterations, milliseconds by phase, and how the last solve ended.
+
+    ``height``: what it took of the window when drawn last.
+    """
 
     def __init__(self) -> None:
-        self._tiles: list[tuple[str, str, tuple]] = []
+        self.height = theme.FONT_SIZE
+        self._tiles: list[Tile] = []
         self._due = 0.0
 
     def draw(self, session: Session) -> None:
-        """Draw one row of tiles, as wide as the window."""
+        """Draw the tiles in as many rows as they need in the current window."""
         now = time.monotonic()
         if now >= self._due or session.engine.paused:
             self._tiles, self._due = _tiles(session), now + REFRESH_SECONDS
-        width = imgui.get_content_region_avail().x
-        corner = imgui.get_cursor_screen_pos()
-        canvas, size = imgui.get_window_draw_list(), imgui.get_font_size()
-        widths = [
-            theme.scaled(max(len(label) * 7.0, len(value) * 10.0) + 14.0) for label, value, _ in self._tiles
-        ]
-        stretch = width / max(sum(widths), 1.0)
-        x = corner.x
-        for (label, value, colour), tile in zip(self._tiles, widths, strict=True):
-            muted = theme.packed(theme.MUTED)
-            canvas.add_text(theme.fonts["text"], 0.85 * size, (x, corner.y), muted, label)
-            value_at = (x, corner.y + 0.95 * size)
-            value_size = 1.3 * size * min(1.0, stretch)
-            canvas.add_text(theme.fonts["bold"], value_size, value_at, theme.packed(colour), value)
-            x += tile * stretch
-        imgui.dummy((width, theme.scaled(HEIGHT)))
+        top, right = imgui.get_cursor_screen_pos().y, imgui.get_content_region_avail().x
+        right += imgui.get_cursor_screen_pos().x
+        end = right
+        for tile in self._tiles:
+            width = max(imgui.calc_text_size(tile.label).x, 1.3 * imgui.calc_text_size(tile.value).x)
+            if tile is not self._tiles[0] and end + theme.scaled(GAP) + width <= right:
+                imgui.same_line(0.0, theme.scaled(GAP))
+            imgui.begin_group()
+            imgui.push_font(theme.fonts["text"], 0.85 * theme.FONT_SIZE)
+            imgui.text_colored(theme.MUTED, tile.label)
+            imgui.pop_font()
+            imgui.push_font(theme.fonts["bold"], 1.3 * theme.FONT_SIZE)
+            imgui.text_colored(tile.colour, tile.value)
+            imgui.pop_font()
+            imgui.end_group()
+            imgui.set_item_tooltip(tile.hint)
+            end = imgui.get_item_rect_max().x
+        self.height = imgui.get_cursor_screen_pos().y - top
 
 
-def _tiles(session: Session) -> list[tuple[str, str, tuple]]:
-    """(label, value, colour) of every tile."""
-    engine, history = session.engine, session.history
-    report = engine.last
+def _tiles(session: Session) -> list[Tile]:
+    engine, report, history = session.engine, session.engine.last, session.history()
     settings = engine.settings.simulation
-    parts = {
-        "sim": history.mean("sim_ms"),
-        "setup": history.mean("setup_ms") + history.mean("inference_ms"),
-        "solve": history.mean("solve_ms"),
-        "draw": history.mean("draw_ms"),
-    }
-    if report is None:
-        outcome, colour = "-", theme.MUTED
-    elif report.fallback or report.outcome != "converged":
-        outcome, colour = ("fallback" if report.fallback else report.outcome), theme.RED
-    else:
-        outcome, colour = report.outcome, theme.GREEN
+    recent = {name: history[name][-MEAN_FRAMES:] for name in PHASE_HINTS if name in history}
+    outcome, colour = "-", theme.MUTED
+    if report is not None:
+        failed = report.fallback or report.outcome != "converged"
+        outcome = "fallback" if report.fallback else report.outcome
+        colour = theme.RED if failed else theme.GREEN
+        outcome = outcome if failed or not engine.paused else "paused"
+    fps, iterations = (f"{report.fps:.0f}", f"{report.iterations:,}") if report else ("-", "-")
+    name = report.preconditioner if report else settings.preconditioner
     return [
-        ("fps", f"{report.fps:.0f}" if report else "-", theme.TEXT),
-        ("iterations", str(report.iterations) if report else "-", theme.TEXT),
-        *((f"{name} ms", f"{value:.1f}", theme.PHASES[name]) for name, value in parts.items()),
-        ("contrast", f"{settings.contrast:.4g} : 1", theme.TEXT),
-        ("preconditioner", report.preconditioner if report else settings.preconditioner, theme.TEXT),
-        ("outcome", "paused" if engine.paused and outcome == "converged" else outcome, colour),
+        Tile("fps", fps, theme.TEXT, "frames a second, over the last 30"),
+        Tile("iterations", iterations, theme.TEXT, "of the last pressure solve"),
+        *(
+            Tile(
+                f"{phase} ms",
+                f"{values.sum() / max(values.size, 1):.1f}",
+                theme.PHASES[phase],
+                PHASE_HINTS[phase],
+            )
+            for phase, values in recent.items()
+        ),
+        Tile("contrast", f"{theme.number(settings.contrast)} : 1", theme.TEXT, "density of heavy over light"),
+        Tile("preconditioner", name, theme.TEXT, "of the last pressure solve"),
+        Tile("outcome", outcome, colour, "how the last pressure solve ended"),
     ]

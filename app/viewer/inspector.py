@@ -18,8 +18,8 @@ class Inspector:
     """Inspections of an engine's preconditioner, and the leaf under the mouse.
 
     ``quantity`` is what colours a tile, "norm" or "rank". ``follow``: show the leaf under the mouse.
-    ``shown``: the panel was drawn in the last frame. ``inspection`` is of frame ``frame`` and took
-    ``seconds``; where it is None, ``reason`` says why.
+    ``shown``: somebody looks at the panel. ``inspection`` is of frame ``frame`` and took ``seconds``; where
+    it is None, ``reason`` says why. ``leaf``: the leaf to show with its basis; None where there is none.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,22 +30,13 @@ class Inspector:
         self.reason = ""
         self.frame = 0
         self.seconds = 0.0
+        self.leaf: LeafBasis | None = None
         self._engine = engine
         self._clock = clock
         self._preconditioner: Preconditioner | None = None  # that was inspected
         self._due = 0.0
-        self._drawn = self._wanted = False
+        self._asked = False
         self._cell: tuple[int, int] | None = None
-
-    def begin_frame(self) -> bool:
-        """Tell that a new frame of the window begins; returns whether the panel should come to the front."""
-        wanted, self._wanted = self._wanted, False
-        self.shown, self._drawn = self._drawn, False
-        return wanted
-
-    def note_drawn(self) -> None:
-        """Tell that the panel is drawn in this frame."""
-        self._drawn = True
 
     @property
     def preconditioner(self) -> Preconditioner:
@@ -62,9 +53,14 @@ class Inspector:
         """Whether inspections wait until they are asked for."""
         return self.preconditioner.is_set_up and leaf_count(self.preconditioner) > AUTOMATIC_LEAVES
 
-    def refresh(self, asked: bool = False) -> None:
-        """Inspect the present factors if they are new, or at once where somebody ``asked``."""
+    def ask(self) -> None:
+        """Inspect at the next refresh, however long it takes."""
+        self._asked = True
+
+    def refresh(self) -> None:
+        """Inspect the present factors if they are new and it is time, or somebody asked; find the leaf."""
         preconditioner, leaves = self.preconditioner, leaf_count(self.preconditioner)
+        asked, self._asked = self._asked, False
         if preconditioner is not self._preconditioner:
             self.inspection, self._preconditioner, self._due = None, preconditioner, 0.0
         if not leaves:
@@ -78,11 +74,11 @@ class Inspector:
             self._inspect(preconditioner)
         elif self.inspection is None and self.waits:
             self.reason = f"{leaves} leaves: this takes seconds, so it waits for the button"
+        self.leaf = self._find_leaf(preconditioner) if leaves and self.follow else None
 
     def _is_due(self) -> bool:
-        if self.inspection is None:
-            return self._clock() >= self._due
-        return self._engine.frame != self.frame and self._clock() >= self._due
+        is_new = self.inspection is None or self._engine.frame != self.frame
+        return is_new and self._clock() >= self._due
 
     def _inspect(self, preconditioner: Preconditioner) -> None:
         started = self._clock()
@@ -95,21 +91,13 @@ class Inspector:
         self.seconds = now - started
         self._due = now + max(SECONDS, WAIT * self.seconds)
 
-    def toggle_follow(self) -> None:
-        """Show the leaf under the mouse, or no longer; shows it where the panel is hidden."""
-        self.follow = not (self.follow and self.shown)
-        self._wanted = self.follow and not self.shown
+    def _find_leaf(self, preconditioner: Preconditioner) -> LeafBasis | None:
+        nx, ny = self._engine.simulation.shape
+        i, j = self._cell or (nx, ny)
+        if i >= nx or j >= ny or not preconditioner.is_set_up:
+            return None
+        return leaf_basis(preconditioner, i * ny + j)
 
     def point_at(self, i: int, j: int) -> None:
         """The mouse is on cell (i, j); the leaf stays when it leaves the picture."""
         self._cell = (i, j)
-
-    def leaf(self) -> LeafBasis | None:
-        """The leaf to show with its basis; None where there is none."""
-        preconditioner, (nx, ny) = self.preconditioner, self._engine.simulation.shape
-        if not self.follow or self._cell is None or not self.has_partition:
-            return None
-        i, j = self._cell
-        if i >= nx or j >= ny or not preconditioner.is_set_up:
-            return None
-        return leaf_basis(preconditioner, i * ny + j)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from imgui_bundle import imgui
 
@@ -12,8 +13,7 @@ from app.viewer import theme
 from app.viewer.session import Session
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """One key: the toolkit's codes for it (any of them), its name and meaning, and its action."""
 
     codes: tuple[imgui.Key, ...]
@@ -24,7 +24,7 @@ class Key:
 
 def _view_key(number: int, field: str) -> Key:
     codes = (getattr(imgui.Key, f"_{number}"), getattr(imgui.Key, f"keypad{number}"))
-    return Key(codes, str(number), f"show {field}", lambda session: session.show_field(field))
+    return Key(codes, str(number), f"show {field}", partial(Session.show_field, field=field))
 
 
 KEYS = (
@@ -37,7 +37,8 @@ KEYS = (
     Key((imgui.Key.f9,), "F9", "record every frame, or stop recording", Session.toggle_recording),
     Key((imgui.Key.f12,), "F12", "save the picture as PNG", Session.save_screenshot),
 )
-MOUSE = (
+OTHERS = (
+    ("Escape", "close a list, or this one"),
     ("drag", "stir the fluids"),
     ("right-drag", "paint with the chosen phase or solid"),
     ("wheel", "resize the brush"),
@@ -47,14 +48,17 @@ MOUSE = (
 
 
 def handle_keys(session: Session) -> None:
-    """Do what the keys pressed in this frame mean, unless somebody is typing a value."""
+    """Ask for what the keys pressed in this frame mean, unless somebody is typing a value."""
     if imgui.get_io().want_text_input:
         return
     for key in KEYS:
         if any(imgui.is_key_pressed(code, repeat=key.name == ".") for code in key.codes):
-            key.action(session)
-    if session.show_help and imgui.is_key_pressed(imgui.Key.escape, repeat=False):
-        session.toggle_help()
+            session.ask(key.action, session)
+    if imgui.is_key_pressed(imgui.Key.escape, repeat=False):
+        if imgui.is_popup_open("", imgui.PopupFlags_.any_popup):
+            imgui.internal.close_popup_to_level(0, True)
+        elif session.show_help:
+            session.toggle_help()
 
 
 def draw_help(session: Session) -> None:
@@ -79,7 +83,7 @@ def draw_help(session: Session) -> None:
     imgui.pop_font()
     imgui.spacing()
     if imgui.begin_table("keys", 2, imgui.TableFlags_.sizing_fixed_fit):
-        for name, meaning in (*((key.name, key.meaning) for key in KEYS), *MOUSE):
+        for name, meaning in (*((key.name, key.meaning) for key in KEYS), *OTHERS):
             imgui.table_next_column()
             imgui.text_colored(theme.ACCENT, name + "    ")
             imgui.table_next_column()

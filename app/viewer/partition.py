@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from imgui_bundle import imgui
 
+from app.picture import Scale
 from app.viewer import theme
 from app.viewer.colour_bar import draw_colour_bar
 from app.viewer.inspector import Inspector
@@ -17,7 +18,6 @@ from app.viewer.partition_picture import (
     partition_pixels,
     tile_scale,
 )
-from app.viewer.scale import Scale
 from app.viewer.session import Session
 from app.viewer.texture import Texture
 from precond.analysis.inspection import RANK_TOLERANCE, Inspection, LeafBasis
@@ -49,21 +49,20 @@ class PartitionPanel:
     def draw(self, session: Session) -> None:
         """Draw into the current window."""
         inspector = session.inspector
-        inspector.note_drawn()
-        inspector.refresh()
         space, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
         corner = imgui.ImVec2(round(corner.x), round(corner.y))
-        inspection, leaf = inspector.inspection, inspector.leaf()
+        inspection, leaf = inspector.inspection, inspector.leaf
         text_at = corner.x
         if inspection is not None:
-            side = max(16.0, min(space.y, 0.5 * (space.x - theme.scaled(BAR_SPACE + TEXT_SPACE))))
+            room = 0.5 * (space.x - theme.scaled(BAR_SPACE + TEXT_SPACE))
+            side = max(16.0, min(space.y, room))
             self.square = (corner.x, corner.y, float(int(side)))
             self._draw_matrix(inspection, inspector.quantity, leaf)
             text_at += side + theme.scaled(BAR_SPACE) + 2.0 * theme.scaled(GAP)
         imgui.set_cursor_screen_pos((text_at, corner.y))
         shows_leaf = inspector.follow and inspector.has_partition
         width = theme.scaled(TEXT_SPACE) if inspection is not None or shows_leaf else space.x
-        imgui.begin_child("text", (width, space.y))
+        imgui.begin_child("text", (width, max(space.y, 1.0)))
         _draw_text(inspector, inspection)
         imgui.end_child()
         self.pictures = None
@@ -167,7 +166,7 @@ def _draw_text(inspector: Inspector, inspection: Inspection | None) -> None:
         _say(LEGENDS[inspector.quantity])
         _say(f"frame {inspector.frame}, computed in {1e3 * inspector.seconds:.0f} ms")
     if inspector.waits and imgui.button("Update"):
-        inspector.refresh(asked=True)
+        inspector.ask()
     _, inspector.follow = imgui.checkbox("leaf under the mouse", inspector.follow)
 
 

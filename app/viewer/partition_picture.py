@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 
-from app.picture import LEVELS, SOLID_COLOUR, colour_table, nice_ceiling
-from app.viewer.scale import Scale
+from app.picture import SOLID_COLOUR, Scale, colour_table, nice_ceiling
 from precond.analysis.inspection import RANK_TOLERANCE, Inspection, LeafBasis
 from precond.partition.tiles import tile_of
 
@@ -42,8 +41,8 @@ def partition_pixels(inspection: Inspection, quantity: str, side: int) -> np.nda
     scale, table = tile_scale(inspection, quantity), colour_table(QUANTITIES[quantity])
     diagonal = tile < 0
     of_tile = inspection.ranks if quantity == "rank" else inspection.norms
-    levels = np.append(_levels(of_tile, scale), 0)[tile]
-    levels = np.where(diagonal, _levels(inspection.leaf_norms, scale)[leaf], levels)
+    levels = np.append(scale.levels(of_tile), 0)[tile]
+    levels = np.where(diagonal, scale.levels(inspection.leaf_norms)[leaf], levels)
     pixels = table[levels].view(np.uint8).reshape(side, side, 4)
     if quantity == "rank":
         pixels[diagonal, :3] = DENSE_COLOUR
@@ -79,20 +78,7 @@ def describe(inspection: Inspection, row: int, column: int) -> str:
     )
 
 
-def _levels(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """Rows of a colour table for ``values``; zero on a logarithmic scale is the lowest."""
-    values, low, high = values.astype(np.float64), scale.low, scale.high
-    if scale.logarithmic:
-        values, low, high = np.log(np.maximum(values, low)), np.log(low), np.log(high)
-    return np.rint(np.clip((values - low) / (high - low), 0.0, 1.0) * (LEVELS - 1)).astype(np.int64)
-
-
-def basis_images(basis: LeafBasis, shape: tuple[int, int]) -> np.ndarray:
-    """The columns as small images, (c, height, width) float32, row 0 on top, NaN outside the leaf."""
-    return _placed(basis.cells, basis.columns, shape)
-
-
-def _placed(cells: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def placed(cells: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """``values`` (n, c) of flat ``cells`` in the box around them: (c, height, width), elsewhere NaN."""
     i, j = np.divmod(cells, shape[1])
     images = np.full((values.shape[1], np.ptp(j) + 1, np.ptp(i) + 1), np.nan, dtype=np.float32)
@@ -112,10 +98,10 @@ def basis_pixels(basis: LeafBasis, solid: np.ndarray) -> np.ndarray:
     ``solid`` (nx, ny) bool is drawn as in the field; transparent outside the leaf.
     """
     reach = basis_reach(basis)
-    images = np.nan_to_num(basis_images(basis, solid.shape))
-    pixels = colour_table(SIGNED_COLOURS)[_levels(images, Scale(-reach, reach))]
+    images = np.nan_to_num(placed(basis.cells, basis.columns, solid.shape))
+    pixels = colour_table(SIGNED_COLOURS)[Scale(-reach, reach).levels(images)]
     pixels = pixels[..., None].view(np.uint8).copy()  # (c, height, width, 4)
-    walls = _placed(basis.cells, solid.reshape(-1, 1)[basis.cells], solid.shape)[0]  # 1, 0 or NaN
+    walls = placed(basis.cells, solid.reshape(-1, 1)[basis.cells], solid.shape)[0]  # 1, 0 or NaN
     pixels[:, walls == 1.0, :3] = SOLID_COLOUR
     pixels[:, np.isnan(walls)] = 0
     return pixels

@@ -89,9 +89,11 @@ def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
 
         from app.config.settings import app_settings
         from app.engine import Engine
+        from app.viewer.session import Session
         from app.viewer.window import Window
 
-        window = Window(Engine.with_substitute(app_settings({"grid": (64, 32), **settings})))
+        engine = Engine.with_substitute(app_settings({"grid": (64, 32), **settings}))
+        window = Window(Session(engine))
         window.params.ini_disable = True
         testing.run(
             test_function=lambda ctx: test(ctx, window),

@@ -6,20 +6,20 @@ import torch
 
 from app.config.settings import app_settings
 from app.engine import Engine
-from app.picture import LEVELS, SOLID_COLOUR, colour_table
+from app.picture import LEVELS, SOLID_COLOUR, Scale, colour_table
+from app.viewer.colour_bar import ticks
 from app.viewer.inspector import AUTOMATIC_LEAVES, SECONDS, WAIT, Inspector
 from app.viewer.partition_picture import (
     DENSE_COLOUR,
     QUANTITIES,
-    basis_images,
     basis_pixels,
     basis_reach,
     describe,
     outline,
     partition_pixels,
+    placed,
     tile_scale,
 )
-from app.viewer.scale import Scale, ticks
 from precond.analysis.inspection import Inspection, LeafBasis, inspect, leaf_basis
 from precond.partition.tiles import tiles
 
@@ -131,7 +131,8 @@ def test_many_leaves_wait_for_the_button(make):
     assert AUTOMATIC_LEAVES < 264 * 128 // 64
     assert inspector.count == 0
     assert "528 leaves" in inspector.reason
-    inspector.refresh(asked=True)
+    inspector.ask()
+    inspector.refresh()
     assert (inspector.count, inspector.reason) == (1, "")
     engine.step()
     inspector.clock.now += 1000.0
@@ -154,9 +155,11 @@ def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     """8 x 8 blocks cut off at the walls; runs of 128 cells along the Morton curve."""
     inspector, engine = make(preconditioner, (37, 22))
     inspector.follow = True
-    assert inspector.leaf() is None
+    inspector.refresh()
+    assert inspector.leaf is None
     inspector.point_at(0, 0)
-    assert inspector.leaf() is None  # not set up
+    inspector.refresh()
+    assert inspector.leaf is None  # not set up
     engine.step()
 
     def morton(i, j):
@@ -166,18 +169,21 @@ def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     order = {cell: k for k, cell in enumerate(sorted(cells, key=lambda cell: morton(*cell)))}
     for i, j in [(0, 0), (36, 21), (7, 8), (8, 7), (31, 20), (32, 15), (20, 11)]:
         inspector.point_at(i, j)
-        leaf = inspector.leaf()
+        inspector.refresh()
+        leaf = inspector.leaf
         if preconditioner == "coarse-learned":
             expected = {(a, b) for a, b in cells if (a // 8, b // 8) == (i // 8, j // 8)}
         else:
             expected = {cell for cell in cells if order[cell] // 128 == order[i, j] // 128}
         assert {divmod(int(cell), 22) for cell in leaf.cells} == expected
     inspector.follow = False
-    assert inspector.leaf() is None
+    inspector.refresh()
+    assert inspector.leaf is None
     inspector.follow = True
     engine.set("grid", (16, 8))
     engine.step()
-    assert inspector.leaf() is None  # the cell is no longer there
+    inspector.refresh()
+    assert inspector.leaf is None  # the cell is no longer there
 
 
 @pytest.mark.parametrize("preconditioner", ["coarse-learned", "hmatrix"])
@@ -187,12 +193,12 @@ def test_pictures_of_a_leaf_are_its_basis(make, preconditioner):
     engine.step()
     solid = engine.simulation.solid_mask()
     assert solid.any()
-    form = engine.simulation.projection.preconditioner
+    form = engine.preconditioner
     red_and_blue = set()
     for cell in (0, 36 * 22 + 21, int(np.flatnonzero(solid)[0]), 300):
         basis = leaf_basis(form, cell)
         i, j = np.divmod(basis.cells, 22)
-        images, pixels = basis_images(basis, (37, 22)), basis_pixels(basis, solid)
+        images, pixels = placed(basis.cells, basis.columns, (37, 22)), basis_pixels(basis, solid)
         assert images.shape == (8, j.max() - j.min() + 1, i.max() - i.min() + 1)
         assert np.isfinite(images).sum() == basis.columns.size
         reach = basis_reach(basis)

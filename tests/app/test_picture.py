@@ -84,8 +84,8 @@ def test_range_of_a_signed_field_is_symmetric(field):
     values = np.full((16, 8), -3.0)
     values[0] = 1.0
     picture = draw(Still(np.zeros((16, 8)), **{field: values}), View(field))
-    assert picture.high == -picture.low
-    assert 3.0 <= picture.high <= 5.0
+    assert picture.scale.high == -picture.scale.low
+    assert 3.0 <= picture.scale.high <= 5.0
 
 
 def test_automatic_range_holds_all_pressures_and_ignores_solids():
@@ -94,8 +94,8 @@ def test_automatic_range_holds_all_pressures_and_ignores_solids():
     solid[5, 5] = True
     values[5, 5] = 1e6
     picture = draw(Still(np.zeros((16, 8)), solid=solid, pressure=values), View("pressure"))
-    assert picture.low <= -3.1
-    assert 7.7 <= picture.high < 12.0
+    assert picture.scale.low <= -3.1
+    assert 7.7 <= picture.scale.high < 12.0
 
 
 def test_fixed_range_cuts_off_what_is_beyond():
@@ -147,8 +147,8 @@ def test_no_field_is_too_odd_to_draw(field, values):
         picture = draw(still, View(field), 3)
     assert picture.rgba.shape == (24, 24, 4)
     assert (picture.rgba[..., 3] == 255).all()
-    assert np.isfinite([picture.low, picture.high]).all()
-    assert picture.low < picture.high
+    assert np.isfinite([picture.scale.low, picture.scale.high]).all()
+    assert picture.scale.low < picture.scale.high
 
 
 @pytest.mark.parametrize(

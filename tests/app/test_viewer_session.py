@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,7 @@ import pytest
 from app.config.settings import app_settings
 from app.engine import Engine
 from app.viewer import run_demo
-from app.viewer.history import FRAMES, History
-from app.viewer.session import Session
+from app.viewer.session import FRAMES, Message, Session
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def test_each_field_keeps_its_colours_and_its_range(session):
     assert session.view.colours == "grey"
     session.show_field("speed")
     assert session.view.colours == "magma"
-    session.choose_colormap("turbo")
-    session.fix_range(0.0, 2.5)
+    session.change_view(colormap="turbo")
+    session.change_view(range=(0.0, 2.5))
     session.show_field("density")
     assert (session.view.colours, session.view.range) == ("grey", "auto")
     session.show_field("speed")
     assert (session.view.colours, session.view.range) == ("turbo", (0.0, 2.5))
-    session.free_range()
+    session.change_view(range="auto")
     assert session.view.range == "auto"
 
 
@@ -50,7 +50,7 @@ def test_refused_change_is_said_and_the_simulation_goes_on(session, name, value)
 
 
 def test_range_that_is_none_is_refused(session):
-    session.fix_range(3.0, 3.0)
+    session.change_view(range=(3.0, 3.0))
     assert session.message.error
     assert session.view.range == "auto"
 
@@ -58,9 +58,9 @@ def test_range_that_is_none_is_refused(session):
 def test_new_scene_and_reset_start_the_plots_anew(session):
     for restart in (session.reset, lambda: session.change("scene", "falling-drop")):
         session.advance()
-        assert len(session.history) == 1
+        assert len(session.history()["frame"]) == 1
         restart()
-        assert len(session.history) == 0
+        assert len(session.history()["frame"]) == 0
         assert session.engine.frame == 0
 
 
@@ -88,9 +88,9 @@ class Hand:
 
     def __init__(self, session, monkeypatch):
         self.stirs, self.paints = [], []
-        simulation = session.engine.simulation
-        monkeypatch.setattr(simulation, "stir", lambda *stir: self.stirs.append(stir))
-        monkeypatch.setattr(simulation, "paint", lambda *paint: self.paints.append(paint))
+        engine = session.engine
+        monkeypatch.setattr(engine, "stir", lambda *stir: self.stirs.append(stir))
+        monkeypatch.setattr(engine, "paint", lambda *paint: self.paints.append(paint))
 
 
 def test_stirring_follows_the_hand_but_is_no_jet(session, monkeypatch):
@@ -134,16 +134,51 @@ def test_recording_that_cannot_be_written_is_said(session, tmp_path):
 
 
 def test_history_keeps_the_last_frames(session):
-    report = session.engine.step()
-    history = History()
-    assert history["frame"].size == 0
-    assert history.mean("fps") == 0.0
-    for frame in range(2 * FRAMES + 17):
-        history.add(type(report)(**{**vars(report), "frame": frame, "sim_ms": float(frame)}))
-    assert len(history) == FRAMES
-    assert (history["frame"] == np.arange(FRAMES + 17, 2 * FRAMES + 17)).all()
-    assert (history["sim_ms"] == history["frame"]).all()
-    assert history["sim_ms"].flags.c_contiguous
+    assert session.history()["fps"].size == 0
+    for _ in range(3):
+        session.advance()
+    report = session.engine.last
+    for frame in range(4, FRAMES + 18):
+        session._on_frame(replace(report, frame=frame))
+    history = session.history()
+    assert (history["frame"] == np.arange(18, FRAMES + 18)).all()
+    assert history["set-up + inference"][-1] == report.setup_ms + report.inference_ms
+    assert "failed solve" not in history
+    assert all(values.flags.c_contiguous for values in history.values())
+
+
+@pytest.mark.parametrize("value", [0.0, -5.0, math.nan, math.inf])
+def test_no_brush_is_too_odd_to_paint_and_stir(session, value):
+    session.brush.radius = session.brush.strength = value
+    assert 0.01 <= session.brush.radius <= 0.5
+    assert 0.1 <= session.brush.strength <= 10.0
+    session.paint((0.2, 0.2), (0.3, 0.3))
+    session.stir((0.2, 0.2), (0.3, 0.3), 0.02)
+    session.advance()
+    assert session.engine.last.outcome == "converged"
+
+
+def test_stirring_in_a_pause_says_that_it_does_nothing(session):
+    session.toggle_pause()
+    session.stir((0.2, 0.2), (0.3, 0.3), 0.02)
+    assert "stirring does nothing" in session.message.text
+
+
+def test_an_old_warning_does_not_come_back_in_a_pause(session):
+    session.advance()
+    session._warned_of, session._warning = session.engine.last, Message("hmatrix failed", True, 0.0)
+    session.engine.paused = True
+    assert session.warning == "hmatrix failed"  # it is about the frame that is seen
+    session.step()
+    assert session.warning == ""
+
+
+def test_actions_wait_for_the_step_and_are_done_before_it(session):
+    session.ask(session.change, "contrast", 7.0)
+    assert session.engine.settings.simulation.contrast != 7.0
+    session.advance()
+    assert session.engine.settings.simulation.contrast == 7.0
+    assert session.engine.frame == 1
 
 
 def test_without_the_window_libraries_one_line_names_record(session, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """The real window, driven by the toolkit's test engine: what a hand does must arrive in the engine."""
 
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,7 +50,7 @@ def test_panel_steers_the_engine(drive):
         engine = window.session.engine
         settings = engine.settings.simulation
         ctx.set_ref("Controls")
-        ctx.combo_click("##preconditioner/###jacobi")
+        ctx.combo_click("##preconditioner/jacobi")
         settle(ctx)
         assert settings.preconditioner == "jacobi"
         assert engine.last.preconditioner == "jacobi"
@@ -126,9 +128,13 @@ def test_refused_setting_is_said_and_nothing_breaks(drive):
     def test(ctx, window):
         engine = window.session.engine
         ctx.set_ref("Controls")
-        ctx.item_input_value("##max_iterations", 0)
+        for name, typed, kept in (("max_iterations", 0, 1), ("radius", -5, 0.01), ("strength", 1e30, 10.0)):
+            owner = window.session.brush if name in ("radius", "strength") else engine.settings.simulation
+            ctx.item_input_value(f"##{name}", typed)
+            settle(ctx)
+            assert getattr(owner, name) == pytest.approx(kept)
+        window.session.ask(window.session.change, "max_iterations", 0)
         settle(ctx)
-        assert engine.settings.simulation.max_iterations == 2000
         assert "max_iterations" in window.session.message.text
         assert window.session.message.error
         frame = engine.frame
@@ -320,5 +326,69 @@ def test_unconverged_solve_is_shown_in_red(drive, tmp_path):
         assert session.engine.last.outcome == "iteration limit"
         assert "did not converge" in session.warning
         assert red(tmp_path / "after.png") > 100
+
+    drive(test)
+
+
+def test_a_stroke_is_in_the_picture_of_the_same_frame(drive, monkeypatch):
+    """In one frame of the window: the mouse, then the step, then the picture of that step."""
+    from imgui_bundle import imgui
+
+    strokes, pictures = [], {}
+
+    def test(ctx, window):
+        session, engine = window.session, window.session.engine
+        point = 0.8 * engine.simulation.domain[0], 0.7 * engine.simulation.domain[1]
+        paint, draw = engine.paint, session.draw
+
+        def noted_paint(*stroke):
+            strokes.append((imgui.get_frame_count(), engine.frame))
+            paint(*stroke)
+
+        def noted_draw():
+            picture = draw()
+            heavy = picture.values[cell_at(engine.simulation, *point)] > 50.0
+            pictures[imgui.get_frame_count()] = engine.frame, heavy
+            return picture
+
+        monkeypatch.setattr(engine, "paint", noted_paint)
+        monkeypatch.setattr(session, "draw", noted_draw)
+        ctx.mouse_move_to_pos(on_screen(window, *point))
+        ctx.mouse_down(1)
+        ctx.yield_(2)
+        ctx.mouse_up(1)
+        settle(ctx)
+
+    drive(test, gravity=0.0)
+    painted_in, frame = strokes[0]
+    assert pictures[painted_in - 1] == (frame, False)
+    assert pictures[painted_in] == (frame + 1, True)
+
+
+def test_drawing_is_timed_alone(drive):
+    def test(ctx, window):
+        session, engine = window.session, window.session.engine
+        ctx.yield_(5)
+        session.ask(time.sleep, 1.5)  # as long as loading weights may take
+        ctx.yield_()
+        draws = session.history()["draw"][-2:]
+        ctx.yield_(2)
+        assert engine.last.draw_ms > 0.0
+        assert max(*draws, *session.history()["draw"][-3:]) < 1500.0
+
+    drive(test)
+
+
+def test_escape_closes_a_list(drive):
+    def test(ctx, window):
+        from imgui_bundle import imgui
+
+        ctx.set_ref("Controls")
+        ctx.item_click("##scene")
+        settle(ctx)
+        assert imgui.is_popup_open("", imgui.PopupFlags_.any_popup)
+        press(ctx, "escape")
+        assert not imgui.is_popup_open("", imgui.PopupFlags_.any_popup)
+        assert not window.session.show_help
 
     drive(test)

@@ -1,0 +1,118 @@
+"""How the window starts: quietly, with its saved layout where that is sound, or with a reason why not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from imgui_bundle import hello_imgui, immapp
+
+from app.engine import Engine
+from app.viewer.session import Session
+from app.viewer.window import Window
+
+
+class WindowError(RuntimeError):
+    """No window can open here; the message says why."""
+
+
+def show(engine: Engine, frames: int | None = None) -> None:
+    """Run the window until it is closed or ``frames`` steps were taken; WindowError when none can open."""
+    session = Session(engine)
+    window = Window(session, frames)
+    layout = _saved_layout(window)
+    if layout is not None and not _is_sound(layout):
+        _set_aside(layout, session)
+    try:
+        _run(window)
+    except RuntimeError as error:
+        if window.drawn or "IM_ASSERT" not in str(error) or layout is None or not layout.exists():
+            raise
+        _set_aside(layout, session)
+        _run(Window(session, frames), replay=False)
+
+
+def _saved_layout(window: Window) -> Path | None:
+    """The file of the layout; None, and none will be kept, where its folder cannot be used."""
+    if not window.params.ini_disable:
+        with contextlib.suppress(OSError, RuntimeError):
+            path = Path(hello_imgui.ini_settings_location(window.params))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if os.access(path.parent, os.W_OK):
+                return path
+    window.params.ini_disable = True
+    return None
+
+
+def _is_sound(layout: Path) -> bool:
+    """Whether every docking node hangs from one above it; the toolkit fails, or never ends, where not."""
+    known = {"0x00000000"}
+    text = layout.read_text(encoding="utf-8", errors="replace") if layout.is_file() else ""
+    for node in re.finditer(r"^ *Dock(?:Node|Space) +ID=(\w+)(?:.*? Parent=(\w+))?", text, re.M):
+        if (node[2] or "0x00000000") not in known:
+            return False
+        known.add(node[1])
+    return True
+
+
+def _set_aside(layout: Path, session: Session) -> None:
+    damaged = layout.with_name(f"{layout.name}.damaged")
+    layout.replace(damaged)
+    said = f"the window's saved layout could not be used; it was moved to {damaged}"
+    print(f"htp-fluid demo: {said}", file=sys.stderr)
+    session.say(said, error=True)
+
+
+def _run(window: Window, replay: bool = True) -> None:
+    """Run ``window``; what libraries said while it opened is shown then, if ``replay``."""
+    quiet = _QuietStart()
+    window.on_opened = lambda: quiet.end(replay)
+    try:
+        immapp.run(window.params, window.add_ons)
+    except RuntimeError as error:
+        if window.opened:
+            raise
+        raise WindowError(_reason(quiet.end(replay=False))) from error
+    finally:
+        quiet.end()
+
+
+def _reason(noise: str) -> str:
+    """The toolkit's own messages in one plain line."""
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and sys.platform == "linux":
+        return "there is no display (DISPLAY is not set)"
+    lines = [line.split(": ", 1)[-1].strip() for line in noise.splitlines() if "rror" in line]
+    return f"no display or no OpenGL 3 ({lines[0]})" if lines else "no display or no OpenGL 3"
+
+
+class _QuietStart:
+    """Holds back what native libraries print to descriptor 2 while the window opens."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open until end()
+        self._stderr: int | None = None
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        try:
+            self._stderr = os.dup(2)
+        except OSError:  # closed: nobody listens, and no socket may take its place
+            self._stderr = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(self._file.fileno(), 2)
+
+    def end(self, replay: bool = True) -> str:
+        """Give stderr back, with what was held back if ``replay``; safe to call again."""
+        if self._stderr is None:
+            return ""
+        os.dup2(self._stderr, 2)
+        os.close(self._stderr)
+        self._stderr = None
+        self._file.seek(0)
+        text = self._file.read().decode(errors="replace")
+        self._file.close()
+        if replay and text:
+            os.write(2, text.encode())
+        return text
