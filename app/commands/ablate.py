@@ -23,7 +23,7 @@ def ablate(file: str, out: str | None) -> int:
         return _print(read_study(path), path)
     use_one_thread()
     study = Study.read(path)
-    directory = Path(out) if out else Path("runs") / f"study-{path.stem}"
+    directory = Path(out) if out else Path("runs") / f"ablation-{path.stem}"
     try:
         results = run_study(
             study, directory, f"python -m app ablate {path}", {"started": now(), **describe()}

@@ -129,7 +129,8 @@ def model_for(name: str, cells: int) -> Path:
     """
     sizes, together = model_sizes(name), MODELS / f"{name}-all.safetensors"
     nearest = min(sizes, key=lambda size: abs(math.log(size / cells)), default=None)
-    own = nearest is not None and cells in (nearest, (math.isqrt(nearest - 1) + 1) ** 2)
+    width = math.isqrt(nearest - 1) + 1 if nearest else 1
+    own = nearest is not None and cells in (nearest, width * math.ceil(nearest / width))
     if not own and together.is_file():
         return together
     if nearest is None:

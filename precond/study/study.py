@@ -225,7 +225,10 @@ def read_study(path: str | Path) -> StudyResults:
     try:
         results = validated(StudyResults, read_yaml(path), str(path))
         with table.open(encoding="utf-8", newline="") as file:
-            lines = [{key: v for key, v in line.items() if v != ""} for line in csv.DictReader(file)]
+            reader = csv.DictReader(file)
+            lines = [{key: v for key, v in line.items() if v != ""} for line in reader]
+        if reader.fieldnames != list(Row.model_fields):
+            raise UsageError(f"{table}: its columns are not {', '.join(Row.model_fields)}")
         for number, line in enumerate(lines, 1):
             row = validated(Row, line, f"{table}: row {number}")
             results.rows.append(row)

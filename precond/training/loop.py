@@ -21,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from precond.config import Number, Settings, Whole, validated
-from precond.errors import UsageError, in_one_line
+from precond.errors import UsageError
 from precond.krylov.pcg import PCG, SolveReport
 from precond.learned.weights import float32_by_default, save_model, write_whole
 from precond.poisson import PoissonOperator
@@ -118,9 +118,9 @@ class Trainer:
                 self.step, self.seconds, self.log, self._losses = saved["progress"]
                 self._score, self._best = saved["best"]
                 return
-        except Exception as error:  # whatever a damaged file makes torch stumble over
-            reason = f"is damaged ({in_one_line(error)}): delete it to start its run anew"
-            raise UsageError(f"{self.checkpoint}: {reason}") from error
+        except Exception as error:  # whatever a damaged file makes torch stumble over, in many lines
+            words = "is damaged: delete it to start its run anew"
+            raise UsageError(f"{self.checkpoint}: {words}") from error
         raise UsageError(f"{self.checkpoint}: is the checkpoint of another run: delete it to start anew")
 
     def save(self) -> None:
@@ -163,7 +163,7 @@ class Trainer:
         torch.manual_seed(task.training.seed * 1_000_003 + step)
         chosen = task.draw(step, len(systems))
         for group in self.optimiser.param_groups:
-            group["lr"] = task.rate(step)
+            group["lr"] = float(task.rate(step))  # a checkpoint takes no numpy
         self.optimiser.zero_grad()
         total = 0.0
         for index in chosen:

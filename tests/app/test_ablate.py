@@ -1,6 +1,8 @@
-"""`ablate`: balanced order, nothing done twice, failures kept, wrong files refused, the published table."""
+"""`ablate`: balanced order, nothing done twice, resumed exactly, failures kept, wrong files refused, the
+published tables.
+"""
 
-import json
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +11,18 @@ import torch
 import yaml
 
 from app.cli import main
-from precond import PCG
-from precond.config import read_yaml
+from precond import PCG, make_preconditioner
+from precond.learned.coarse_learned import CoarseLearned
 from precond.learned.factors import HMatrixConfig, HMatrixNetwork
 from precond.learned.hmatrix import HMatrix
-from precond.problems.gallery import benchmark_density
-from precond.study import ablation_hmatrix
-from precond.study.ablation import Study
-from precond.study.ablation_table import format_table, tabulate
+from precond.problems import gallery
+from precond.study.study import Row, Study, StudyResults, Variant, as_text, read_study, tabulate
+from precond.training.coarse_learned import CoarseLearnedTask
 
-ROOT = Path(__file__).resolve().parents[2]
-PUBLISHED = ROOT / "assets" / "reference" / "ablation-hmatrix-1024.json"
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
 TRUNK = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 4, "graph_convolutions": 1}
-TINY = {
+BARE = {"off_diagonal_stream": False, "axial_buffers": False, "global_token": False, "global_features": False}
+HMATRIX = {
     "title": "Tiny",
     "seeds": [3, 1],
     "model": {"leaf_size": 16, "trunk": TRUNK},
@@ -31,7 +32,28 @@ TINY = {
         "bare": {"label": "no highways", "model": {"trunk": {"axial_buffers": False, "global_token": False}}},
     },
 }
-ORDER = [("base", 3), ("bare", 3), ("base", 1), ("bare", 1)]
+COARSE = {
+    "title": "Tiny",
+    "form": "coarse-learned",
+    "seeds": [2],
+    "model": {"leaf_size": 16, "rank": 3, "trunk": {**TRUNK, **BARE, "width": 8, "layers": 0}},
+    "training": {"steps": 6, "learning_rate": 0.01, "evaluate_every": 3, "save_every": 2},
+    "data": {"seed": 27, "systems": 2},
+    "test": {
+        "bubbles": {"family": "bubbles", "n": 256, "frames": 2, "contrast": 1000.0},
+        "many fluids": {"family": "voronoi", "n": 256, "frames": 1},
+    },
+    "references": ["coarse-monomial"],
+    "variants": {
+        "base": {"label": "the base"},
+        "truncated": {"label": "truncated", "training": {"objective": "truncated"}},
+    },
+}
+STUDIES = {"hmatrix": HMATRIX, "coarse-learned": COARSE}
+ORDER = {
+    "hmatrix": [("base", 3), ("bare", 3), ("base", 1), ("bare", 1)],
+    "coarse-learned": [("coarse-monomial", 2), ("base", 2), ("truncated", 2)],
+}
 
 
 def write(path: Path, content: object) -> Path:
@@ -39,307 +61,324 @@ def write(path: Path, content: object) -> Path:
     return path
 
 
-def results(folder: Path, name: str = "ablation.json") -> dict:
-    return json.loads((folder / name).read_text(encoding="utf-8"))
+def ablate(content: object, folder: Path, code: int = 0) -> None:
+    """Do the study ``content`` in ``folder``."""
+    assert main(["ablate", str(write(folder / "tiny.yaml", content)), "--out", str(folder)]) == code
 
 
-def figures(rows: list[dict]) -> list[list]:
-    """What a row says apart from its time."""
-    return [
-        [row[name] for name in ("variant", "seed", "parameters", "validation", "iterations")] for row in rows
-    ]
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The results as they are on disk."""
+    with (folder / "study.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
-    """Every training that starts, as (with a global token, seed)."""
-    started = []
-    real = ablation_hmatrix.train_hmatrix
+def runs(folder: Path) -> list[tuple[str, int]]:
+    return list(dict.fromkeys((row["variant"], int(row["seed"])) for row in rows(folder)))
 
-    def counted(config: dict, out: Path) -> dict:
-        started.append((config["model"]["trunk"]["global_token"], config["training"]["seed"]))
-        return real(config, out)
 
-    monkeypatch.setattr(ablation_hmatrix, "train_hmatrix", counted)
-    return started
+def figures(folder: Path) -> list[list[str]]:
+    """What the rows say apart from times."""
+    names = ("variant", "seed", "parameters", "steps", "group", "problem", "iterations", "failure")
+    return [[row[name] for name in names] for row in rows(folder)]
+
+
+def line_of_error(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("htp-fluid ablate: ")
+    for word in words:
+        assert word in message
+
+
+def copied(whole: Path, folder: Path) -> None:
+    for name in ("study.yaml", "study.csv"):
+        (folder / name).write_bytes((whole / name).read_bytes())
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a study that ran without a break."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert main(["ablate", str(write(folder / "tiny.yaml", TINY)), "--out", str(folder)]) == 0
-    return folder
+def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The directories of studies that ran without a break, by form."""
+    folders = {form: tmp_path_factory.mktemp(form) for form in STUDIES}
+    for form, folder in folders.items():
+        ablate(STUDIES[form], folder)
+    return folders
 
 
-def test_every_variant_is_trained_from_every_seed_the_first_seed_first(whole: Path) -> None:
-    content = results(whole)
-    assert [(row["variant"], row["seed"]) for row in content["rows"]] == ORDER
-    base, bare = content["rows"][:2]
-    assert base["parameters"] > bare["parameters"]
-    assert base["iterations"] != content["rows"][2]["iterations"]  # another seed, other weights
-    assert {row["steps"] for row in content["rows"]} == {4}
-    assert [step for step, _, _ in base["validation"]] == [2, 4]
-    assert not list(whole.glob("*.checkpoint"))
+@pytest.mark.parametrize("form", STUDIES)
+def test_every_run_is_there_and_tells_what_its_weights_do(done: dict[str, Path], form: str) -> None:
+    folder = done[form]
+    assert runs(folder) == ORDER[form]
+    assert not list(folder.glob("*.checkpoint"))
+    problems = {("barriers", i): gallery.benchmark_density(64, i) for i in range(20)}
+    if form == "coarse-learned":
+        problems = {("bubbles", i): gallery.problem("bubbles", 256, i, "test", 1000.0) for i in range(2)}
+        problems["many fluids", 0] = gallery.problem("voronoi", 256, 0)
+    for name, seed in ORDER[form]:
+        mine = [row for row in rows(folder) if (row["variant"], row["seed"]) == (name, str(seed))]
+        assert [(row["group"], int(row["problem"])) for row in mine] == list(problems)
+        for row, problem in zip(mine, problems.values(), strict=True):
+            operator, weights = problem.operator(), folder / f"{name}-{seed}.safetensors"
+            if name == "coarse-monomial":
+                made = make_preconditioner(name, operator, leaf_size=16, rank=3)
+            else:
+                made = (HMatrix if form == "hmatrix" else CoarseLearned)(operator, weights)
+                assert int(row["parameters"]) == sum(w.numel() for w in made.network.parameters())
+            made.setup()
+            assert (
+                int(row["iterations"]) == PCG(operator, made, max_iterations=1000).solve(problem.b).iterations
+            )
+            assert row["failure"] == ""
+
+
+def test_logs_sessions_and_times_are_kept(done: dict[str, Path]) -> None:
+    content = yaml.safe_load((done["coarse-learned"] / "study.yaml").read_text())
+    base, truncated = (content["log"][f"{name}-2"] for name in ("base", "truncated"))
+    assert [entry["step"] for entry in base] == [3, 6]
+    assert base[0] == truncated[0]  # both additive so far
+    assert base[1] != truncated[1]
     (session,) = content["sessions"]
     assert {"started", "versions", "hardware", "commit"} == set(session)
     assert session["hardware"]["torch_threads"] == 1
-    assert "4 steps" in content["budget"]
+    inference = {row["variant"]: float(row["inference_ms"]) for row in rows(done["coarse-learned"])}
+    assert inference["base"] > inference["coarse-monomial"] >= 0.0  # the monomials are there already
+    assert {row["inference_ms"] for row in rows(done["hmatrix"])} == {""}
+    assert len(rows(done["hmatrix"])) == 4 * 20
 
 
-def test_a_row_is_what_its_weights_do(whole: Path) -> None:
-    row = results(whole)["rows"][1]
-    counts = []
-    for frame in range(20):
-        problem = benchmark_density(64, frame)
-        operator = problem.operator()
-        form = HMatrix(operator, whole / "bare-3.safetensors")
-        form.setup()
-        counts.append(PCG(operator, form, rtol=1e-8, max_iterations=1000).solve(problem.b).iterations)
-    assert row["iterations"] == counts
-    assert row["parameters"] == sum(weight.numel() for weight in form.network.parameters())
-
-
+@pytest.mark.parametrize("form", STUDIES)
 def test_a_study_that_is_done_is_only_printed(
-    whole: Path, trainings: list, capsys: pytest.CaptureFixture[str]
+    done: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    before = (whole / "ablation.json").read_bytes()
-    assert main(["ablate", str(whole / "tiny.yaml"), "--out", str(whole)]) == 0
+    monkeypatch.setattr("precond.study.study.Trainer", None)
+    folder = done[form]
+    before = (folder / "study.csv").read_bytes()
+    ablate(STUDIES[form], folder)
     first = capsys.readouterr().out
-    assert main(["ablate", str(whole / "ablation.json")]) == 0
+    assert main(["ablate", str(folder / "study.yaml")]) == 0
     assert capsys.readouterr().out == first
-    assert trainings == []
-    assert (whole / "ablation.json").read_bytes() == before
-    content = results(whole)
-    labels = {"base": "the base", "bare": "no highways"}
-    assert format_table(tabulate(labels, content["rows"])) in first
-    means = [np.mean(row["iterations"]) for row in content["rows"] if row["variant"] == "bare"]
-    (line,) = (line for line in first.splitlines() if line.startswith("no highways"))
-    assert f"{np.mean(means):.1f} +- {np.std(means, ddof=1):.1f}" in line
-    assert "0/40" in line
+    assert (folder / "study.csv").read_bytes() == before
+    (line,) = (line for line in first.splitlines() if line.startswith("the base"))
+    counts: dict[tuple, list[int]] = {}
+    for row in rows(folder):
+        if row["variant"] == "base":
+            counts.setdefault((row["group"], row["seed"]), []).append(int(row["iterations"]))
+    means = [np.mean(of) for of in counts.values()]
+    if form == "hmatrix":
+        assert f"{np.mean(means):.1f} +- {np.std(means, ddof=1):.1f}" in line
+        assert "0/40" in line
+    else:
+        assert line.split()[3:6] == ["1", *(f"{mean:.1f}" for mean in means)]
 
 
+@pytest.mark.parametrize(("form", "taken", "left"), [("hmatrix", 12, 2 + 4), ("coarse-learned", 12, 2)])
 def test_an_interrupted_study_goes_on_where_it_was(
-    whole: Path, tmp_path: Path, trainings: list, monkeypatch: pytest.MonkeyPatch
+    done: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    taken: int,
+    left: int,
 ) -> None:
-    path = write(tmp_path / "tiny.yaml", TINY)
+    """Stopped in the last step of a run, it goes on from that run's checkpoint."""
     steps = []
     real = torch.optim.AdamW.step
 
     def step(optimiser: torch.optim.AdamW) -> None:
         steps.append(optimiser)
-        if len(steps) == 12:  # the last step of the third run
+        if len(steps) == taken:
             raise KeyboardInterrupt
         real(optimiser)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    assert main(["ablate", str(path), "--out", str(tmp_path)]) == 130
-    assert [(row["variant"], row["seed"]) for row in results(tmp_path)["rows"]] == ORDER[:2]
-    assert (tmp_path / "base-1.checkpoint").exists()
-
-    trainings.clear()
-    assert main(["ablate", str(path), "--out", str(tmp_path)]) == 0
-    assert trainings == [(True, 1), (False, 1)]
-    assert len(steps) == 12 + 2 + 4  # the third run goes on from its second step
-    rows = results(tmp_path)["rows"]
-    assert [row["cpu_seconds"] is None for row in rows] == [False, False, True, False]
-    assert figures(rows) == figures(results(whole)["rows"])
+    ablate(STUDIES[form], tmp_path, code=130)
+    assert runs(tmp_path) == ORDER[form][:2]
+    name, seed = ORDER[form][2]
+    changed = {**STUDIES[form], "variants": {"base": {"model": {"leaf_size": 32}}, name: {"label": "new"}}}
+    if form == "coarse-learned":
+        changed["variants"] = {**COARSE["variants"], name: {"model": {"rank": 4}}}
+        ablate(changed, tmp_path, code=2)
+        line_of_error(capsys, f"{name}-{seed}.checkpoint", "another run", "delete it")
+    ablate(STUDIES[form], tmp_path)
+    assert len(steps) == taken + left
+    assert figures(tmp_path) == figures(done[form])
+    resumed = [row for row in rows(tmp_path) if row["cpu_seconds"] == ""]
+    assert {(row["variant"], int(row["seed"])) for row in resumed} == {(name, seed)}
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
 def test_a_study_can_grow_but_not_change(
-    whole: Path, tmp_path: Path, trainings: list, capsys: pytest.CaptureFixture[str]
+    done: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "ablation.json").write_bytes((whole / "ablation.json").read_bytes())
-    grown = {
-        **TINY,
-        "seeds": [3, 1, 0],
-        "variants": {"base": {"label": "base again"}, "bare": TINY["variants"]["bare"]},
-    }
-    path = write(tmp_path / "grown.yaml", grown)
-    assert main(["ablate", str(path), "--out", str(tmp_path)]) == 0
-    assert trainings == [(True, 0), (False, 0)]
-    assert len(results(tmp_path)["rows"]) == 6
+    copied(done["hmatrix"], tmp_path)
+    variants = {"base": {"label": "base again"}, "bare": HMATRIX["variants"]["bare"]}
+    ablate({**HMATRIX, "seeds": [3, 1, 0], "variants": variants}, tmp_path)
+    assert runs(tmp_path) == [*ORDER["hmatrix"], ("base", 0), ("bare", 0)]
     assert "base again" in capsys.readouterr().out
-    before = (tmp_path / "ablation.json").read_bytes()
-    changed = {**TINY, "training": {**TINY["training"], "probes": 5}}
-    assert main(["ablate", str(write(tmp_path / "changed.yaml", changed)), "--out", str(tmp_path)]) == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert "base" in message
-    assert "another directory" in message
-    assert (tmp_path / "ablation.json").read_bytes() == before
+    before = (tmp_path / "study.csv").read_bytes()
+    for change in ({"training": {**HMATRIX["training"], "probes": 5}}, {"variants": {"other": {}}}):
+        ablate({**HMATRIX, **change}, tmp_path, code=2)
+        line_of_error(capsys, "another directory")
+    ablate({**HMATRIX, "test": {"easy": {"family": "bubbles", "n": 64, "frames": 1}}}, tmp_path, code=2)
+    line_of_error(capsys, "another directory")
+    assert (tmp_path / "study.csv").read_bytes() == before
 
 
-def test_results_from_before_there_were_forms_still_print_and_go_on(
-    whole: Path, tmp_path: Path, trainings: list, capsys: pytest.CaptureFixture[str]
-) -> None:
-    old = {name: value for name, value in results(whole).items() if name not in ("form", "shared")}
-    del old["rows"][-1]
-    file = write(tmp_path / "ablation.json", json.dumps(old))
-    assert main(["ablate", str(file)]) == 0
-    assert "no highways" in capsys.readouterr().out
-    assert main(["ablate", str(whole / "tiny.yaml"), "--out", str(tmp_path)]) == 0
-    assert trainings == [(False, 1)]
-    assert figures(results(tmp_path)["rows"]) == figures(results(whole)["rows"])
+def results(*seeds: list[int | None], **more: object) -> StudyResults:
+    """Of a variant a, one list of iterations for each seed, on problems of two groups."""
+    found = [
+        Row(variant="a", label="A", seed=seed, parameters=1234, seconds=60, group=group, session=0,
+            problem=number, iterations=count, **more)
+        for seed, counts in enumerate(seeds)
+        for number, count in enumerate(counts)
+        for group in ["easy" if number < 2 else "hard"]
+    ]  # fmt: skip
+    head = {"title": "T", "form": "hmatrix", "conditions": "C", "budget": "B", "seeds": [0], "command": "c"}
+    variants = {"a": Variant(label="variant a", config={}), "b": Variant(label="variant b", config={})}
+    return StudyResults(**head, shared={}, variants=variants, rows=found)
 
 
-def test_groups_have_means_of_their_own() -> None:
-    row = {"variant": "a", "parameters": 12, "seconds": 60, "cpu_seconds": 60, "inference_ms": 2.0}
-    rows = [
-        {**row, "iterations": [10, 20, None, 14]},
-        {**row, "iterations": [12, 18, 20, 16], "inference_ms": 4.0},
-    ]
-    (entry,) = tabulate({"a": "variant a"}, rows, {"easy": 2, "hard": 2})
-    assert entry["groups"] == {"easy": 15.0, "hard": 16.0}  # the latter of 14 and 18
-    assert entry["incomplete"] == ["hard"]
-    heading, line = format_table([entry]).splitlines()
-    assert heading.split()[3:5] == ["easy", "hard"]
-    assert line.split()[2:] == ["12", "2", "15.0", "16.0*", "1/8", "3.0", "1.0"]
+def test_groups_have_means_of_their_own_and_seeds_weigh_the_same() -> None:
+    columns, (a, b) = tabulate(results([10, 20, None, 14], [12, 18, 20, 16], cpu_seconds=90))
+    assert columns[:5] == ["variant", "parameters", "seeds", "easy", "hard"]
+    spread = f"{np.std([14.0, 18.0], ddof=1):.1f}"
+    assert a == ["variant a", "1,234", "2", "15.0 +- 0.0", f"16.0 +- {spread}*", "1/8", "-", "1.0", "1.5"]
+    assert b == ["variant b", "-", "0", "-", "-", "0/0", "-", "-", "-"]
+    silent = results([10, None], [20, 20], [None, None])
+    assert tabulate(silent)[1][0][3:5] == ["15.0 +- 7.1* (2 seeds)", "3/6"]
+    assert tabulate(results([None, None]))[1][0][3] == "-*"
+    assert "15.0 +- 7.1* (2 seeds)" in as_text(silent)
 
 
-def test_failures_are_counted_and_seeds_weigh_the_same() -> None:
-    row = {"variant": "a", "parameters": 1234, "seconds": 60, "cpu_seconds": None}
-    rows = [
-        {**row, "iterations": [10, None, 14]},
-        {**row, "iterations": [20, 20, 20], "seconds": 120, "cpu_seconds": 90},
-        {**row, "iterations": [None, None, None]},
-    ]
-    entry, other = tabulate({"a": "variant a", "b": "variant b"}, rows)
-    assert entry["iterations_mean"] == 16.0  # of 12 and 20
-    assert entry["iterations_std"] == pytest.approx(np.sqrt(32.0))
-    assert (entry["failed"], entry["frames"], entry["seeds"], entry["silent"]) == (4, 9, 3, 1)
-    assert (entry["minutes"], entry["cpu_minutes"]) == (pytest.approx(4 / 3), 1.5)
-    assert (other["seeds"], other["iterations_mean"]) == (0, None)
-    (alone,) = tabulate({"a": "variant a"}, rows[:1])
-    assert (alone["iterations_mean"], alone["iterations_std"]) == (12.0, None)
-    assert "+-" not in format_table([alone])
-    text = format_table([entry, other])
-    for words in ("1,234", "16.0 +- 5.7", "4/9", "1 of 3 seeds converged on no frame", "0/0"):
-        assert words in text
+def test_failures_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(CoarseLearnedTask, "limit", 5)
+    ablate({**COARSE, "variants": {"base": {}}, "training": {"steps": 1}}, tmp_path)
+    assert {row["iterations"] for row in rows(tmp_path)} == {""}
+    assert {row["failure"] for row in rows(tmp_path)} == {"iteration limit after 5"}
+    text = capsys.readouterr().out
+    assert "3/3" in text
+    assert "-*" in text
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("form", "change", "words"),
     [
-        ("just text", ["mapping"]),
-        ("variants: [", ["YAML"]),
-        ({"colour": "red"}, ["colour", "unknown"]),
-        ({"form": "jacobi"}, ["form", "jacobi", "coarse-learned"]),
-        ({"form": ["coarse-learned"]}, ["form", "['coarse-learned']"]),
-        ({"data": {"seed": 1}}, ["data", "unknown"]),
-        ({"seeds": []}, ["seeds"]),
-        ({"seeds": [1, 1]}, ["seeds", "different"]),
-        ({"seeds": 5}, ["seeds", "5"]),
-        ({"seeds": [True]}, ["seeds"]),
-        ({"model": None}, ["model", "None"]),
-        ({"model": {"leaf_size": 16, "trunk": {**TRUNK, "width": "wide"}}}, ["width", "'wide'", "whole"]),
-        ({"model": {"leaf_size": 18, "trunk": TRUNK}}, ["18", "4"]),
-        ({"training": {"n": 64, "seed": 1}}, ["seed", "seeds"]),
-        ({"training": {"n": 64, "steps": 0}}, ["steps", "0"]),
-        ({"training": {"n": 64, "learning_rate": "1e-3"}}, ["learning_rate", "1.0e-3"]),
-        ({"training": {"n": 64, "learning_rate": float("inf")}}, ["learning_rate", "finite"]),
-        ({"training": {"n": 8}}, ["64", "8"]),
-        ({"variants": None}, ["variants"]),
-        ({"variants": {}}, ["variants", "one"]),
-        ({"variants": {"a/b": {}}}, ["a/b"]),
-        ({"variants": {"deep": {"depth": 3}}}, ["deep", "depth", "unknown"]),
-        ({"variants": {"deep": {"model": {"trunk": {"depth": 3}}}}}, ["deep", "depth", "unknown"]),
-        ({"variants": {"deep": {"model": {"trunk": {"layers": 1.5}}}}}, ["deep", "layers", "1.5"]),
-        ({"variants": {"deep": {"model": {"trunk": {"global_token": 1}}}}}, ["global_token", "true"]),
-        ({"variants": {"deep": {"model": {"trunk": 3}}}}, ["deep", "trunk", "3"]),
-        ({"variants": {"flat": {"model": {"trunk": {"off_diagonal_stream": False}}}}}, ["flat", "stream"]),
-        ({"variants": {"loss": {"training": {"objective": "luck"}}}}, ["loss", "luck", "kaporin"]),
-        ({"variants": {"long": {"training": {"steps": 9}}}}, ["long", "steps", "same"]),
+        ("hmatrix", "just text", ["mapping"]),
+        ("hmatrix", "variants: [", ["YAML"]),
+        ("hmatrix", {"colour": "red"}, ["colour", "unknown"]),
+        ("hmatrix", {"form": "jacobi"}, ["form", "jacobi", "coarse-learned"]),
+        ("hmatrix", {"form": ["coarse-learned"]}, ["form", "['coarse-learned']"]),
+        ("hmatrix", {"data": {"seed": 1}}, ["data", "unknown"]),
+        ("hmatrix", {"seeds": []}, ["seeds"]),
+        ("hmatrix", {"seeds": [1, 1]}, ["seeds", "different"]),
+        ("hmatrix", {"seeds": 5}, ["seeds", "5"]),
+        ("hmatrix", {"seeds": [True]}, ["seeds"]),
+        ("hmatrix", {"model": None}, ["model", "None"]),
+        ("hmatrix", {"model": {"trunk": {"width": "wide"}}}, ["model: trunk: width", "'wide'", "whole"]),
+        ("hmatrix", {"model": {"leaf_size": 18, "trunk": TRUNK}}, ["leaf_size 18", "tile_tokens 4"]),
+        ("hmatrix", {"training": {"n": 64, "seed": 1}}, ["seed", "seeds"]),
+        ("hmatrix", {"training": {"n": 64, "steps": 0}}, ["training: steps: 0", "from 1"]),
+        ("hmatrix", {"training": {"n": 64, "learning_rate": float("inf")}}, ["learning_rate", "finite"]),
+        ("hmatrix", {"training": {"n": 8}}, ["training: n: 8", "from 64"]),
+        ("hmatrix", {"variants": None}, ["variants"]),
+        ("hmatrix", {"variants": {}}, ["variants", "one"]),
+        ("hmatrix", {"variants": {"a/b": {}}}, ["a/b"]),
+        ("hmatrix", {"variants": {"deep": {"depth": 3}}}, ["deep", "depth", "unknown"]),
+        ("hmatrix", {"variants": {"deep": {"model": {"trunk": {"depth": 3}}}}}, ["deep", "depth", "unknown"]),
+        ("hmatrix", {"variants": {"deep": {"model": {"trunk": {"layers": 1.5}}}}}, ["deep", "layers", "1.5"]),
+        ("hmatrix", {"variants": {"deep": {"model": {"trunk": {"edge_term": 1}}}}}, ["edge_term", "true"]),
+        ("hmatrix", {"variants": {"deep": {"model": {"trunk": 3}}}}, ["deep", "trunk", "3"]),
+        ("hmatrix", {"variants": {"deep": {"model": 3}}}, ["deep", "model", "3"]),
+        ("hmatrix", {"variants": {"loss": {"training": {"objective": "luck"}}}}, ["luck", "kaporin"]),
+        ("hmatrix", {"variants": {"long": {"training": {"steps": 9}}}}, ["long", "steps", "same"]),
+        ("coarse-learned", {"data": {"systems": 0}}, ["data", "systems"]),
+        ("coarse-learned", {"data": {"frames": 3}}, ["data", "frames", "unknown"]),
+        ("coarse-learned", {"test": {}}, ["test", "one"]),
+        ("coarse-learned", {"test": {"a": {"family": "barriers", "n": 64}}}, ["test: a", "frames"]),
+        ("coarse-learned", {"test": {"a": {"family": "soup", "n": 64, "frames": 1}}}, ["a", "barriers"]),
+        ("coarse-learned", {"test": {"a": {"family": "mazes", "n": 8, "frames": 1}}}, ["a: n: 8", "64"]),
+        ("coarse-learned", {"references": "coarse-monomial"}, ["references"]),
+        ("coarse-learned", {"references": ["ic0"]}, ["references", "ic0", "coarse-geneo"]),
+        ("coarse-learned", {"variants": {"coarse-monomial": {}}}, ["coarse-monomial", "reference"]),
+        ("coarse-learned", {"variants": {"wide": {"model": {"rank": 17}}}}, ["wide", "rank", "17"]),
+        ("coarse-learned", {"variants": {"odd": {"model": {"leaf_size": 24}}}}, ["odd", "leaf_size", "24"]),
+        ("coarse-learned", {"variants": {"more": {"data": {"systems": 9}}}}, ["more", "data", "unknown"]),
     ],
 )
 def test_a_wrong_study_is_refused_before_anything_is_trained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: object, words: list[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, change: object, words: list[str]
 ) -> None:
-    content = change if isinstance(change, str) else {**TINY, **change}
+    content = change if isinstance(change, str) else {**STUDIES[form], **change}
     path = write(tmp_path / "wrong.yaml", content)
     assert main(["ablate", str(path), "--out", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1, message
     for word in [str(path), *words]:
         assert word in message
-    assert not list(tmp_path.glob("out/*.safetensors"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("name", "damage"),
     [
-        lambda text: text[: len(text) // 2],
-        lambda text: text.replace('"rows"', '"lines"'),
-        lambda text: text.replace('"iterations": [', '"iterations": ["many", ', 1),
-        lambda text: text.replace('"variant": "bare"', '"variant": "bear"'),
-        lambda text: text.replace('"label": "no highways"', '"label": 3'),
-        lambda text: json.dumps({**json.loads(text), "variants": {}, "rows": []}),
-        lambda text: json.dumps({**json.loads(text), "sessions": [3]}),
-        lambda _: "[1, 2]",
-        lambda _: "3",
-        lambda _: "\x00",
+        ("study.csv", lambda text: text[: text.rindex(",")]),
+        ("study.csv", lambda text: text[: text.rindex("\n", 0, -1) + 1]),  # a run lacks a problem
+        ("study.csv", lambda text: text.replace("variant,", "name,")),
+        ("study.csv", lambda text: text.replace("bare,", "bear,")),
+        ("study.csv", lambda text: text.replace(",0,", ",many,", 1)),
+        ("study.csv", lambda _: "\x00"),
+        ("study.yaml", lambda text: text.replace("variants:", "lines:")),
+        ("study.yaml", lambda text: text.replace("label: no highways", "label: 3")),
+        ("study.yaml", lambda text: text.replace("form: hmatrix", "form: jacobi")),
+        ("study.yaml", lambda text: text[: text.index("- started")] + "- 3\n"),
     ],
 )
 def test_damaged_results_are_refused_and_left_alone(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainings: list, damage
+    done: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, damage
 ) -> None:
-    file = write(tmp_path / "ablation.json", damage((whole / "ablation.json").read_text()))
+    copied(done["hmatrix"], tmp_path)
+    file = write(tmp_path / name, damage((tmp_path / name).read_text()))
     before = file.read_bytes()
-    for argv in ([str(whole / "tiny.yaml"), "--out", str(tmp_path)], [str(file)]):
+    for argv in (
+        [str(done["hmatrix"] / "tiny.yaml"), "--out", str(tmp_path)],
+        [str(tmp_path / "study.yaml")],
+    ):
         assert main(["ablate", *argv]) == 2
-        message = capsys.readouterr().err
-        assert message.count("\n") == 1, message
-        assert str(file) in message
-        assert "move it away" in message
+        line_of_error(capsys, str(tmp_path / name), "move it")
     assert file.read_bytes() == before
-    assert trainings == []
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "base-3.checkpoint").write_bytes(b"no checkpoint")
-    assert main(["ablate", str(write(tmp_path / "tiny.yaml", TINY)), "--out", str(tmp_path)]) == 2
-    message = capsys.readouterr().err
-    assert "base-3.checkpoint" in message
-    assert "delete it" in message
+    ablate(HMATRIX, tmp_path, code=2)
+    line_of_error(capsys, "base-3.checkpoint", "delete it")
 
 
 def test_places_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path / "tiny.yaml", TINY)
-    for argv in (
-        [str(path), "--out", str(path / "out")],
-        [str(tmp_path / "no.yaml")],
-        [str(tmp_path / "no.json")],
-    ):
+    path = write(tmp_path / "tiny.yaml", HMATRIX)
+    for argv in ([str(path), "--out", str(path / "out")], [str(tmp_path / "no.yaml")]):
         assert main(["ablate", *argv]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_published_table_follows_from_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    content = results(PUBLISHED.parent, PUBLISHED.name)
-    study = Study.of(read_yaml(ROOT / "assets" / "ablations" / "hmatrix-1024.yaml"))
-    runs = [(variant.name, seed) for variant, seed in study.runs()]
-    assert sorted((row["variant"], row["seed"]) for row in content["rows"]) == sorted(runs)
-    assert len(study.seeds) == 5
-    assert {name: variant["config"] for name, variant in content["variants"].items()} == {
-        variant.name: variant.config for variant in study.variants
+@pytest.mark.parametrize("name", ["coarse-learned", "coarse-learned-seeds", "hmatrix-1024"])
+def test_the_published_table_follows_from_its_rows(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = ASSETS / "reference" / f"study-{name}.yaml"
+    study, content = Study.read(ASSETS / "ablations" / f"{name}.yaml"), read_study(path)
+    assert {of: variant.config for of, variant in content.variants.items()} == {
+        of: variant.config for of, variant in study.variants.items()
     }
-    assert all(
-        {"versions", "hardware", "commit"} <= set(session) and "+" not in session["commit"]
-        for session in content["sessions"]
-    )
-    assert main(["ablate", str(PUBLISHED)]) == 0
+    assert (content.shared, content.budget, content.seeds) == (study.shared, study.budget, study.seeds)
+    assert {(row.variant, row.seed) for row in content.rows} == set(study.runs())
+    assert all("+" not in session["commit"] for session in content.sessions)
+    assert not any(place in path.read_text() for place in ("/home", "/tmp"))
+    assert main(["ablate", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert study.budget in printed
-    for variant in study.variants:
-        mine = [row for row in content["rows"] if row["variant"] == variant.name]
-        assert all(row["steps"] == variant.config["training"]["steps"] for row in mine)
-        counts = np.array([row["iterations"] for row in mine], dtype=float)  # (seeds, frames), NaN: failed
-        assert counts.shape == (5, 20)
-        assert np.isnan(counts).sum() == sum(len(row["failures"]) for row in mine)
-        means = np.nanmean(counts, axis=1)
-        (line,) = (line for line in printed.splitlines() if line.startswith(f"{variant.label}  "))
-        expected = f"5 {means.mean():.1f} +- {means.std(ddof=1):.1f} {np.isnan(counts).sum()}/100"
-        assert " ".join(line.split()[-7:-2]) == expected
-        network = HMatrixNetwork(HMatrixConfig.of(variant.config["model"]))
-        assert f" {sum(weight.numel() for weight in network.parameters()):,} " in line
+    for variant, of in study.variants.items():
+        (line,) = (line for line in printed.splitlines() if line.startswith(f"{of.label}  "))
+        mine = [row for row in content.rows if row.variant == variant]
+        if name == "hmatrix-1024":
+            means = np.array([row.iterations for row in mine]).reshape(5, 20).mean(axis=1)
+            assert f"  5  {means.mean():.1f} +- {means.std(ddof=1):.1f}" in line.replace("   ", "  ")
+            network = HMatrixNetwork(HMatrixConfig.of(of.config["model"]))
+            assert f" {sum(weight.numel() for weight in network.parameters()):,} " in line

@@ -7,13 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from precond import PCG, Outcome, PreconditionerError
+from precond import PCG, Outcome, PoissonOperator, PreconditionerError, make_preconditioner
+from precond.errors import UsageError
 from precond.learned.factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
 from precond.learned.hmatrix import HMatrix, HMatrixForm
-from precond.learned.weights import ModelError, model_sizes, save_model
+from precond.learned.weights import ModelError, model_for, model_sizes, save_model
 from precond.partition.tiles import Tiles, tiles
 from precond.problems.gallery import benchmark_density
-from precond.training.hmatrix import Frame, iterations, train_hmatrix
+from precond.training.hmatrix import Frame, HMatrixTask
+from precond.training.loop import judged, train
 from precond.training.objectives import kaporin
 
 MODEL = {"leaf_size": 32, "trunk": {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 8}}
@@ -169,37 +171,54 @@ def test_training_resumes(tmp_path, objective, mirrored):
         "validation_frames": 2,
     }
     config = {"model": MODEL, "training": training}
-    whole = train_hmatrix(config, tmp_path / "whole.safetensors")
+    whole = train(HMatrixTask(config), tmp_path / "whole.safetensors")
     path: Path = tmp_path / "cut.safetensors"
-    train_hmatrix(config, path, minutes=0.0)
-    cut = train_hmatrix(config, path)
+    train(HMatrixTask(config), path, minutes=0.0)
+    cut = train(HMatrixTask(config), path)
     assert cut["training"] == whole["training"]
     assert cut["steps_done"] == whole["steps_done"] == 6
-    assert len(cut["test"]["iterations"]) + cut["test"]["failed"] == 20
-    states = [load_file(tmp_path / f"{name}.checkpoint") for name in ("whole", "cut")]
-    for name in states[0]:
-        if not name.startswith("best"):
-            torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-3, atol=1e-6)
+    assert len(cut["test"]["barriers 200"]["iterations"]) == 20
+    states = [torch.load(tmp_path / f"{name}.checkpoint")["network"] for name in ("whole", "cut")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     other = {**config, "training": {**config["training"], "seed": 1}}
     with pytest.raises(ValueError, match="another run"):
-        train_hmatrix(other, path)
+        train(HMatrixTask(other), path)
 
 
 def test_training_starts_from_weights(tmp_path):
-    settings = {"n": 200, "frames": 2, "steps": 1, "frames_per_step": 1, "probes": 2, "learning_rate": 0.0}
+    settings = {"n": 200, "frames": 2, "steps": 1, "frames_per_step": 1, "probes": 2, "learning_rate": 1e-30}
     first = tmp_path / "first.safetensors"
     save_model(first, small_network(seed=5), {"model": MODEL})
-    train_hmatrix(
-        {"model": MODEL, "training": {**settings, "start": str(first)}}, tmp_path / "next.safetensors"
-    )
+    content = {"model": MODEL, "training": {**settings, "start": str(first)}}
+    train(HMatrixTask(content), tmp_path / "next.safetensors")
     before, after = load_file(first), load_file(tmp_path / "next.safetensors")
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    for name in before:
+        torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-20)
+    with pytest.raises(UsageError, match="not the one to train"):
+        HMatrixTask({**content, "model": {**MODEL, "leaf_size": 64}})
 
 
 def test_failures_are_counted():
-    network = small_network()
+    task = HMatrixTask({"model": MODEL})
     with torch.no_grad():
-        network.core_head.weight.normal_(std=10.0)
-    result = iterations(network, [benchmark_density(300, 0)])
-    assert (result["iterations"], result["failed"]) == ([], 1)
-    assert "indefinite" in result["failures"][0] or "limit" in result["failures"][0]
+        task.network.core_head.weight.normal_(std=10.0)
+    assert judged(task, [benchmark_density(300, 0)]) == {"iterations": [None], "mean": None, "failed": 1}
+
+
+def test_painting_does_not_change_which_weights_are_chosen():
+    """A rebuilt preconditioner has those of one that was kept: the grid decides, not the fluid."""
+    for name in ("hmatrix", "neural-spai"):
+        chosen = []
+        for width in (0, 40, 60):
+            solid = torch.zeros(64, 64, dtype=torch.bool)
+            solid[:width] = True
+            operator = PoissonOperator.from_density(torch.ones(64, 64), solid)
+            preconditioner = make_preconditioner(name, operator)
+            chosen.append((preconditioner.trained_at, preconditioner.transferred))
+        assert chosen == [(4096, False), (4096, True), (4096, True)]
+
+
+@pytest.mark.parametrize("n", [1024, 2048, 4096, 8192, 16384])
+def test_frames_of_the_benchmark_have_weights_of_their_own(n):
+    assert model_for("hmatrix", benchmark_density(n, 0).density.numel()).stem == f"hmatrix-{n}"
+    assert model_for("neural-spai", benchmark_density(n, 0).density.numel()).stem == f"neural-spai-{n}"

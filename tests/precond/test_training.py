@@ -12,8 +12,9 @@ from precond.learned.coarse_space import CoarseSpaceConfig, CoarseSpaceNetwork
 from precond.learned.network import TrunkConfig
 from precond.learned.weights import ModelError, save_model
 from precond.problems import gallery
-from precond.training.coarse_learned import System, Trainer, TrainingConfig, held_out_iterations
+from precond.training.coarse_learned import CoarseLearnedTask, System
 from precond.training.data import held_out, random_system
+from precond.training.loop import Trainer, judged
 from precond.two_level.preconditioner import CoarseMonomial
 
 TINY = CoarseSpaceConfig(
@@ -30,6 +31,18 @@ TINY = CoarseSpaceConfig(
         global_features=False,
     ),
 )
+
+
+def task_on(system: System, **training: object) -> CoarseLearnedTask:
+    """A training on one system alone, judged by its solve."""
+
+    class OneSystem(CoarseLearnedTask):
+        def systems(self) -> list[System]:
+            return [system]
+
+    task = OneSystem({"model": TINY.plain(), "training": training})
+    task.validation = [gallery.bubbles((16, 16), 1000.0, 1)]
+    return task
 
 
 def tiny_network() -> CoarseSpaceNetwork:
@@ -58,32 +71,35 @@ def test_an_untrained_network_gives_the_monomials(system: System) -> None:
 def test_the_loss_falls_and_the_solve_gets_faster(
     system: System, tmp_path: Path, balanced_from: float
 ) -> None:
-    network = tiny_network()
-    problem = gallery.bubbles((16, 16), 1000.0, 1)
-    solves = [(system.features.operator, problem.b)]
-    before = held_out_iterations(network, solves)
-    config = TrainingConfig(
-        steps=120, learning_rate=1e-2, balanced_from=balanced_from, evaluate_every=30, save_every=60
+    task = task_on(
+        system, steps=120, learning_rate=1e-2, balanced_from=balanced_from, evaluate_every=30, save_every=60
     )
-    log = Trainer(network, [system], config, tmp_path / "run.checkpoint", {"seed": 1}).run(solves)
-    losses = [entry["loss"] for entry in log]
+    before = judged(task, task.validation)
+    trainer = Trainer(task, tmp_path / "run.checkpoint")
+    trainer.run()
+    losses = [entry["loss"] for entry in trainer.log]
     assert losses == sorted(losses, reverse=True)
-    assert log[-1]["held_out"][0] < before[0]
+    assert trainer.log[-1]["mean"] < before["mean"]
 
 
-def test_an_interrupted_run_ends_like_an_unbroken_one(system: System, tmp_path: Path) -> None:
-    config = TrainingConfig(steps=8, evaluate_every=100, save_every=4)
-    whole = tiny_network()
-    Trainer(whole, [system], config, tmp_path / "whole.checkpoint", {"seed": 1}).run([])
-    broken = tiny_network()
-    trainer = Trainer(broken, [system], config, tmp_path / "broken.checkpoint", {"seed": 1})
-    for _ in range(4):
-        trainer._one_step(0, 1)
-        trainer.step += 1
-    trainer._save()
-    resumed = tiny_network()
-    Trainer(resumed, [system], config, tmp_path / "broken.checkpoint", {"seed": 1}).run([])
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+def test_an_interrupted_run_ends_like_an_unbroken_one(
+    system: System, tmp_path: Path, default: torch.dtype
+) -> None:
+    """Whatever the default type of numbers is: networks are float32."""
+    settings = {"steps": 8, "evaluate_every": 100, "save_every": 3}
+    whole = task_on(system, **settings)
+    Trainer(whole, tmp_path / "whole.checkpoint").run()
+    torch.set_default_dtype(default)
+    try:
+        Trainer(task_on(system, **settings), tmp_path / "broken.checkpoint").run(minutes=0.0)
+        resumed = task_on(system, **settings)
+        trainer = Trainer(resumed, tmp_path / "broken.checkpoint")
+        assert trainer.step == 1
+        trainer.run()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -105,7 +121,7 @@ def test_random_systems_are_what_they_claim() -> None:
 
 
 def test_held_out_systems_are_not_among_the_training_ones() -> None:
-    held = {operator.density.numpy().tobytes() for operator, _ in held_out()}
+    held = {problem.density.numpy().tobytes() for problem in held_out()}
     assert len(held) == 8
     assert not held & {random_system(1, index).density.numpy().tobytes() for index in range(50)}
 

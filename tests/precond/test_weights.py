@@ -8,8 +8,9 @@ import yaml
 from safetensors.torch import save
 from torch import nn
 
-from precond import PreconditionerError
+from precond import PCG, PreconditionerError, make_preconditioner
 from precond.learned.weights import ModelError, load_model, save_model
+from precond.problems.gallery import benchmark_density
 
 
 def build(card):
@@ -109,3 +110,32 @@ def test_nothing_unfinished_is_saved(tmp_path):
     with pytest.raises(ModelError, match="NaN or infinity"):
         save_model(tmp_path / "m.safetensors", module, {"configuration": {}})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_default_type_of_numbers_changes_nothing(path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        module, _ = load_model(path, build)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert module.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["coarse-learned", "hmatrix", "neural-spai"])
+def test_shipped_networks_take_as_many_iterations_whatever_the_default_type(name):
+    problem, counts = benchmark_density(1024, 0), []
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        try:
+            operator = problem.operator()
+            counts.append(PCG(operator, made(name, operator)).solve(problem.b).iterations)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert counts[0] == counts[1]
+
+
+def made(name, operator):
+    preconditioner = make_preconditioner(name, operator)
+    preconditioner.setup()
+    return preconditioner
