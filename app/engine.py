@@ -225,13 +225,13 @@ class Engine:
         """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError."""
         stroke = {"x": x, "y": y, "velocity_x": velocity_x, "velocity_y": velocity_y, "radius": radius}
         stroke = {name: float(value) for name, value in stroke.items()}
-        self.simulation.stir(**stroke)
+        self.simulation.stir(*stroke.values())
         self._tell(self._event("stir", **stroke))
 
     def paint(self, x: float, y: float, radius: float, what: str) -> None:
         """Turn a disc (metres) into one of sim.simulation.PAINTS. Raises UsageError."""
         stroke = {"x": float(x), "y": float(y), "radius": float(radius), "what": what}
-        self.simulation.paint(**stroke)
+        self.simulation.paint(*stroke.values())
         self._tell(self._event("paint", **stroke))
 
     def reset(self) -> None:
