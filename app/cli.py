@@ -139,7 +139,7 @@ def _bench(flags: dict[str, Any]) -> int:
         others = [name for name in flags if name not in ("suite", "out")]
         if others:
             raise UsageError(f"--suite takes only --out beside it; {others[0]} is for its file")
-        from app.bench.suite import run_suite
+        from app.bench.run import run_suite
 
         return run_suite(flags["suite"], flags.get("out"))
     settings = merged(BenchSettings, flags)

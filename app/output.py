@@ -14,7 +14,7 @@ from pathlib import Path
 
 from precond.errors import UsageError
 
-FILES = ("timings.csv", "events.jsonl", "run.yaml", "final.png", "run.mp4", "bench.json")
+FILES = ("timings.csv", "events.jsonl", "run.yaml", "final.png", "run.mp4", "bench.csv", "bench.yaml")
 
 
 class OutputError(UsageError):

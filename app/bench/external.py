@@ -1,278 +1,226 @@
 """Solvers of other libraries, each run as its own documentation advises, on the same systems.
 
-They get an app.bench.external_system.PeerSystem, made for them outside the timing, and a right-hand side of
-mean zero over each component. Where one needs a definite matrix it is that of precond.factorisation, whose
-solution solves the same system. What they say of their residual is not used: app.bench.contest computes it
-from their solution.
+They get an ExternalSystem, made for them outside the timing, and a right-hand side of mean zero over each
+component. Where one needs a definite matrix it is that of precond.factorisation, whose solution solves the
+same system. What they say of their residual is not used: app.bench.case computes it from their solution.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from typing import Any, ClassVar
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
 
-from app.bench.external_system import PeerSystem
+from app.environment import ROOT
+from precond import PoissonOperator
+from precond.factorisation import pinned_matrix, symmetric_factors
+from precond.memory import FACTOR_ENTRY, held_bytes
+
+Solution = tuple[np.ndarray, int, int | None]  # x (n,), iterations, products with A where they are told
+Memory = dict[str, int] | None  # bytes of a set-up by type, where they can be counted
+Ready = tuple[
+    Callable[[np.ndarray], Solution], Callable[[], Memory]
+]  # solves for b (n,), and tells its memory
 
 
-class Peer:
-    """One library's solver, to ||b - A x|| <= rtol ||b|| from zero. `setup` and `solve` are timed, each anew
-    for every system.
-
-    name, needs (the module to import), remedy: in what is said of one that cannot run. engine: what computes.
-    products: with A in the last solve, None where the library does not tell. memory_is_seen: what it holds
-    lies where app.bench.held_memory can count it.
+@dataclass(frozen=True)
+class ExternalSystem:
+    """A x = b of the n cells that are coupled to any: matrix (n, n) CSR float64, semidefinite; pinned, the
+    same with the diagonal of one cell per component doubled; cells (n,), their flat indices; component (n,),
+    of each cell.
     """
 
-    name: ClassVar[str]
-    needs: ClassVar[str]
-    remedy: ClassVar[str]
-    engine: ClassVar[str]
-    memory_is_seen: ClassVar[bool] = True
-    products: int | None = None
+    matrix: scipy.sparse.csr_matrix
+    pinned: scipy.sparse.csr_matrix
+    cells: np.ndarray
+    component: np.ndarray
 
-    def __init__(self, rtol: float, max_iterations: int):
-        self.rtol, self.max_iterations = rtol, max_iterations
+    @classmethod
+    def of(cls, operator: PoissonOperator) -> ExternalSystem:
+        """The system of ``operator``. Raises ValueError when it is not finite."""
+        pinned = pinned_matrix(operator)
+        if pinned is None:
+            raise ValueError("the matrix is not finite")
+        cells = np.flatnonzero(operator.diagonal().cpu().numpy().ravel() > 0.0)
+        full = scipy.sparse.csr_matrix(operator.to_csr())
+        _, component = np.unique(operator.labels.ravel()[cells], return_inverse=True)
+        return cls(full[cells][:, cells].tocsr(), pinned[cells][:, cells].tocsr(), cells, component)
 
-    def setup(self, system: PeerSystem) -> None:
-        """Everything that depends on the matrix alone."""
-        raise NotImplementedError
+    def projected(self, preconditioner: Any) -> scipy.sparse.linalg.LinearOperator:
+        """``preconditioner`` of `pinned` as one of `matrix`: means over components are taken out of its
+        results, in which rounding otherwise piles up until CG finds the matrix indefinite.
+        """
+        sizes = np.bincount(self.component)
 
-    def solve(self, b: np.ndarray) -> tuple[np.ndarray, int]:
-        """x (n,) for ``b`` (n,), and the iterations it took."""
-        raise NotImplementedError
+        def apply(r: np.ndarray) -> np.ndarray:
+            z = preconditioner @ r
+            if len(sizes) == 1:
+                return z - z.mean()
+            return z - (np.bincount(self.component, z) / sizes)[self.component]
+
+        return scipy.sparse.linalg.LinearOperator(self.matrix.shape, matvec=apply, dtype=np.float64)
 
 
-class _PyAmg(Peer):
-    """pyamg's CG around one V-cycle of its hierarchy of the pinned matrix, with its default smoothing by
+def _pyamg(hierarchy: Any, system: ExternalSystem, rtol: float, limit: int) -> Ready:
+    """pyamg's CG around one V-cycle of ``hierarchy`` of the pinned matrix, with its default smoothing by
     symmetric Gauss-Seidel and pseudo-inverse on the coarsest level.
 
     That is ``solve(b, accel="cg")`` in its two parts: as one, on the singular matrix, it took cycle or matrix
     for indefinite by rounding in mazes, and stopped.
     """
+    from pyamg.krylov import cg
 
-    needs, remedy, engine = "pyamg", "pip install 'htp-fluid[bench]'", "pyamg"
+    cycle = system.projected(hierarchy.aspreconditioner(cycle="V"))
 
-    def _hierarchy(self, matrix: scipy.sparse.csr_matrix) -> Any:
-        raise NotImplementedError
-
-    def setup(self, system: PeerSystem) -> None:
-        self._matrix = system.matrix
-        self._cycle = system.projected(self._hierarchy(system.pinned).aspreconditioner(cycle="V"))
-
-    def solve(self, b: np.ndarray) -> tuple[np.ndarray, int]:
-        from pyamg.krylov import cg
-
+    def solve(b: np.ndarray) -> Solution:
         residuals: list[float] = []
-        x, _ = cg(
-            self._matrix, b, tol=self.rtol, maxiter=self.max_iterations, M=self._cycle, residuals=residuals
-        )
-        return x, max(len(residuals) - 1, 0)
+        x, _ = cg(system.matrix, b, tol=rtol, maxiter=limit, M=cycle, residuals=residuals)
+        return x, max(len(residuals) - 1, 0), None
+
+    return solve, lambda: held_bytes(hierarchy, without=vars(system))
 
 
-class RugeStueben(_PyAmg):
+def _ruge_stueben(system: ExternalSystem, rtol: float, limit: int) -> Ready:
     """Classical algebraic multigrid (Ruge and Stueben 1987), all defaults."""
+    from precond.classical.amg import ruge_stueben
 
-    name = "peer:pyamg-rs"
-
-    def _hierarchy(self, matrix: scipy.sparse.csr_matrix) -> Any:
-        import pyamg
-
-        return pyamg.ruge_stuben_solver(matrix)
+    return _pyamg(ruge_stueben(system.pinned), system, rtol, limit)
 
 
-class SmoothedAggregation(_PyAmg):
+def _smoothed_aggregation(system: ExternalSystem, rtol: float, limit: int) -> Ready:
     """Smoothed aggregation (Vanek, Mandel and Brezina 1996) with their threshold 0.08: with pyamg's own,
     zero, bubbles at contrast 10,000 took 24 iterations for 9.
     """
+    from pyamg import smoothed_aggregation_solver
 
-    name = "peer:pyamg-sa"
-
-    def _hierarchy(self, matrix: scipy.sparse.csr_matrix) -> Any:
-        import pyamg
-
-        strength = ("symmetric", {"theta": 0.08})
-        return pyamg.smoothed_aggregation_solver(matrix, symmetry="symmetric", strength=strength)
+    strength = ("symmetric", {"theta": 0.08})
+    hierarchy = smoothed_aggregation_solver(system.pinned, symmetry="symmetric", strength=strength)
+    return _pyamg(hierarchy, system, rtol, limit)
 
 
-class IncompleteCholeskyCG(Peer):
+def _incomplete_cholesky(system: ExternalSystem, rtol: float, limit: int) -> Ready:
     """scipy's CG with ilupp's IC(0) as its ``M``."""
+    import ilupp
 
-    name, needs, engine = "peer:ilupp-ic0", "ilupp", "scipy"
-    remedy = "pip install 'htp-fluid[ic0]' (built from source: wants a C++ compiler)"
+    factor = ilupp.IChol0Preconditioner(system.pinned)
+    projected = system.projected(factor)
 
-    def setup(self, system: PeerSystem) -> None:
-        import ilupp
-
-        self._matrix = system.matrix
-        self._factor = system.projected(ilupp.IChol0Preconditioner(system.pinned))
-
-    def solve(self, b: np.ndarray) -> tuple[np.ndarray, int]:
-        iterations, self.products = 0, 0
+    def solve(b: np.ndarray) -> Solution:
+        products, iterates = [], []
 
         def product(x: np.ndarray) -> np.ndarray:
-            self.products += 1
-            return self._matrix @ x
+            products.append(1)
+            return system.matrix @ x
 
-        def count(_x: np.ndarray) -> None:
-            nonlocal iterations
-            iterations += 1
+        matrix = scipy.sparse.linalg.LinearOperator(system.matrix.shape, matvec=product, dtype=b.dtype)
+        stop = {"rtol": rtol, "atol": 0.0, "maxiter": limit}
+        x, _ = scipy.sparse.linalg.cg(matrix, b, **stop, M=projected, callback=lambda _: iterates.append(1))
+        return x, len(iterates), len(products)
 
-        matrix = scipy.sparse.linalg.LinearOperator(self._matrix.shape, matvec=product, dtype=b.dtype)
-        x, _ = scipy.sparse.linalg.cg(
-            matrix, b, rtol=self.rtol, atol=0.0, maxiter=self.max_iterations, M=self._factor, callback=count
-        )
-        return x, iterations
+    return solve, lambda: held_bytes(factor)
 
 
-class _Factorisation(Peer):
-    """A direct solve: one "iteration", no product with A."""
-
-    products = 0
-
-    def _solved(self, b: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def solve(self, b: np.ndarray) -> tuple[np.ndarray, int]:
-        return self._solved(b), 1
+def _superlu(system: ExternalSystem, _rtol: float, _limit: int) -> Ready:
+    """SuperLU in its symmetric mode: no pivoting, minimum degree ordering of A^T + A, as its guide has it. A
+    direct solve is one "iteration", with no product with A.
+    """
+    factor = symmetric_factors(system.pinned)
+    return lambda b: (factor.solve(b), 1, 0), lambda: held_bytes(factor)
 
 
-class SuperLu(_Factorisation):
-    """SuperLU in its symmetric mode: no pivoting, minimum degree ordering of A^T + A, as its guide has it."""
+def _cholmod(system: ExternalSystem, _rtol: float, _limit: int) -> Ready:
+    """CHOLMOD through scikit-sparse, all defaults: it chooses ordering and supernodes itself. Direct, too."""
+    from sksparse import cholmod
 
-    name, needs, remedy, engine = "peer:superlu", "scipy", "", "superlu"
+    matrix = system.pinned.tocsc()
+    if hasattr(cholmod, "cho_factor"):  # from version 0.5 on
+        factor = cholmod.cho_factor(matrix)
+        solve = factor.solve
+    else:
+        factor = solve = cholmod.cholesky(matrix)
 
-    def setup(self, system: PeerSystem) -> None:
-        self._factor = scipy.sparse.linalg.splu(
-            system.pinned.tocsc(),
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+    def memory() -> Memory:
+        entries = int(factor.nnz if hasattr(factor, "nnz") else factor.L().nnz)
+        return {kind: entries * size for kind, size in FACTOR_ENTRY.items()}
 
-    def _solved(self, b: np.ndarray) -> np.ndarray:
-        return self._factor.solve(b)
-
-
-class Cholmod(_Factorisation):
-    """CHOLMOD through scikit-sparse, all defaults: it chooses ordering and supernodes itself."""
-
-    name, needs, remedy, engine = "peer:cholmod", "sksparse", "pip install scikit-sparse", "cholmod"
-
-    def setup(self, system: PeerSystem) -> None:
-        from sksparse import cholmod
-
-        matrix = system.pinned.tocsc()
-        if hasattr(cholmod, "cho_factor"):  # from version 0.5 on
-            self._factor = cholmod.cho_factor(matrix)
-            self._apply = self._factor.solve
-        else:
-            self._factor = self._apply = cholmod.cholesky(matrix)
-
-    def _solved(self, b: np.ndarray) -> np.ndarray:
-        return np.asarray(self._apply(b))
-
-
-AMGX_PRECONDITIONERS = {
-    "amg": {
-        "solver": "AMG",
-        "algorithm": "AGGREGATION",
-        "selector": "SIZE_2",
-        "cycle": "V",
-        "smoother": {"solver": "BLOCK_JACOBI", "relaxation_factor": 0.8, "monitor_residual": 0},
-        "presweeps": 1,
-        "postsweeps": 1,
-        "coarse_solver": "DENSE_LU_SOLVER",
-        "max_iters": 1,
-        "monitor_residual": 0,
-    },
-    "dilu": {"solver": "MULTICOLOR_DILU", "max_iters": 1, "monitor_residual": 0},
-}
+    return lambda b: (np.asarray(solve(b)), 1, 0), memory
 
 
 def amgx_configuration(preconditioner: str, rtol: float, max_iterations: int) -> dict[str, Any]:
-    """AMGX's own PCG around one iteration of ``preconditioner``, a key of AMGX_PRECONDITIONERS.
+    """AMGX's own PCG around one iteration of ``preconditioner``, a file of assets/amgx.
 
     One, where AMGX's default is 100: the published comparison left it there.
     """
-    return {
-        "config_version": 2,
-        "determinism_flag": 1,
-        "solver": {
-            "solver": "PCG",
-            "preconditioner": {"scope": "precond", **AMGX_PRECONDITIONERS[preconditioner]},
-            "max_iters": max_iterations,
-            "monitor_residual": 1,
-            "convergence": "RELATIVE_INI_CORE",
-            "tolerance": rtol,
-            "norm": "L2",
-        },
-    }
+    configuration = json.loads(
+        (ROOT / "assets" / "amgx" / f"{preconditioner}.json").read_text(encoding="utf-8")
+    )
+    configuration["solver"] |= {"tolerance": rtol, "max_iters": max_iterations}
+    return configuration
 
 
-class _Amgx(Peer):
+@functools.cache
+def _amgx_handles(preconditioner: str, rtol: float, limit: int) -> tuple[Any, ...]:
+    """Solver, matrix, right-hand side and x of AMGX, which are made once."""
+    import pyamgx
+
+    pyamgx.initialize()
+    configuration = pyamgx.Config().create_from_dict(amgx_configuration(preconditioner, rtol, limit))
+    resources = pyamgx.Resources().create_simple(configuration)
+    vectors = (pyamgx.Vector().create(resources) for _ in range(2))
+    return pyamgx.Solver().create(resources, configuration), pyamgx.Matrix().create(resources), *vectors
+
+
+def _amgx(preconditioner: str, system: ExternalSystem, rtol: float, limit: int) -> Ready:
     """AMGX's PCG through pyamgx, on the pinned matrix."""
+    solver, matrix, right, solution = _amgx_handles(preconditioner, rtol, limit)
+    matrix.upload_CSR(system.pinned)
+    solver.setup(matrix)
 
-    needs, engine = "pyamgx", "amgx"
-    remedy = "build AMGX and pyamgx (wants a CUDA device)"
-    memory_is_seen = False
-    preconditioner: ClassVar[str]
-
-    def __init__(self, rtol: float, max_iterations: int):
-        import pyamgx
-
-        super().__init__(rtol, max_iterations)
-        pyamgx.initialize()
-        configuration = pyamgx.Config().create_from_dict(
-            amgx_configuration(self.preconditioner, rtol, max_iterations)
-        )
-        resources = pyamgx.Resources().create_simple(configuration)
-        self._a = pyamgx.Matrix().create(resources)
-        self._x, self._b = (pyamgx.Vector().create(resources) for _ in range(2))
-        self._solver = pyamgx.Solver().create(resources, configuration)
-
-    def setup(self, system: PeerSystem) -> None:
-        self._a.upload_CSR(system.pinned)
-        self._solver.setup(self._a)
-
-    def solve(self, b: np.ndarray) -> tuple[np.ndarray, int]:
+    def solve(b: np.ndarray) -> Solution:
         x = np.zeros_like(b)
-        self._b.upload(b)
-        self._x.upload(x)
-        self._solver.solve(self._b, self._x, zero_initial_guess=True)
-        self._x.download(x)
-        return x, int(self._solver.iterations_number)
+        right.upload(b)
+        solution.upload(x)
+        solver.solve(right, solution, zero_initial_guess=True)
+        solution.download(x)
+        return x, int(solver.iterations_number), None
+
+    return solve, lambda: None
 
 
-class AmgxAmg(_Amgx):
-    """One cycle of AMGX's aggregation multigrid a CG iteration."""
+@dataclass(frozen=True)
+class ExternalSolver:
+    """A library's solver to ||b - A x|| <= rtol ||b|| from zero. engine: what computes. needs (the module to
+    import), remedy: in what is said of one that cannot run. setup: does everything that depends on the matrix
+    alone, for a system, rtol and a limit of iterations.
+    """
 
-    name, preconditioner = "peer:amgx-amg", "amg"
+    engine: str
+    needs: str
+    remedy: str
+    setup: Callable[[ExternalSystem, float, int], Ready]
+
+    @property
+    def missing(self) -> str:
+        """Why it cannot run here; empty when it can."""
+        return "" if importlib.util.find_spec(self.needs) else f"needs {self.needs}: {self.remedy}"
 
 
-class AmgxDilu(_Amgx):
-    """One sweep of AMGX's multicolour DILU a CG iteration."""
-
-    name, preconditioner = "peer:amgx-dilu", "dilu"
-
-
-CLASSES: dict[str, type[Peer]] = {
-    kind.name: kind
-    for kind in (RugeStueben, SmoothedAggregation, IncompleteCholeskyCG, SuperLu, Cholmod, AmgxAmg, AmgxDilu)
+_PYAMG = ("pyamg", "pyamg", "pip install 'htp-fluid[bench]'")
+_ILUPP = ("scipy", "ilupp", "pip install 'htp-fluid[ic0]' (built from source: wants a C++ compiler)")
+_AMGX = ("amgx", "pyamgx", "build AMGX and pyamgx (wants a CUDA device)")
+SOLVERS = {
+    "external:pyamg-rs": ExternalSolver(*_PYAMG, _ruge_stueben),
+    "external:pyamg-sa": ExternalSolver(*_PYAMG, _smoothed_aggregation),
+    "external:ilupp-ic0": ExternalSolver(*_ILUPP, _incomplete_cholesky),
+    "external:superlu": ExternalSolver("superlu", "scipy", "", _superlu),
+    "external:cholmod": ExternalSolver("cholmod", "sksparse", "pip install scikit-sparse", _cholmod),
+    "external:amgx-amg": ExternalSolver(*_AMGX, functools.partial(_amgx, "amg")),
+    "external:amgx-dilu": ExternalSolver(*_AMGX, functools.partial(_amgx, "dilu")),
 }
-
-
-def missing(name: str) -> str:
-    """Why the peer ``name``, one of app.bench.settings.PEERS, cannot run here; empty when it can."""
-    kind = CLASSES[name]
-    if importlib.util.find_spec(kind.needs) is None:
-        return f"needs {kind.needs}: {kind.remedy}"
-    return ""
-
-
-def make_peer(name: str, rtol: float, max_iterations: int) -> Peer:
-    """The peer ``name``, one of app.bench.settings.PEERS, which is not `missing`."""
-    return CLASSES[name](rtol, max_iterations)

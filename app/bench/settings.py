@@ -1,7 +1,7 @@
 """What the benchmark is asked for, and the cases that follow from it.
 
 Nothing heavy is imported here, so that `--help` and a mistyped option answer at once; the names that
-precond.problems.gallery, precond.problems.published and app.bench.peers also know are held to theirs by
+precond.problems.gallery, precond.problems.published and app.bench.external also know are held to theirs by
 tests.
 """
 
@@ -26,8 +26,8 @@ SPLITS = ("test", "train", "train-all", "train-open", "train-low", "train-open-l
 PUBLISHED_SIZES = (1024, 2048, 4096, 8192)
 EVALUATION_SIZE = 4096  # cells of the published generalisation study
 PUBLISHED_PRECONDITIONERS = ("none", "jacobi")
-EXTERNAL = "peer:"
-PEERS = tuple(
+EXTERNAL = "external:"  # begins the name of another library's solver
+EXTERNAL_SOLVERS = tuple(
     EXTERNAL + name
     for name in ("pyamg-rs", "pyamg-sa", "ilupp-ic0", "superlu", "cholmod", "amgx-amg", "amgx-dilu")
 )
@@ -57,8 +57,8 @@ def _full_names(value: Any) -> Any:
     """External solvers by their full names; "all" is every one."""
     names = _listed(value)
     if "all" in names:
-        return PEERS
-    return [EXTERNAL + name if f"{EXTERNAL}{name}" in PEERS else name for name in names]
+        return EXTERNAL_SOLVERS
+    return [EXTERNAL + name if f"{EXTERNAL}{name}" in EXTERNAL_SOLVERS else name for name in names]
 
 
 Item = TypeVar("Item")
@@ -81,10 +81,10 @@ class BenchSettings(Settings):
     family: Literal[FAMILIES] = Field("barriers", description=f"problems to solve: {', '.join(FAMILIES)}")
     split: Several[Literal[SPLITS]] = Field((), description=f"sets of barriers: {', '.join(SPLITS)}")
     preconds: Several[Text] = Field((), description="preconditioners to compare (default: all available)")
-    peers: Annotated[Several[Literal[PEERS]], BeforeValidator(_full_names)] = Field(
+    external: Annotated[Several[Literal[EXTERNAL_SOLVERS]], BeforeValidator(_full_names)] = Field(
         (),
         description="solvers of other libraries to compare: all, or some of "
-        + ", ".join(name.removeprefix(EXTERNAL) for name in PEERS),
+        + ", ".join(name.removeprefix(EXTERNAL) for name in EXTERNAL_SOLVERS),
     )
     frames: Whole = Field(20, ge=1, le=10**9, description="benchmark problems at each size")
     rtol: Several[Tolerance] = Field(
@@ -107,7 +107,8 @@ class BenchSettings(Settings):
     )
     out: Text | None = Field(
         None,
-        description="directory of bench.json (default: a numbered one under runs/); goes on where it stopped",
+        description="directory of bench.csv and bench.yaml (default: a numbered one under runs/); goes on "
+        "where it stopped",
     )
 
     @model_validator(mode="before")
@@ -125,8 +126,8 @@ class BenchSettings(Settings):
             self._check_published()
         if self.family == STIRRED and self.split not in ((), ("test",)):
             raise ValueError(f"split: {self.split[0]}: stirred frames are the simulator's, all of them test")
-        if self.peers and self.device != "cpu":
-            raise ValueError("peers: they are compared on the CPU; leave out --device")
+        if self.external and self.device != "cpu":
+            raise ValueError("external: they are compared on the CPU; leave out --device")
         if self.single_launch and self.device == "cpu":
             raise ValueError("single_launch: there are no launches on a CPU; add --device cuda")
         return self
@@ -136,15 +137,11 @@ class BenchSettings(Settings):
         for name in self.preconds:
             if name not in PUBLISHED_PRECONDITIONERS:
                 raise ValueError(f"preconds: {name}: {alone}")
-        for name, allowed in (("family", "barriers"), ("peers", ()), ("device", "cpu")):
+        for name, allowed in (("family", "barriers"), ("external", ()), ("device", "cpu")):
             if getattr(self, name) != allowed:
                 raise ValueError(
                     f"{name}: published conditions have {allowed or 'none'} alone; leave out --{name}"
                 )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values under the option names."""
-        return self.model_dump(mode="json")
 
     def cases(self) -> list[Case]:
         """In the order in which they are run."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 import torch
 
 from app.config.settings import scene_settings
+from precond.errors import UsageError
 from precond.problems.gallery import Problem, square_shape
 from sim.scenes import load_scene
-from sim.settings import SettingsError
 from sim.simulation import Simulation, SimulationError
 
 SCENES = ("dam-break", "rising-bubbles")
@@ -26,39 +26,24 @@ class StirredFrames:
     """
 
     def __init__(self, cells: int, contrast: float):
-        self._shape, self._contrast = square_shape(cells), contrast
+        self._given = {"grid": square_shape(cells), "contrast": contrast, "rtol": RTOL, "seed": 0}
+        self._given["preconditioner"] = "multigrid"
         self._simulations: dict[str, Simulation] = {}
 
     def frame(self, number: int) -> Problem:
-        """Frame ``number``. Raises SettingsError when the scene cannot be run so far."""
-        name = SCENES[number % len(SCENES)]
-        steps = STEPS * (1 + number // len(SCENES))
+        """Frame ``number``. Raises UsageError when the scene cannot be run so far."""
+        name, steps = SCENES[number % len(SCENES)], STEPS * (1 + number // len(SCENES))
         simulation = self._simulations.get(name)
         if simulation is None or simulation.step_count > steps:
-            simulation = self._simulations[name] = self._started(name)
+            simulation = Simulation(scene_settings(name, self._given), load_scene(name))
+            self._simulations[name] = simulation
         try:
             while simulation.step_count < steps:
                 simulation.step()
         except SimulationError as error:
-            raise SettingsError(f"family: stirred: frame {number}, {name}: {error}") from error
-        projection = simulation.projection
-        operator = projection.operator
-        b = operator.project(projection.right_hand_side.clone())
+            raise UsageError(f"family: stirred: frame {number}, {name}: {error}") from error
+        operator = simulation.projection.operator
+        b = operator.project(simulation.projection.right_hand_side.clone())
+        b /= torch.linalg.vector_norm(b)
         solid = operator.solid.clone()
-        return Problem(
-            operator.density.clone(),
-            solid,
-            b / torch.linalg.vector_norm(b),
-            int((~solid).sum()),
-            "arithmetic",
-        )
-
-    def _started(self, name: str) -> Simulation:
-        given = {
-            "grid": self._shape,
-            "contrast": self._contrast,
-            "preconditioner": "multigrid",
-            "rtol": RTOL,
-            "seed": 0,
-        }
-        return Simulation(scene_settings(name, given), load_scene(name))
+        return Problem(operator.density.clone(), solid, b, int((~solid).sum()), "arithmetic")

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
+import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyamg
+import scipy.sparse
 import torch
 from torch import Tensor
 
 from precond.factorisation import pinned_matrix
 from precond.preconditioner import Preconditioner
+
+_C = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drops what compiled code prints on standard output."""
+    _C.fflush(None)
+    try:
+        output = os.dup(1)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        _C.fflush(None)  # what was printed lies in a buffer
+        os.dup2(output, 1)
+        os.close(output)
+
+
+def ruge_stueben(matrix: scipy.sparse.csr_matrix, **options: Any) -> pyamg.multilevel.MultilevelSolver:
+    """pyamg's hierarchy of ``matrix``, without the lines that it prints on some systems."""
+    with _silent():
+        return pyamg.ruge_stuben_solver(matrix, **options)
 
 
 class AlgebraicMultigrid(Preconditioner):
@@ -24,7 +58,7 @@ class AlgebraicMultigrid(Preconditioner):
         self._cycle = None
         if matrix is not None:
             smoother = ("gauss_seidel", {"sweep": "symmetric"})
-            hierarchy = pyamg.ruge_stuben_solver(matrix, presmoother=smoother, postsmoother=smoother)
+            hierarchy = ruge_stueben(matrix, presmoother=smoother, postsmoother=smoother)
             self._hierarchy, self._cycle = hierarchy, hierarchy.aspreconditioner(cycle="V")
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:

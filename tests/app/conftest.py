@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import ctypes
 import glob
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 
 PACKAGES = {  # what the window needs at run time, and the Debian package that brings it
     "libX11.so.6": "libx11-6",
@@ -105,14 +109,34 @@ def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     return run
 
 
+@pytest.fixture(scope="session")
+def read_bench() -> Callable[[Path], SimpleNamespace]:
+    """Reads what `bench` wrote to a directory: rows, a dictionary each with numbers as numbers, and the parts
+    of the header.
+    """
+
+    def value(text: str) -> Any:
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+        return text or None
+
+    def read(directory: Path) -> SimpleNamespace:
+        with (directory / "bench.csv").open(encoding="utf-8", newline="") as file:
+            rows = [{name: value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        return SimpleNamespace(rows=rows, **yaml.safe_load((directory / "bench.yaml").read_text("utf-8")))
+
+    return read
+
+
 @pytest.fixture
-def benched(tmp_path: Path) -> Callable[..., dict]:
+def benched(tmp_path: Path, read_bench: Callable) -> Callable[..., SimpleNamespace]:
     """What `bench` writes when run with some arguments, on two frames of 256 cells unless they say other."""
     from app.cli import main
 
-    def run(*arguments: str, preconds: tuple[str, ...] = ("jacobi", "multigrid")) -> dict:
+    def run(*arguments: str, preconds: tuple[str, ...] = ("jacobi", "multigrid")) -> SimpleNamespace:
         command = ["bench", "--sizes", "256", "--frames", "2", "--out", str(tmp_path / "out"), *arguments]
         assert main([*command, "--preconds", *preconds] if preconds else command) == 0
-        return json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
+        return read_bench(tmp_path / "out")
 
     return run

@@ -1,13 +1,14 @@
 """The benchmark: complete, repeatable, and honest about failures."""
 
-import json
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from app.bench import contest as contest_module
-from app.bench.row import TIMES
+from app.bench import adapters, case
+from app.bench.adapters import make_adapter, make_operator
 from app.bench.run import bench
 from app.bench.settings import FAMILIES, BenchSettings
 from app.bench.table import format_table, tabulate
@@ -17,194 +18,197 @@ from precond.device import while_node
 from precond.problems import gallery
 from precond.problems.gallery import benchmark_density
 
-
-def run(directory, *arguments, sizes=("64", "144")):
-    code = main(["bench", "--sizes", *sizes, "--out", str(directory), *arguments])
-    return code, json.loads((directory / "bench.json").read_text(encoding="utf-8"))
+COLUMNS = (
+    "run,family,split,conditions,rule,contrast,rtol,cells,frame,method,turn,outcome,iterations,relative_residual,"
+    "setup_ms,inference_ms,solve_ms,matrix_products,memory_mib,engine,threads,precision,note,session"
+)
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
+def run(read_bench):
+    def call(directory, *arguments, sizes=("64", "144")):
+        assert main(["bench", "--sizes", *sizes, "--out", str(directory), *arguments]) == 0
+        return read_bench(directory)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def result(run, tmp_path_factory):
     directory = tmp_path_factory.mktemp("bench") / "small"
-    code, content = run(directory, "--preconds", "none", "jacobi", "direct", "--frames", "4", "--seed", "1")
-    assert code == 0
-    return content
+    arguments = ("--preconds", "none", "jacobi", "direct", "--frames", "4", "--seed", "1")
+    found = run(directory, *arguments)
+    found.columns = (directory / "bench.csv").read_text(encoding="utf-8").splitlines()[0]
+    return found
+
+
+def failed(result):
+    """Failed solves by size and method."""
+    counts = {}
+    for row in result.rows:
+        key = row["cells"], row["method"]
+        counts[key] = counts.get(key, 0) + (row["outcome"] != "converged")
+    return counts
+
+
+def iterations_of(name, problem, **options):
+    operator = problem.operator()
+    preconditioner = make_preconditioner(name, operator)
+    preconditioner.setup()
+    return PCG(operator, preconditioner, rtol=1e-8, **options).solve(problem.b).iterations
 
 
 def test_every_solve_is_in_the_file(result):
-    keys = [(row["cells"], row["frame"], row["preconditioner"]) for row in result["rows"]]
+    keys = [(row["cells"], row["frame"], row["method"]) for row in result.rows]
     expected = {(n, f, name) for n in (64, 144) for f in range(4) for name in ("none", "jacobi", "direct")}
     assert len(keys) == len(expected)
     assert set(keys) == expected
-    for row in result["rows"]:
-        assert row["outcome"] == "converged"
+    for row in result.rows:
+        assert (row["run"], row["outcome"], row["session"]) == ("bench", "converged", 0)
         assert row["relative_residual"] <= 1e-8
-        assert row["total_ms"] == pytest.approx(row["setup_ms"] + row["inference_ms"] + row["solve_ms"])
-        assert row["solve_ms"] > 0.0
-    assert result["ended"] == "completed"
-    assert result["settings"]["seed"] == 1
-    assert {"command", "date", "versions", "hardware", "commit", "skipped"} <= set(result)
+        assert row["setup_ms"] >= 0.0 < row["solve_ms"]
+    assert result.columns == COLUMNS
+    header = result.runs["bench"]
+    assert set(result.runs) == {"bench"}
+    assert (header["ended"], header["skipped"], header["settings"]["seed"]) == ("completed", {}, 1)
+    (session,) = result.sessions
+    assert set(session) == {"date", "command", "commit", "versions", "hardware"}
 
 
 def test_methods_take_turns_in_a_drawn_order(result):
     orders = {}
-    for row in result["rows"]:
-        orders.setdefault((row["cells"], row["frame"]), []).append((row["turn"], row["preconditioner"]))
+    for row in result.rows:
+        orders.setdefault((row["cells"], row["frame"]), []).append((row["turn"], row["method"]))
     assert len({tuple(name for _, name in order) for order in orders.values()}) > 1
     for order in orders.values():
         assert [turn for turn, _ in order] == [0, 1, 2]
 
 
 def test_the_table_is_that_of_the_rows(result):
-    assert [(entry["cells"], entry["frames"], entry["failed"]) for entry in result["table"]] == [
-        (64, 4, 0),
-        (64, 4, 0),
-        (64, 4, 0),
-        (144, 4, 0),
-        (144, 4, 0),
-        (144, 4, 0),
-    ]
-    for entry in result["table"]:
-        mine = [
-            row
-            for row in result["rows"]
-            if (row["cells"], row["preconditioner"]) == (entry["cells"], entry["preconditioner"])
-        ]
+    table = tabulate(result.rows, ["none", "jacobi", "direct"])
+    keys = [(64, "none"), (64, "jacobi"), (64, "direct"), (144, "none"), (144, "jacobi"), (144, "direct")]
+    assert list(zip(table["cells"], table["method"], strict=True)) == keys
+    for _, entry in table.iterrows():
+        mine = [r for r in result.rows if (r["cells"], r["method"]) == (entry["cells"], entry["method"])]
         iterations = np.array([row["iterations"] for row in mine])
-        assert entry["iterations_mean"] == pytest.approx(iterations.mean())
-        assert entry["iterations_std"] == pytest.approx(iterations.std(ddof=1))
-        for time in TIMES:
-            assert entry[time]["median"] == pytest.approx(np.median([row[time] for row in mine]))
-            assert entry[time]["p95"] == pytest.approx(np.percentile([row[time] for row in mine], 95))
+        assert (entry["frames"], entry["failed"]) == (4, 0)
+        assert entry["iterations"] == pytest.approx(iterations.mean())
+        assert entry["deviation"] == pytest.approx(iterations.std(ddof=1))
+        total = [row["setup_ms"] + row["inference_ms"] + row["solve_ms"] for row in mine]
+        assert entry["total_ms"] == pytest.approx(np.median(total))
+        assert entry["total_ms_p95"] == pytest.approx(np.percentile(total, 95))
+        assert entry["solve_ms"] == pytest.approx(np.median([row["solve_ms"] for row in mine]))
 
 
-def test_what_is_printed_is_what_is_written_and_iterations_repeat(result, tmp_path, capsys):
+def test_what_is_printed_is_what_is_written_and_iterations_repeat(result, run, tmp_path, capsys):
     arguments = ("--preconds", "none", "jacobi", "direct", "--frames", "4", "--seed", "1")
-    code, again = run(tmp_path / "again", *arguments)
-    assert code == 0
+    again = run(tmp_path / "again", *arguments)
     printed = capsys.readouterr().out
-    assert format_table(again["table"]) in printed
-    assert str(tmp_path / "again" / "bench.json") in printed
-    for entry in again["table"]:
-        line = next(
-            line
-            for line in printed.splitlines()
-            if line.split()[:2] == [str(entry["cells"]), entry["preconditioner"]]
-        )
-        assert f"{entry['iterations_mean']:.1f} +- {entry['iterations_std']:.1f}" in line
-        assert f"{entry['total_ms']['median']:.2f} ({entry['total_ms']['p95']:.2f})" in line
-    same = ("cells", "frame", "preconditioner", "turn", "outcome", "iterations", "relative_residual")
-    assert [[row[key] for key in same] for row in again["rows"]] == [
-        [row[key] for key in same] for row in result["rows"]
+    table = tabulate(again.rows, ["none", "jacobi", "direct"])
+    assert str(tmp_path / "again" / "bench.csv") in printed
+    for _, entry in table.iterrows():
+        words = [str(entry["cells"]), entry["method"]]
+        line = next(line for line in printed.splitlines() if line.split()[:2] == words)
+        assert f"{entry['iterations']:.1f} +- {entry['deviation']:.1f}" in line
+        assert " 0/4 " in line
+        assert line.count("(") == line.count(")") == 3
+    same = ("cells", "frame", "method", "turn", "outcome", "iterations", "relative_residual")
+    assert [[row[key] for key in same] for row in again.rows] == [
+        [row[key] for key in same] for row in result.rows
     ]
 
 
 def test_a_row_is_the_solve_of_its_frame(result):
-    problem = benchmark_density(144, 2, split="test")
-    operator = problem.operator()
-    preconditioner = make_preconditioner("jacobi", operator)
-    preconditioner.setup()
-    report = PCG(operator, preconditioner, rtol=1e-8).solve(problem.b)
-    row = next(
-        row
-        for row in result["rows"]
-        if (row["cells"], row["frame"], row["preconditioner"]) == (144, 2, "jacobi")
-    )
-    assert row["iterations"] == report.iterations > 5
+    (row,) = (row for row in result.rows if (row["cells"], row["frame"], row["method"]) == (144, 2, "jacobi"))
+    assert row["iterations"] == iterations_of("jacobi", benchmark_density(144, 2, split="test")) > 5
 
 
-def test_unconverged_solves_count_as_failed_and_stay_in(tmp_path, capsys):
-    code, content = run(
-        tmp_path / "few", "--preconds", "none", "direct", "--frames", "3", "--max-iterations", "3"
-    )
-    assert code == 0
-    failed = {(entry["cells"], entry["preconditioner"]): entry["failed"] for entry in content["table"]}
-    assert failed == {(64, "none"): 3, (64, "direct"): 0, (144, "none"): 3, (144, "direct"): 0}
-    assert len(content["rows"]) == 12
-    assert {row["outcome"] for row in content["rows"] if row["preconditioner"] == "none"} == {
-        "iteration limit"
-    }
+def test_unconverged_solves_count_as_failed_and_stay_in(run, tmp_path, capsys):
+    found = run(tmp_path / "few", "--preconds", "none", "direct", "--frames", "3", "--max-iterations", "3")
+    assert failed(found) == {(64, "none"): 3, (64, "direct"): 0, (144, "none"): 3, (144, "direct"): 0}
+    assert len(found.rows) == 12
+    assert {row["outcome"] for row in found.rows if row["method"] == "none"} == {"iteration limit"}
     assert capsys.readouterr().out.count("3/3") == 2
 
 
-def test_a_breaking_method_counts_as_failed_and_the_others_go_on(tmp_path, monkeypatch, capsys):
-    make = contest_module.make_preconditioner
+def test_a_breaking_method_counts_as_failed_and_the_others_go_on(run, tmp_path, monkeypatch, capsys):
+    make = adapters.make_preconditioner
 
-    def make_one_that_breaks(name, operator, **options):
-        made = make(name, operator, **options)
+    def make_one_that_breaks(name, operator):
+        made = make(name, operator)
         if name == "jacobi":
 
-            def setup(_operator=None):
+            def setup():
                 raise RuntimeError("no\nluck")
 
             monkeypatch.setattr(made, "setup", setup)
         return made
 
-    monkeypatch.setattr(contest_module, "make_preconditioner", make_one_that_breaks)
-    code, content = run(tmp_path / "broken", "--preconds", "jacobi", "none", "--frames", "2")
-    assert code == 0
-    failed = {(entry["cells"], entry["preconditioner"]): entry["failed"] for entry in content["table"]}
-    assert failed == {(64, "jacobi"): 2, (64, "none"): 0, (144, "jacobi"): 2, (144, "none"): 0}
-    broken = [row for row in content["rows"] if row["preconditioner"] == "jacobi"]
+    monkeypatch.setattr(adapters, "make_preconditioner", make_one_that_breaks)
+    found = run(tmp_path / "broken", "--preconds", "jacobi", "none", "--frames", "2")
+    assert failed(found) == {(64, "jacobi"): 2, (64, "none"): 0, (144, "jacobi"): 2, (144, "none"): 0}
+    broken = [row for row in found.rows if row["method"] == "jacobi"]
     assert {row["outcome"] for row in broken} == {"failed: no luck"}
-    assert {row["total_ms"] for row in broken} == {None}
+    assert {row["solve_ms"] for row in broken} == {None}
     assert "2/2" in capsys.readouterr().out
 
 
-def test_a_method_that_cannot_be_made_at_a_size_counts_as_failed_there(tmp_path, monkeypatch):
-    make = contest_module.make_preconditioner
+def test_a_method_that_cannot_be_made_at_a_size_counts_as_failed_there(run, tmp_path, monkeypatch):
+    make = adapters.make_preconditioner
 
-    def too_large(name, operator, **options):
+    def too_large(name, operator):
         if name == "jacobi" and operator.shape == (12, 12):
             raise MemoryError
-        return make(name, operator, **options)
+        return make(name, operator)
 
-    monkeypatch.setattr(contest_module, "make_preconditioner", too_large)
-    code, content = run(tmp_path / "large", "--preconds", "jacobi", "none", "--frames", "2")
-    assert code == 0
-    failed = {(entry["cells"], entry["preconditioner"]): entry["failed"] for entry in content["table"]}
-    assert failed == {(64, "jacobi"): 0, (64, "none"): 0, (144, "jacobi"): 2, (144, "none"): 0}
-    assert "failed: MemoryError" in {row["outcome"] for row in content["rows"]}
+    monkeypatch.setattr(adapters, "make_preconditioner", too_large)
+    found = run(tmp_path / "large", "--preconds", "jacobi", "none", "--frames", "2")
+    assert failed(found) == {(64, "jacobi"): 0, (64, "none"): 0, (144, "jacobi"): 2, (144, "none"): 0}
+    assert "failed: MemoryError" in {row["outcome"] for row in found.rows}
 
 
-def test_all_available_methods_by_default(tmp_path):
-    code, content = run(tmp_path / "all", "--frames", "1", "--contrast", "1000", sizes=("64", "144"))
-    assert code == 0
-    assert {row["preconditioner"] for row in content["rows"]} | set(content["skipped"]) == set(
-        available_preconditioners()
-    )
-    assert sum(entry["failed"] for entry in content["table"]) == 0
+def test_all_available_methods_by_default(run, tmp_path):
+    found = run(tmp_path / "all", "--frames", "1", "--contrast", "1000")
+    methods = {row["method"] for row in found.rows}
+    assert methods | set(found.runs["bench"]["skipped"]) == set(available_preconditioners())
+    assert sum(failed(found).values()) == 0
 
 
-def test_interrupting_keeps_the_finished_frames(tmp_path, monkeypatch, capsys):
-    frame = contest_module.Contest.frame
+def test_interrupting_keeps_the_finished_frames(read_bench, tmp_path, monkeypatch, capsys):
+    solve_frame = case.RunningCase.solve_frame
 
     def interrupted(self, number, order):
         if number == 1:
             signal.raise_signal(signal.SIGINT)
-        return frame(self, number, order)
+        return solve_frame(self, number, order)
 
-    monkeypatch.setattr(contest_module.Contest, "frame", interrupted)
-    code, content = run(tmp_path / "cut", "--preconds", "jacobi", "--frames", "5")
-    assert code == 130
-    assert [(row["cells"], row["frame"]) for row in content["rows"]] == [(64, 0), (64, 1)]
-    assert content["ended"] == "interrupted by SIGINT"
+    monkeypatch.setattr(case.RunningCase, "solve_frame", interrupted)
+    arguments = ["--sizes", "64", "144", "--preconds", "jacobi", "--frames", "5"]
+    assert main(["bench", *arguments, "--out", str(tmp_path / "cut")]) == 130
+    found = read_bench(tmp_path / "cut")
+    assert [(row["cells"], row["frame"]) for row in found.rows] == [(64, 0), (64, 1)]
+    assert found.runs["bench"]["ended"] == "interrupted by SIGINT"
     assert "interrupted" in capsys.readouterr().out
 
 
-def test_a_fixed_contrast_replaces_the_drawn_one(tmp_path):
-    _, content = run(tmp_path / "fixed", "--preconds", "none", "--frames", "2", "--contrast", "5000")
+def test_a_fixed_contrast_replaces_the_drawn_one(run, tmp_path):
+    found = run(tmp_path / "fixed", "--preconds", "none", "--frames", "2", "--contrast", "5000")
     problem = benchmark_density(144, 1, contrast=5000.0)
     assert float(problem.density.max()) > 4000.0
-    operator = problem.operator()
-    identity = make_preconditioner("none", operator)
-    identity.setup()
-    row = next(row for row in content["rows"] if (row["cells"], row["frame"]) == (144, 1))
-    assert row["iterations"] == PCG(operator, identity, rtol=1e-8).solve(problem.b).iterations
+    (row,) = (row for row in found.rows if (row["cells"], row["frame"]) == (144, 1))
+    assert row["iterations"] == iterations_of("none", problem)
 
 
-def test_a_single_launch_that_is_not_possible_is_said_once(tmp_path, monkeypatch, capsys):
-    settings = BenchSettings(
+def test_bubbles_are_another_family_of_problems(run, tmp_path):
+    found = run(tmp_path / "bubbles", "--frames", "2", "--family", "bubbles", "--preconds", "jacobi")
+    assert (*gallery.FAMILIES, "stirred") == FAMILIES
+    (row,) = (row for row in found.rows if (row["cells"], row["frame"]) == (144, 1))
+    assert (row["family"], row["contrast"]) == ("bubbles", 100)
+    assert row["iterations"] == iterations_of("jacobi", gallery.bubbles((12, 12), 100.0, 10_001))
+
+
+def test_a_single_launch_that_is_not_possible_is_said_once(read_bench, tmp_path, capsys):
+    settings = BenchSettings.model_construct(
         sizes=(64, 144), preconds=("none", "jacobi"), frames=2, single_launch=True, out=str(tmp_path / "on")
     )
     assert bench(settings) == 0  # on a CPU, which the command line refuses
@@ -212,49 +216,51 @@ def test_a_single_launch_that_is_not_possible_is_said_once(tmp_path, monkeypatch
     said = "single launch: there are no CUDA graphs on a CPU; blocks of iterations are launched"
     assert printed.count("single launch") == 1
     assert f"left out: {said}\n" in printed
-    content = json.loads((tmp_path / "on" / "bench.json").read_text(encoding="utf-8"))
-    assert content["settings"]["single_launch"] is True
-    assert {row["note"] for row in content["rows"]} == {""}
+    found = read_bench(tmp_path / "on")
+    assert found.runs["bench"]["settings"]["single_launch"] is True
+    assert {row["note"] for row in found.rows} == {None}
+
+
+def test_a_single_launch_is_asked_of_the_solver(monkeypatch):
+    asked = []
+
+    class Watched(PCG):
+        def __init__(self, *arguments, **options):
+            asked.append(options["single_launch"])
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(adapters, "PCG", Watched)
     monkeypatch.setattr(while_node, "missing", lambda _device: "")
-    made = contest_module.make_contest(settings.cases()[0], settings, ["jacobi"])
-    assert made._entrants["jacobi"]._solver.single_launch
+    for single_launch in (False, True):
+        settings = BenchSettings.model_construct(single_launch=single_launch)
+        operator = make_operator(benchmark_density(144, 0), "cpu")
+        make_adapter(("jacobi", None), operator, settings.cases()[0], settings)
+    assert asked == [False, True]
 
 
 def test_the_table_of_a_method_that_never_worked():
-    row = {
-        "cells": 64,
-        "preconditioner": "x",
-        "outcome": "failed: why",
-        "iterations": None,
-        **dict.fromkeys(TIMES),
-    }
-    (entry,) = tabulate([row, row], ["x"])
-    assert (entry["frames"], entry["failed"], entry["iterations_mean"]) == (2, 2, None)
-    assert "2/2" in format_table([entry])
-
-
-def test_bubbles_are_another_family_of_problems(tmp_path):
-    code, content = run(
-        tmp_path / "bubbles", "--frames", "2", "--family", "bubbles", "--preconds", "jacobi", "direct"
-    )
-    assert code == 0
-    assert content["settings"]["family"] == "bubbles"
-    assert (*gallery.FAMILIES, "stirred") == FAMILIES
-    system = gallery.bubbles((12, 12), 100.0, 10_001)
-    operator = system.operator()
-    preconditioner = make_preconditioner("jacobi", operator)
-    preconditioner.setup()
-    expected = PCG(operator, preconditioner, rtol=1e-8).solve(system.b).iterations
-    rows = [row for row in content["rows"] if (row["cells"], row["frame"]) == (144, 1)]
-    assert {row["iterations"] for row in rows if row["preconditioner"] == "jacobi"} == {expected}
+    row = {"family": "barriers", "cells": 64, "method": "x", "outcome": "failed: why"}
+    table = tabulate([row, row], ["x"])
+    assert table[["frames", "failed"]].to_numpy().tolist() == [[2, 2]]
+    assert np.isnan(table["iterations"][0])
+    assert format_table(table).splitlines()[1].split()[:5] == ["64", "x", "2/2", "-", "-"]
 
 
 @pytest.mark.skipif("hmatrix" not in available_preconditioners(), reason="no weights of hmatrix")
-def test_transferred_weights_are_labelled(tmp_path, capsys):
-    _, content = run(
-        tmp_path / "note", "--frames", "1", "--preconds", "jacobi", "hmatrix", sizes=("1024", "256")
-    )
-    notes = {(entry["cells"], entry["preconditioner"]): entry["note"] for entry in content["table"]}
+def test_transferred_weights_are_labelled(run, tmp_path, capsys):
+    found = run(tmp_path / "note", "--frames", "1", "--preconds", "jacobi", "hmatrix", sizes=("1024", "256"))
+    notes = {(row["cells"], row["method"]): row["note"] for row in found.rows}
     assert notes.pop((256, "hmatrix")).startswith("transferred: trained at N = 1024")
-    assert set(notes.values()) == {""}
+    assert set(notes.values()) == {None}
     assert "hmatrix, 256 cells: transferred" in capsys.readouterr().out
+
+
+def test_the_benchmark_loads_no_simulator_and_no_window(tmp_path):
+    code = (
+        "import sys, app.bench.run, app.bench.table, app.cli as c\n"
+        "arguments = ['--sizes', '64', '--frames', '1', '--preconds', 'jacobi', '--external', 'superlu']\n"
+        f"assert c.main(['bench', *arguments, '--out', {str(tmp_path / 'out')!r}]) == 0\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('taichi', 'imgui_bundle')])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"

@@ -1,16 +1,13 @@
 """Stirred problems are the very systems that the simulator's projection met."""
 
-import json
-
 import pytest
 import torch
 
 from app.bench.stirred import SCENES, STEPS, StirredFrames
-from app.cli import main
 from app.config.settings import scene_settings
 from precond import PCG, make_preconditioner
+from precond.errors import UsageError
 from sim.scenes import load_scene
-from sim.settings import SettingsError
 from sim.simulation import Simulation, SimulationError
 
 
@@ -56,17 +53,14 @@ def test_a_scene_that_breaks_down_is_an_error_in_words(monkeypatch):
         raise SimulationError("step 3: the velocity is not finite")
 
     monkeypatch.setattr(Simulation, "step", broken)
-    with pytest.raises(SettingsError, match="frame 0, dam-break: step 3: the velocity"):
+    with pytest.raises(UsageError, match="frame 0, dam-break: step 3: the velocity"):
         StirredFrames(256, 100.0).frame(0)
 
 
-def test_the_benchmark_takes_them(tmp_path):
-    out = tmp_path / "out"
-    arguments = ["--family", "stirred", "--sizes", "256", "--frames", "2", "--preconds", "jacobi"]
-    assert main(["bench", *arguments, "--out", str(out)]) == 0
-    content = json.loads((out / "bench.json").read_text(encoding="utf-8"))
+def test_the_benchmark_takes_them(benched):
+    found = benched("--family", "stirred", preconds=("jacobi",))
     frames = StirredFrames(256, 100.0)
-    for row in content["rows"]:
+    for row in found.rows:
         problem = frames.frame(row["frame"])
         operator = problem.operator()
         jacobi = make_preconditioner("jacobi", operator)
