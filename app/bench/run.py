@@ -67,6 +67,7 @@ def usable_methods(settings: BenchSettings) -> tuple[list[str], dict[str, str]]:
 
 def bench(settings: BenchSettings) -> int:
     """Run the benchmark in its directory, or go on with it; returns what `run` does, and raises that."""
+    usable_methods(settings)  # before a directory is made
     return run(PLAIN, settings, Results(Path(settings.out or free_directory(Path("runs") / "bench"))))
 
 
