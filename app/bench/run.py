@@ -17,9 +17,10 @@ import random
 import sys
 from dataclasses import astuple
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from tqdm import tqdm
 
 from app.bench.adapters import Method
@@ -112,7 +113,7 @@ class Suite(Settings):
     """Settings of every run by its name."""
 
     title: Text
-    runs: dict[Text, BenchSettings] = Field(min_length=1)
+    runs: dict[Annotated[Text, BeforeValidator(str)], BenchSettings] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _one_directory(self) -> Suite:

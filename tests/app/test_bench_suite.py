@@ -87,7 +87,6 @@ def test_another_suite_does_not_go_into_its_rows(suite, tmp_path, capsys):
         ("title: x\nruns: {}", ["runs: {} is an empty"]),
         ("title: [x]\nruns: {a: {}}", ["title: ['x'] is not a text"]),
         ("title: x\nruns: {a: 3}", ["a: 3 is not a mapping of conditions, sizes"]),
-        ("title: x\nruns: {1: {}}", ["runs: 1"]),
         ("title: x\nruns: {a: {out: b}}", ["a: out: the suite has one directory"]),
         ("title: x\nruns: {a: {sises: 64}}", ["a: sises: unknown", "sizes"]),
         ("title: x\nruns: {a: {contrast: [10, 0.5]}}", ["a: contrast: 0.5", "1 to 10000"]),
