@@ -18,6 +18,7 @@ from precond.preconditioner import Preconditioner
 
 REPLACEMENT = 50  # iterations after which the recursive residual is compared with the true one
 DRIFT = 0.1  # their difference, as a share of the true one, up to which the true one takes its place
+WORST_START = 10.0  # residual of a start, zero's being one, above which zero serves better
 PROGRESS = 0.5  # a restart must bring the true residual below this share of what it was at the last one
 
 
@@ -41,8 +42,8 @@ class CpuCG:
         limit: int,
         atol: float = 0.0,
     ) -> tuple[Outcome, list[float], float, float]:
-        """Solve for ``b`` (nx, ny) from ``x0`` (nx, ny) or zero. x is finite and no worse than the start,
-        whatever happens.
+        """Solve for ``b`` (nx, ny) from ``x0`` (nx, ny) or zero. x is finite and no worse than the start or
+        zero, whatever happens.
 
         Returns the outcome, the relative residuals of the recurrence (the last one true where it converged),
         the true one of x, and the norm that was taken out of b.
@@ -52,14 +53,14 @@ class CpuCG:
             outcome = Outcome.CONVERGED if scale == 0.0 else Outcome.NOT_FINITE
             return outcome, [scale * 0.0], scale * 0.0, scale
         begun = self._residual()
-        if x0 is not None and not begun <= 1.0 and bool(torch.isfinite(x0).all()):  # worse than zero
+        if x0 is not None and not begun <= WORST_START and bool(torch.isfinite(x0).all()):
             self.x.zero_()
             begun = self._residual()
         dcopy(self._flat[1], self._flat[7])
         outcome, history, residual = self._iterate(preconditioner, max(rtol, atol / scale), limit, begun)
-        if not residual <= begun and math.isfinite(begun):
-            dcopy(self._flat[7], self._flat[1])
-            residual = begun
+        if not residual <= min(begun, 1.0) and math.isfinite(begun):  # zero's is one
+            self.x.copy_(self._best if begun <= 1.0 else torch.zeros(()))
+            residual = min(begun, 1.0)
         return outcome, history, residual, scale
 
     def _load(self, b: Tensor, x0: Tensor | None) -> float:

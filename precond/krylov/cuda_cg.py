@@ -23,7 +23,7 @@ from precond.device import state as slots
 from precond.device.backend import use_triton
 from precond.device.graph import Capture, Snapshots
 from precond.device.while_node import WhileNodeError, WhileNodes
-from precond.krylov.cpu_cg import DRIFT, PROGRESS, REPLACEMENT
+from precond.krylov.cpu_cg import DRIFT, PROGRESS, REPLACEMENT, WORST_START
 from precond.krylov.report import Outcome
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
@@ -145,7 +145,7 @@ class CudaCG:
         state[slots.ITERATIONS].zero_()
         self._residual()
         given = torch.isfinite(self.x0.abs().amax())  # what is not is to be named, not dropped
-        kept = ~given | (torch.linalg.vector_norm(self._r) <= 1.0)
+        kept = ~given | (torch.linalg.vector_norm(self._r) <= WORST_START)
         self.x.copy_(torch.where(kept, self.x, 0.0))
         torch.where(kept, self._r, self._b, out=self._r)
         state[slots.START].copy_(torch.linalg.vector_norm(self._r))
@@ -260,9 +260,10 @@ class CudaCG:
         history = self.history[: count + 1].tolist()
         while len(history) > 1 and not math.isfinite(history[-1]):
             history.pop()  # an overflow is seen one iteration late
-        if not residual <= state[slots.START] and math.isfinite(state[slots.START]):
-            self.x.copy_(self._best)
-            residual = state[slots.START]
+        begun = state[slots.START]
+        if not residual <= min(begun, 1.0) and math.isfinite(begun):  # zero's is one
+            self.x.copy_(self._best if begun <= 1.0 else torch.zeros_like(self.x))
+            residual = min(begun, 1.0)
         return outcome, history, residual, state[slots.SCALE]
 
     def _attempt_in_blocks(self) -> None:

@@ -4,12 +4,12 @@ References: Hestenes and Stiefel (1952); the flexible (Polak-Ribiere) update of 
 Comput. 21 (1999); on replacing residuals van der Vorst and Ye, SIAM J. Sci. Comput. 22 (2000).
 
 Departures from the textbook: the system is solved for b / ||b||, so float32 preconditioners never see tiny or
-huge residuals. A start worse than zero is dropped. Every 50 iterations the true residual b - A x takes the
-place of the recursive one, as long as rounding has not driven them apart: near the attainable level it would
-spoil the directions to come. The true one is computed when the recurrence says converged: if it disagrees the
-iteration restarts from it, as it does once when a guard trips; a restart that gained less than a half is
-stagnation. x is updated after the guards, so a breakdown leaves the last good iterate, but for an overflow of
-r on a device, which is seen when x has moved.
+huge residuals. A start far worse than zero is dropped. Every 50 iterations the true residual b - A x takes
+the place of the recursive one, as long as rounding has not driven them apart: near the attainable level it
+would spoil the directions to come. The true one is computed when the recurrence says converged: if it
+disagrees the iteration restarts from it, as it does once when a guard trips; a restart that gained less than
+a half is stagnation. x is updated after the guards, so a breakdown leaves the last good iterate, but for an
+overflow of r on a device, which is seen when x has moved.
 
 The loop itself is precond.krylov.cpu_cg on a CPU and precond.krylov.cuda_cg, captured, on a CUDA device: as
 blocks of iterations, or as one launch.

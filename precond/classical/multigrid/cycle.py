@@ -56,9 +56,8 @@ class Multigrid(Preconditioner):
     def _setup(self) -> None:
         has_solid, largest = self.operator.has_solid, self.operator.diagonal().max()
         _, exponent = torch.frexp(largest)
-        unit = torch.ldexp(
-            torch.ones_like(largest), -exponent
-        )  # a power of two: scaling by it rounds nothing
+        half = torch.ldexp(torch.ones_like(largest), -(exponent // 2))
+        unit = half * half  # a power of four: scaling by it, or by its root, rounds nothing
         self._finest.load(self.operator, unit)
         largest = largest * unit
         for transfer in self._transfers:
