@@ -109,7 +109,7 @@ def test_a_checkpoint_of_other_settings_is_refused(
 
 
 def test_two_processes_train_one_network(config: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29617"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     command += ["-m", "app", "train", str(config), "--out", str(tmp_path / "pair")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
