@@ -88,27 +88,18 @@ class Transfer:
             Edges(coarse, coarse.pitch, back_x, weights[::2, 1], exists[::2, 1]),
             Edges(coarse, 1, back_y, weights[1, ::2], exists[1, ::2]),
         )
-        # Fine cell X = 2 I + (a, b), a and b -1 or 1: to I directly, through its y neighbour, through its x
-        # neighbour.
+        # Fine cell X = 2 I + (a, b), a and b -1 or 1: to I directly, through its x neighbour, through its y
+        # neighbour, and to itself.
+        along_x, along_y = ((2, 2 * pitch + 6 * row), (2, 2 * pitch)), ((2, 2 + 2 * row), (2, 2))
+        corners = [(kx, ky, (3 * kx + ky) * row - pitch - 1) for kx in (0, 1) for ky in (0, 1)]
         self._corner, self._corner_x, self._corner_y, self._corner_centre = (
-            self._seen(
-                fine.stencil,
-                (3 * kx + ky) * row - pitch - 1,
-                (2, 2 * pitch + 6 * row * (1 - kx)),
-                (2, 2 + 2 * row * (1 - ky)),
-            )
-            for kx in (0, 1)
-            for ky in (0, 1)
+            self._seen(fine.stencil, start, along_x[kx], along_y[ky]) for kx, ky, start in corners
         )
         self._corner_exists = coarse.lines(exists[::2, ::2].contiguous())
         self._corner_sum = torch.zeros_like(self._corner_exists)
         self._corner_total = torch.zeros_like(self._corner_exists)
-        lines = self._weight_lines
-        self._corner_weights, self._through_x, self._through_y = (
-            lines[::2, ::2],
-            lines[1:2, ::2],
-            lines[::2, 1:2],
-        )
+        self._corner_weights = self._weight_lines[::2, ::2]
+        self._through_x, self._through_y = self._weight_lines[1:2, ::2], self._weight_lines[::2, 1:2]
 
     def _prepare_galerkin(self) -> None:
         """Constant 0/1 matrices and views: footprint rows -> A P where needed -> P^T A P."""
@@ -125,9 +116,9 @@ class Transfer:
         self._gather = (reached == needed[:, None]).all(2).double().to(fine.device)  # (20, 9 used)
         self._pair_sums, self._pair_products = coarse.zeros(2, len(needed), coarse.size)
         counts = [len(REACH[dx]) * len(REACH[dy]) for dx, dy in OFFSETS]
-        self._reduce = torch.block_diag(*(torch.ones_like(coarse.zeros(1, count)) for count in counts))
+        self._reduce = torch.block_diag(*(coarse.zeros(1, count) + 1 for count in counts))
         self._pairs, self._mirrors, self._kept_partners = [], [], []
-        self._kept = coarse.padded()
+        self._kept, self._row_total = coarse.padded(), coarse.zeros(coarse.size)
         places = zip(OFFSETS, self._pair_sums.split(counts), self._pair_products.split(counts), strict=True)
         for row, ((dx, dy), sums, products) in enumerate(places):
             shift = dx * coarse.pitch + dy
@@ -138,7 +129,6 @@ class Transfer:
             mirror = strided(coarse.stencil[row], -shift, (coarse.size, 1))
             self._mirrors.append((coarse.stencil[8 - row], mirror))
             self._kept_partners.append(strided(self._kept, shift, (coarse.size, 1)))
-        self._row_total = coarse.zeros(coarse.size)
 
     def _prepare_cycle(self) -> None:
         """Scaled weights, fine vectors seen from coarse cells, parities that prolongation adds up."""
