@@ -13,7 +13,9 @@ from precond.preconditioner import Preconditioner, PreconditionerError
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a preconditioner lives (``module:Class``), one line on it, and the package it needs."""
+    """Where a preconditioner lives (``module:Class`` in precond), one line on it, the package that it needs
+    and how to get it, and the file names of its weights.
+    """
 
     location: str
     description: str
@@ -23,49 +25,49 @@ class Entry:
 
 
 _ENTRIES = {
-    "none": Entry("precond.classical.identity:Identity", "plain conjugate gradients"),
-    "jacobi": Entry("precond.classical.jacobi:Jacobi", "diagonal scaling"),
+    "none": Entry("classical.diagonal:Identity", "plain conjugate gradients"),
+    "jacobi": Entry("classical.diagonal:Jacobi", "diagonal scaling"),
     "ic0": Entry(
-        "precond.classical.ic0:IncompleteCholesky",
+        "classical.libraries:IncompleteCholesky",
         "incomplete Cholesky without fill-in, CPU only",
         "ilupp",
         "pip install 'htp-fluid[ic0]' (built from source: wants a C++ compiler)",
     ),
     "multigrid": Entry(
-        "precond.classical.multigrid.cycle:Multigrid", "black box multigrid V-cycle, polynomial smoothing"
+        "classical.multigrid.cycle:Multigrid", "black box multigrid V-cycle, polynomial smoothing"
     ),
     "block-jacobi": Entry(
-        "precond.two_level.block_jacobi:BlockJacobi", "exact inverses of blocks along the Morton curve"
+        "two_level.block_jacobi:BlockJacobi", "exact inverses of blocks along the Morton curve"
     ),
     "coarse-monomial": Entry(
-        "precond.two_level.preconditioner:CoarseMonomial", "exact leaves, far field of monomials, balanced"
+        "two_level.preconditioner:CoarseMonomial", "exact leaves, far field of monomials, balanced"
     ),
     "coarse-geneo": Entry(
-        "precond.two_level.preconditioner:CoarseGenEO",
+        "two_level.preconditioner:CoarseGenEO",
         "exact leaves, far field of each leaf's lowest modes, balanced",
     ),
     "coarse-learned": Entry(
-        "precond.learned.coarse_learned:CoarseLearned",
+        "learned.coarse_learned:CoarseLearned",
         "exact leaves, learned far field, balanced",
         model="coarse-learned.safetensors",
     ),
     "hmatrix": Entry(
-        "precond.learned.hmatrix:HMatrix",
+        "learned.hmatrix:HMatrix",
         "learned hierarchical matrix of arXiv 2605.13343, not always definite",
         model="hmatrix-*.safetensors",
     ),
     "neural-spai": Entry(
-        "precond.learned.neural_spai:NeuralSpai",
+        "learned.neural_spai:NeuralSpai",
         "learned sparse approximate inverse of arXiv 2510.27517",
         model="neural-spai-*.safetensors",
     ),
     "amg": Entry(
-        "precond.classical.amg:AlgebraicMultigrid",
+        "classical.amg:AlgebraicMultigrid",
         "algebraic multigrid, CPU only",
         "pyamg",
         "pip install 'htp-fluid[bench]'",
     ),
-    "direct": Entry("precond.classical.direct:Direct", "sparse factorisation, CPU only, the reference"),
+    "direct": Entry("classical.libraries:Direct", "sparse factorisation, CPU only, the reference"),
 }
 
 
@@ -113,7 +115,7 @@ def make_preconditioner(name: str, operator: PoissonOperator, **options: object)
         raise PreconditionerError(f"preconditioner '{name}' {reason}")
     module, attribute = entry.location.split(":")
     try:
-        return getattr(importlib.import_module(module), attribute)(operator, **options)
+        return getattr(importlib.import_module(f"precond.{module}"), attribute)(operator, **options)
     except PreconditionerError:
         raise
     except (TypeError, ValueError) as error:

@@ -9,7 +9,7 @@ transport. Second order where smooth, by van Leer's slope limiter.
 
 import taichi as ti
 
-from sim.faces import is_open
+from sim.faces import Cells, Planes, Solids, Static, is_open
 
 
 @ti.func
@@ -20,7 +20,7 @@ def van_leer_slope(backward: ti.f64, forward: ti.f64) -> ti.f64:
 
 
 @ti.func
-def volume_mass(density: ti.template(), d: ti.template(), i, j) -> ti.f64:
+def volume_mass(density: Static, d: Static, i, j) -> ti.f64:
     """Mass of the control volume of component d at (i, j): the mean of its cells."""
     nx, ny = density.shape[0], density.shape[1]
     bi, bj = ti.max(i - (1 - d), 0), ti.max(j - d, 0)
@@ -28,9 +28,7 @@ def volume_mass(density: ti.template(), d: ti.template(), i, j) -> ti.f64:
 
 
 @ti.func
-def carried_slope(
-    carried: ti.template(), density: ti.template(), d: ti.template(), e: ti.template(), i, j
-) -> ti.f64:
+def carried_slope(carried: Static, density: Static, d: Static, e: Static, i, j) -> ti.f64:
     """Limited difference of component d across its control volume at (i, j) in direction e.
 
     Weighted by the ratio of the masses around it: a light volume's slope must not move heavy momentum, so
@@ -53,15 +51,7 @@ def carried_slope(
 
 @ti.func
 def carried_velocity(
-    carried: ti.template(),
-    slopes: ti.template(),
-    velocity: ti.template(),
-    d: ti.template(),
-    e: ti.template(),
-    i,
-    j,
-    mass: ti.f64,
-    ratio: ti.f64,
+    carried: Static, slopes: Static, velocity: Static, d: Static, e: Static, i, j, mass: ti.f64, ratio: ti.f64
 ) -> ti.f64:
     """Component d carried along direction e: out of the control volume before (i, j) if ``mass`` > 0, else of
     (i, j).
@@ -79,47 +69,31 @@ def carried_velocity(
 
 
 @ti.func
-def mass_flux(
-    velocity: ti.template(), heavy_flux: ti.template(), e: ti.template(), i, j, excess: ti.f64, ratio: ti.f64
-) -> ti.f64:
-    """Mass through face (i, j) of component e, per cell area; ``excess`` is the density that the heavy phase
-    has more.
-    """
-    return velocity[e, i, j] * ratio + excess * heavy_flux[e, i, j]
-
-
-@ti.func
 def volume_mass_flux(
-    velocity: ti.template(),
-    heavy_flux: ti.template(),
-    d: ti.template(),
-    e: ti.template(),
-    i,
-    j,
-    excess: ti.f64,
-    ratio: ti.f64,
+    velocity: Static, heavy_flux: Static, d: Static, e: Static, i, j, excess: ti.f64, ratio: ti.f64
 ) -> ti.f64:
-    """Mass entering the control volume of component d at (i, j) through its lower side in direction e."""
+    """Mass entering the control volume of component d at (i, j) through its lower side in direction e, per
+    cell area; ``excess`` is the density that the heavy phase has more.
+    """
     bi, bj = i - (1 - d), j - d
-    return 0.5 * (
-        mass_flux(velocity, heavy_flux, e, bi, bj, excess, ratio)
-        + mass_flux(velocity, heavy_flux, e, i, j, excess, ratio)
-    )
+    one = velocity[e, bi, bj] * ratio + excess * heavy_flux[e, bi, bj]
+    other = velocity[e, i, j] * ratio + excess * heavy_flux[e, i, j]
+    return 0.5 * (one + other)
 
 
 @ti.kernel
 def transport_momentum(
-    carried: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    velocity: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    heavy_flux: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    density: ti.types.ndarray(dtype=ti.f64, ndim=2),
-    phase: ti.types.ndarray(dtype=ti.f64, ndim=2),
-    solid: ti.types.ndarray(dtype=ti.u8, ndim=2),
-    slopes: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    transported: ti.types.ndarray(dtype=ti.f64, ndim=3),
+    carried: Planes,
+    velocity: Planes,
+    heavy_flux: Planes,
+    density: Cells,
+    phase: Cells,
+    solid: Solids,
+    slopes: Planes,
+    transported: Planes,
     heavy: ti.f64,
     ratio: ti.f64,
-    serial: ti.template(),
+    serial: Static,
 ):
     """Carry the momentum of ``carried`` (2, nx+1, ny+1) with ``velocity`` and the fluxes of transport_phase
     into ``transported``.
@@ -145,19 +119,13 @@ def transport_momentum(
             if is_open(solid, d, i, j):
                 mass = 0.5 * (density[i - (1 - d), j - d] + density[i, j])
                 momentum = mass * carried[d, i, j]
-                for e in ti.static(range(2)):
-                    enters = volume_mass_flux(velocity, heavy_flux, d, e, i, j, excess, ratio)
-                    if enters != 0.0:
-                        mass += enters
-                        momentum += enters * carried_velocity(
-                            carried, slopes, velocity, d, e, i, j, enters, ratio
-                        )
-                    leaves = volume_mass_flux(velocity, heavy_flux, d, e, i + (1 - e), j + e, excess, ratio)
-                    if leaves != 0.0:
-                        mass -= leaves
-                        momentum -= leaves * carried_velocity(
-                            carried, slopes, velocity, d, e, i + (1 - e), j + e, leaves, ratio
-                        )
+                for e, upper in ti.static(ti.ndrange(2, 2)):
+                    si, sj = i + upper * (1 - e), j + upper * e
+                    flux = volume_mass_flux(velocity, heavy_flux, d, e, si, sj, excess, ratio)
+                    if flux != 0.0:
+                        value = carried_velocity(carried, slopes, velocity, d, e, si, sj, flux, ratio)
+                        mass += (1 - 2 * upper) * flux
+                        momentum += (1 - 2 * upper) * flux * value
                 moved = momentum / mass
             transported[d, i, j] = moved
 

@@ -4,24 +4,22 @@ import math
 
 import taichi as ti
 
-from sim.faces import is_open
+from sim.faces import Cells, Planes, Solids, Static, is_open
 
-STABLE_DIFFUSION = (
-    0.05  # time step * viscosity / spacing^2 that one explicit stage bears at any density contrast
-)
+STABLE_DIFFUSION = 0.05  # time step * viscosity / spacing^2 that one explicit stage bears at any contrast
 MAX_STAGES = 24
 
 
 @ti.kernel
 def add_stir(
-    velocity: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    solid: ti.types.ndarray(dtype=ti.u8, ndim=2),
+    velocity: Planes,
+    solid: Solids,
     centre_x: ti.f64,
     centre_y: ti.f64,
     velocity_x: ti.f64,
     velocity_y: ti.f64,
     radius: ti.f64,
-    serial: ti.template(),
+    serial: Static,
 ):
     """Pull the velocity inside a disc towards (velocity_x, velocity_y), fully at its centre; lengths in
     cells.
@@ -39,7 +37,7 @@ def add_stir(
 
 @ti.func
 def corner_shear(
-    velocity: ti.template(), solid: ti.template(), phase: ti.template(), heavy: ti.f64, light: ti.f64, i, j
+    velocity: Static, solid: Static, phase: Static, heavy: ti.f64, light: ti.f64, i, j
 ) -> ti.f64:
     """Shear stress * spacing at the lower left corner of cell (i, j); walls and solids do not slip."""
     nx, ny = solid.shape[0], solid.shape[1]
@@ -63,19 +61,19 @@ def corner_shear(
 
 @ti.kernel
 def viscous_stage(
-    current: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    previous: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    density: ti.types.ndarray(dtype=ti.f64, ndim=2),
-    phase: ti.types.ndarray(dtype=ti.f64, ndim=2),
-    solid: ti.types.ndarray(dtype=ti.u8, ndim=2),
-    shear: ti.types.ndarray(dtype=ti.f64, ndim=3),
+    current: Planes,
+    previous: Planes,
+    density: Cells,
+    phase: Cells,
+    solid: Solids,
+    shear: Planes,
     heavy: ti.f64,
     light: ti.f64,
     weight_current: ti.f64,
     weight_previous: ti.f64,
     ratio: ti.f64,
     impulse: ti.f64,
-    serial: ti.template(),
+    serial: Static,
 ):
     """previous <- weight_current current + weight_previous previous + ratio div(tau(current)) / density, less
     ``impulse`` upwards.

@@ -11,6 +11,8 @@ cannot take it.
 
 import taichi as ti
 
+from sim.faces import Cells, Planes, Solids, Static
+
 PURE = 1e-10  # a fraction this close to 0 or 1 has no interface to reconstruct
 
 
@@ -45,7 +47,7 @@ def line_offset(a: ti.f64, b: ti.f64, fraction: ti.f64) -> ti.f64:
 
 
 @ti.func
-def neighbour_phase(phase: ti.template(), solid: ti.template(), i, j, blocked: ti.f64) -> ti.f64:
+def neighbour_phase(phase: Static, solid: Static, i, j, blocked: ti.f64) -> ti.f64:
     """Phase fraction of cell (i, j), or ``blocked`` behind a wall or in a solid."""
     value = blocked
     if 0 <= i < phase.shape[0] and 0 <= j < phase.shape[1] and solid[i, j] == 0:
@@ -54,7 +56,7 @@ def neighbour_phase(phase: ti.template(), solid: ti.template(), i, j, blocked: t
 
 
 @ti.func
-def youngs_normal(phase: ti.template(), solid: ti.template(), i, j) -> ti.math.vec2:
+def youngs_normal(phase: Static, solid: Static, i, j) -> ti.math.vec2:
     """Normal pointing out of the heavy phase: minus the 3 x 3 gradient with weights 1, 2, 1.
 
     Interfaces meet floors and side walls at right angles; a ceiling counts as light, or drops would hang from
@@ -73,14 +75,14 @@ def youngs_normal(phase: ti.template(), solid: ti.template(), i, j) -> ti.math.v
 
 @ti.kernel
 def transport_phase(
-    phase: ti.types.ndarray(dtype=ti.f64, ndim=2),
-    solid: ti.types.ndarray(dtype=ti.u8, ndim=2),
-    velocity: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    heavy_flux: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    work: ti.types.ndarray(dtype=ti.f64, ndim=3),
-    row_sums: ti.types.ndarray(dtype=ti.f64, ndim=2),
+    phase: Cells,
+    solid: Solids,
+    velocity: Planes,
+    heavy_flux: Planes,
+    work: Planes,
+    row_sums: Cells,
     ratio: ti.f64,
-    serial: ti.template(),
+    serial: Static,
 ):
     """Advance ``phase`` (nx, ny) by one transport step and leave the heavy phase's face fluxes in
     ``heavy_flux``.
@@ -156,7 +158,9 @@ def transport_phase(
 
     ti.loop_config(serialize=serial)
     for i in range(nx):  # one row per task keeps the sums the same from run to run
-        before, after, room, fluid = 0.0, 0.0, 0.0, 0.0
+        sums = ti.math.vec4(
+            0.0
+        )  # of the heavy phase before and after, of room for more or less, of fluid cells
         for j in range(ny):
             f = phase[i, j]
             change = (
@@ -168,24 +172,18 @@ def transport_phase(
             if f > 0.5:
                 change -= spurious
             new = ti.min(ti.max(f + change, 0.0), 1.0)
-            before += f
-            after += new
-            room += new * (1.0 - new)
-            fluid += 1.0 - solid[i, j]
+            sums += ti.math.vec4(f, new, new * (1.0 - new), 1.0 - solid[i, j])
             phase[i, j] = new
-        row_sums[i, 0] = before
-        row_sums[i, 1] = after
-        row_sums[i, 2] = room
-        row_sums[i, 3] = fluid
+        for k in ti.static(range(4)):
+            row_sums[i, k] = sums[k]
 
     ti.loop_config(serialize=True)
     for _ in range(1):
-        before, after, room, fluid = 0.0, 0.0, 0.0, 0.0
+        sums = ti.math.vec4(0.0)
         for i in range(nx):
-            before += row_sums[i, 0]
-            after += row_sums[i, 1]
-            room += row_sums[i, 2]
-            fluid += row_sums[i, 3]
+            for k in ti.static(range(4)):
+                sums[k] += row_sums[i, k]
+        before, after, room, fluid = sums
         missing = before - after
         # shares of f (1 - f), or after a solve stopped early of 1 - f or of f, that every cell takes
         row_sums[0, 0], row_sums[0, 1], row_sums[0, 2] = 0.0, 0.0, 0.0

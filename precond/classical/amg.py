@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import os
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pyamg
 import scipy.sparse
-import torch
-from torch import Tensor
 
-from precond.factorisation import pinned_matrix
-from precond.preconditioner import Preconditioner
+from precond.classical.libraries import OfLibrary, Solution
 
 _C = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
 
@@ -47,23 +42,12 @@ def ruge_stueben(matrix: scipy.sparse.csr_matrix, **options: Any) -> pyamg.multi
         return pyamg.ruge_stuben_solver(matrix, **options)
 
 
-class AlgebraicMultigrid(Preconditioner):
+class AlgebraicMultigrid(OfLibrary):
     """One V-cycle of Ruge-Stuben multigrid with symmetric Gauss-Seidel sweeps on the pinned matrix."""
 
     name = "amg"
-    cpu_only = True
 
-    def _setup(self) -> None:
-        matrix = pinned_matrix(self.operator)
-        self._cycle = None
-        if matrix is not None:
-            smoother = ("gauss_seidel", {"sweep": "symmetric"})
-            hierarchy = ruge_stueben(matrix, presmoother=smoother, postsmoother=smoother)
-            self._hierarchy, self._cycle = hierarchy, hierarchy.aspreconditioner(cycle="V")
-
-    def _apply(self, residual: Tensor, out: Tensor) -> None:
-        if self._cycle is None:
-            out.fill_(math.nan)
-            return
-        solution = self._cycle.matvec(np.ascontiguousarray(residual.numpy()).ravel())
-        out.view(-1).copy_(torch.from_numpy(solution))
+    def _made(self, matrix: scipy.sparse.csr_matrix) -> tuple[object, Solution]:
+        smoother = ("gauss_seidel", {"sweep": "symmetric"})
+        hierarchy = ruge_stueben(matrix, presmoother=smoother, postsmoother=smoother)
+        return hierarchy, hierarchy.aspreconditioner(cycle="V").matvec

@@ -88,7 +88,7 @@ def test_a_solver_that_lies_about_its_residual_fails(monkeypatch, benched):
 def test_solving_another_matrix_than_the_frames_fails(monkeypatch, benched):
     """A set-up that changes the operator makes the solver's own residual small, and the frame's large."""
     monkeypatch.setattr(
-        "precond.classical.jacobi.Jacobi._setup",
+        "precond.classical.diagonal.Jacobi._setup",
         lambda self: self.operator.update(self.operator.density + 1.0) or 0.0,
     )
     found = benched()

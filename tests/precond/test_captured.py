@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from precond import PCG, available_preconditioners, make_preconditioner
-from precond.classical.jacobi import Jacobi
+from precond.classical.diagonal import Jacobi
 from precond.krylov import cuda_cg
 from precond.krylov.cuda_cg import CudaCG
 from precond.preconditioner import Preconditioner

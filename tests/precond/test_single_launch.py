@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from precond import PCG, Outcome, available_preconditioners, make_preconditioner
-from precond.classical.jacobi import Jacobi
+from precond.classical.diagonal import Jacobi
 from precond.device import state as slots
 from precond.device.while_node import WhileNodeError
 from precond.krylov import cuda_cg

@@ -48,9 +48,9 @@ class Multigrid(Preconditioner):
             self._transfers.append(Transfer(level))
             level = self._transfers[-1].coarse
         self._coarsest = CoarsestInverse(level)
-        self._r = self._finest.grid(self._finest.r_inside)
-        self._x = self._finest.grid(self._finest.x_inside)
-        self._scale_out = torch.zeros_like(self._finest.scale_inside)
+        self._r = self._finest.grid(self._finest.r)
+        self._x = self._finest.grid(self._finest.x)
+        self._scale_out = torch.zeros_like(self._finest.scale)
         self._scale_out_grid = self._finest.grid(self._scale_out)
 
     def _setup(self) -> None:
@@ -66,11 +66,11 @@ class Multigrid(Preconditioner):
         for transfer in self._transfers[:-1]:
             transfer.scale()
         self._coarsest.setup(SHIFT_WITH_SOLIDS if has_solid else SHIFT, 1 / FIRST)
-        torch.mul(self._finest.scale_inside, FIRST * unit, out=self._scale_out)
+        torch.mul(self._finest.scale, FIRST * unit, out=self._scale_out)
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         self._r.copy_(residual)
-        self._finest.r_inside.mul_(self._finest.scale_inside)
+        self._finest.r.mul_(self._finest.scale)
         self._cycle(0)
         torch.mul(self._x, self._scale_out_grid, out=out)
 
@@ -81,18 +81,18 @@ class Multigrid(Preconditioner):
             return
         transfer = self._transfers[index]
         level = transfer.fine
-        level.product(level.r_around)
-        torch.add(level.r_inside, level.y, alpha=-RATIO, out=level.x_inside)
+        level.product(level.r_terms)
+        torch.add(level.r, level.y, alpha=-RATIO, out=level.x)
         self._residual(level)
         transfer.restrict()
         self._cycle(index + 1)
         transfer.prolong_add()
         self._residual(level)
-        level.product(level.residual_around)
-        level.x_inside.add_(level.residual_inside).add_(level.y, alpha=-RATIO)
+        level.product(level.residual_terms)
+        level.x.add_(level.residual).add_(level.y, alpha=-RATIO)
 
     @staticmethod
     def _residual(level: Level) -> None:
         """residual <- r - S x."""
-        level.product(level.x_around)
-        torch.add(level.r_inside, level.y, alpha=FIRST, out=level.residual_inside)
+        level.product(level.x_terms)
+        torch.add(level.r, level.y, alpha=FIRST, out=level.residual)

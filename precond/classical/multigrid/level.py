@@ -9,8 +9,6 @@ shape.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -21,11 +19,10 @@ TINY = 1e-30  # below any coupling: decides only where there is none
 CROSS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # (kx, ky) of a five-point stencil
 
 
-class Neighbours(NamedTuple):
-    """Views of a vector: the nine neighbours of every cell, (3, 3, size), and those of CROSS one by one."""
-
-    nine: Tensor
-    cross: list[Tensor]
+def strided(v: Tensor, start: int, *dimensions: tuple[int, int]) -> Tensor:
+    """The entries of ``v``'s storage from ``start`` past its first on, one (size, stride) a dimension."""
+    sizes, strides = zip(*dimensions, strict=True)
+    return v.as_strided(sizes, strides, v.storage_offset() + start)
 
 
 class Level:
@@ -46,74 +43,72 @@ class Level:
         self.size = nx * self.pitch
         self.pad = 3 * self.pitch + 8
         self.row = self.size + 2 * self.pad
-        self.stencil = self.zeros(9, self.row)
-        self.stencil_inside = self.inside(self.stencil)
+        self.stencil = self.padded(9)
         self.cells = self.zeros(self.size)  # 1 in cells, 0 in the entry that ends each row
-        self.cells.view(nx, self.pitch)[:, :ny] = 1.0
-        self.r, self.x, self.residual, self.scale, self.root = self.zeros(5, self.row)
-        self.r_inside, self.x_inside, self.residual_inside, self.scale_inside, self.root_inside = (
-            self.inside(v) for v in (self.r, self.x, self.residual, self.scale, self.root)
-        )
-        self._scale_around = self._around(self.scale)
-        self.r_around, self.x_around, self.residual_around = (
-            Neighbours(nine := self._around(v), [nine[kx, ky] for kx, ky in CROSS])
-            for v in (self.r, self.x, self.residual)
-        )
+        self.grid(self.cells).fill_(1.0)
+        self.r, self.x, self.residual, self.scale, self.root = self.padded(5)
         self.y = self.zeros(self.size)
-        # -S, entry (kx, ky) for the cell at offset (kx - 1, ky - 1).
-        self._scaled = self.zeros(3, 3, self.size)
-        self._cross = [self._scaled[kx, ky] for kx, ky in CROSS] if five_point else []
+        self._scaled = self.zeros(3, 3, self.size)  # -S: (kx, ky) for the cell at offset (kx - 1, ky - 1)
         self._products = self.zeros(3, 3, self.size)
+        self._scale_around = self.around(self.scale)
+        vectors = self.r, self.x, self.residual
+        self.r_terms, self.x_terms, self.residual_terms = (self._terms(v, five_point) for v in vectors)
         self._row_sum = self.zeros(self.size)
         self._empty = torch.zeros(self.size, dtype=torch.bool, device=device)
         # By symmetry the coupling to a neighbour is the row of the neighbour's stencil that leads back.
-        self._transposed = self.stencil.as_strided(
-            (3, 3, self.size), (3 * self.row + self.pitch, self.row + 1, 1), self.pad - self.pitch - 1
-        )
+        back = (3, 3 * self.row + self.pitch), (3, self.row + 1), (self.size, 1)
+        self._transposed = strided(self.stencil, -self.pitch - 1, *back)
 
     def zeros(self, *shape: int) -> Tensor:
         """A float64 buffer on this level's device."""
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
-    def inside(self, v: Tensor) -> Tensor:
-        """``v`` (..., row) without its zeros before and after: (..., size)."""
-        return v[..., self.pad : self.pad + self.size]
+    def padded(self, *lead: int) -> Tensor:
+        """Vectors (*lead, size) of zeros, each between ``pad`` more zeros: their strides are ``row``."""
+        return self.zeros(*lead, self.row)[..., self.pad : self.pad + self.size]
 
-    def grid(self, inside: Tensor) -> Tensor:
+    def lines(self, v: Tensor) -> Tensor:
+        """An (..., size) vector as (..., nx, pitch)."""
+        return v.unflatten(-1, (self.shape[0], self.pitch))
+
+    def grid(self, v: Tensor) -> Tensor:
         """The cells of an (..., size) vector: (..., nx, ny)."""
-        return inside.unflatten(-1, (self.shape[0], self.pitch))[..., : self.shape[1]]
+        return self.lines(v)[..., : self.shape[1]]
 
-    def _around(self, v: Tensor) -> Tensor:
-        """The neighbours of every cell of ``v`` (row): (3, 3, size), (kx, ky) at offset (kx - 1, ky - 1)."""
-        start = v.storage_offset() + self.pad - self.pitch - 1
-        return v.as_strided((3, 3, self.size), (self.pitch, 1, 1), start)
+    def around(self, v: Tensor) -> Tensor:
+        """The neighbours of every cell of ``v`` (size): (3, 3, size), (kx, ky) at offset (kx - 1, ky - 1)."""
+        return strided(v, -self.pitch - 1, (3, self.pitch), (3, 1), (self.size, 1))
+
+    def _terms(self, v: Tensor, five_point: bool) -> list[tuple[Tensor, Tensor]]:
+        """What `product` multiplies: all of -S by all neighbours of ``v``, or those of CROSS one by one."""
+        around = self.around(v)
+        return [(self._scaled[k], around[k]) for k in CROSS] if five_point else [(self._scaled, around)]
 
     def load(self, operator: PoissonOperator, unit: Tensor) -> None:
         """Take ``unit`` () times the five-point stencil of ``operator``, which has this level's shape."""
         wx, wy = operator.face_weights_x, operator.face_weights_y
         couplings = {1: wx[1:], 7: wx[:-1], 3: wy[:, 1:], 5: wy[:, :-1]}
         for row, weights in couplings.items():
-            torch.mul(weights, unit, out=self.grid(self.stencil_inside[row]))
-        torch.mul(operator.diagonal(), -unit, out=self.grid(self.stencil_inside[4]))
+            torch.mul(weights, unit, out=self.grid(self.stencil[row]))
+        torch.mul(operator.diagonal(), -unit, out=self.grid(self.stencil[4]))
 
     def scale_stencil(self) -> None:
         """D^-1/2, D^1/2 and -S from the stencil; rows of zeros (solid and isolated cells) get D^-1/2 = 0."""
-        torch.abs(self.stencil_inside, out=self._products.view(9, self.size))
+        torch.abs(self.stencil, out=self._products.view(9, self.size))
         torch.sum(self._products, (0, 1), out=self._row_sum)
         torch.le(self._row_sum, TINY, out=self._empty)
-        torch.rsqrt(self._row_sum, out=self.scale_inside).masked_fill_(self._empty, 0.0)
-        torch.mul(self._row_sum, self.scale_inside, out=self.root_inside)
-        torch.mul(self._transposed, self._scale_around, out=self._scaled).mul_(self.scale_inside)
+        torch.rsqrt(self._row_sum, out=self.scale).masked_fill_(self._empty, 0.0)
+        torch.mul(self._row_sum, self.scale, out=self.root)
+        torch.mul(self._transposed, self._scale_around, out=self._scaled).mul_(self.scale)
 
-    def product(self, around: Neighbours) -> None:
-        """y <- -S v, from the neighbours of v."""
-        if self._cross:
-            torch.mul(self._cross[0], around.cross[0], out=self.y)
-            for weights, neighbour in zip(self._cross[1:], around.cross[1:], strict=True):
-                self.y.addcmul_(weights, neighbour)
-            return
-        torch.mul(self._scaled, around.nine, out=self._products)
-        torch.sum(self._products, (0, 1), out=self.y)
+    def product(self, terms: list[tuple[Tensor, Tensor]]) -> None:
+        """y <- -S v, from one of the ``_terms`` of this level."""
+        (entries, neighbours), *others = terms
+        torch.mul(entries, neighbours, out=self.y if others else self._products)
+        for entries, neighbours in others:
+            self.y.addcmul_(entries, neighbours)
+        if not others:
+            torch.sum(self._products, (0, 1), out=self.y)
 
 
 class CoarsestInverse:
@@ -128,7 +123,8 @@ class CoarsestInverse:
         column = cell + offset[:, None]  # (9, n)
         in_range = (column >= 0) & (column < n)
         self._target = (cell * n + column)[in_range]  # entries of the dense matrix ...
-        self._source = (row[:, None] * level.row + level.pad + cell)[in_range]  # ... and of the stencil
+        self._source = (row[:, None] * level.row + cell)[in_range]  # ... and of the stencil, laid flat
+        self._flat = strided(level.stencil, 0, (8 * level.row + n, 1))
         self._dense = level.zeros(n, n)
         self._constant = torch.outer(level.cells, level.cells)
         self._inverse = level.zeros(n, n)
@@ -136,7 +132,7 @@ class CoarsestInverse:
     def setup(self, shift: float, factor: float) -> None:
         """Keep ``factor`` times the inverse; ``shift``, relative, covers null vectors but the constant."""
         level, dense = self.level, self._dense
-        values = level.stencil.view(-1).index_select(0, self._source).neg_()
+        values = self._flat.index_select(0, self._source).neg_()
         dense.zero_().view(-1).index_copy_(0, self._target, values)
         diagonal = dense.diagonal()
         mean = diagonal.mean()
@@ -148,4 +144,4 @@ class CoarsestInverse:
 
     def solve(self) -> None:
         """level.x <- factor times the inverse of level.r."""
-        torch.mv(self._inverse, self.level.r_inside, out=self.level.x_inside)
+        torch.mv(self._inverse, self.level.r, out=self.level.x)

@@ -1,4 +1,4 @@
-"""Diagonal scaling."""
+"""Preconditioners that leave neighbours out: none at all, and diagonal scaling."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from torch import Tensor
 
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
+
+
+class Identity(Preconditioner):
+    """M = I: plain conjugate gradients, the baseline of baselines."""
+
+    name = "none"
+    capturable = True
+
+    def _setup(self) -> None:
+        pass
+
+    def _apply(self, residual: Tensor, out: Tensor) -> None:
+        out.copy_(residual)
 
 
 class Jacobi(Preconditioner):
@@ -22,9 +35,8 @@ class Jacobi(Preconditioner):
 
     def _setup(self) -> None:
         diagonal = self.operator.diagonal()
-        torch.reciprocal(diagonal, out=self._inverse)
         torch.eq(diagonal, 0.0, out=self._empty)
-        self._inverse.masked_fill_(self._empty, 0.0)
+        torch.reciprocal(diagonal, out=self._inverse).masked_fill_(self._empty, 0.0)
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         torch.mul(self._inverse, residual, out=out)
