@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from precond.analysis.peeling import peel
-from precond.learned.hmatrix import HMatrixForm
+from precond.learned.hmatrix import HMatrix
 from precond.partition.leaf_vectors import LeafVectors
 from precond.partition.tiles import tile_of, tiles
 from precond.preconditioner import Preconditioner
@@ -119,7 +119,7 @@ def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
 def _vectors(preconditioner: Preconditioner) -> LeafVectors | None:
     if isinstance(preconditioner, TwoLevel):
         return preconditioner.leaves.vectors
-    return preconditioner.vectors if isinstance(preconditioner, HMatrixForm) else None
+    return preconditioner.vectors if isinstance(preconditioner, HMatrix) else None
 
 
 def _joined(parts: list[Tensor]) -> np.ndarray:
@@ -165,7 +165,7 @@ def _kernel(form: TwoLevel, basis: Tensor) -> Tensor:
     return vectors[:, shares**2 > 1.0 - IN_RANGE]
 
 
-def _hmatrix_values(form: HMatrixForm) -> tuple[list[Tensor], Tensor] | None:
+def _hmatrix_values(form: HMatrix) -> tuple[list[Tensor], Tensor] | None:
     """Singular values of the tiles U C V^T from the Gram matrices of their strips, and norms of F_k F_k^T +
     diag; None for NaN.
     """
