@@ -25,9 +25,8 @@ class CoarseLearned(TwoLevel):
     """Far field from a network that sees the density, trained to lower the form's Kaporin number
     (precond.training.kaporin).
 
-    ``model`` is a network in memory, in training for instance, or a file that
-    `precond.learned.weights.load_model` reads, DEFAULT_MODEL unless given; leaf size and rank are the
-    network's. Raises ModelError.
+    ``model``: a network in memory or a file for `load_model`, DEFAULT_MODEL unless given; leaf size and rank
+    are the network's. Raises ModelError.
     """
 
     name = "coarse-learned"

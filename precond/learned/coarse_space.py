@@ -39,8 +39,8 @@ class CoarseSpaceNetwork(nn.Module):
         self.config = config
         self.trunk = Trunk(config.trunk)
         self.head = nn.Linear(config.trunk.width, config.rank - 1)
-        nn.init.zeros_(self.head.weight)  # training starts from the monomials
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)  # training starts from the monomials
 
     def forward(self, features: LeafFeatures, mask: Tensor, shared: bool = True) -> Tensor:
         """Orthonormal columns, float32, zero where ``mask`` (K, L) is, the first one constant elsewhere.

@@ -59,11 +59,9 @@ class HMatrixFactors:
         column_strips = (tiles.columns @ of_columns.reshape(count, -1)).view(-1, vectors, rank)
         to_rows = torch.bmm(column_strips, self.core.mT).view(-1, vectors * rank)  # (T, m L_s): C V^T r
         to_columns = torch.bmm(row_strips, self.core).view(-1, vectors * rank)
-        spread = [
-            (tiles.rows.mT @ to_rows).view(count, vectors, rank),
-            (tiles.columns.mT @ to_columns).view(count, vectors, rank),
-        ]
-        return torch.baddbmm(near, torch.cat(spread, dim=-1), self.node.mT)  # (K, m, L)
+        spread = (tiles.rows.mT @ to_rows, tiles.columns.mT @ to_columns)  # (K, m L_s) each
+        spread = torch.cat([part.view(count, vectors, rank) for part in spread], dim=-1)
+        return torch.baddbmm(near, spread, self.node.mT)  # (K, m, L)
 
 
 class HMatrixNetwork(nn.Module):

@@ -56,9 +56,7 @@ class TrunkConfig:
             raise ValueError("without softmax_attention leaves need edge_term, and tiles cannot attend")
 
     def check_leaf_size(self, leaf_size: int) -> None:
-        """Raise ValueError unless ``leaf_size`` cells make whole runs of the tiles' tokens, where there are
-        tiles.
-        """
+        """Raise ValueError unless ``leaf_size`` cells make whole runs of the tiles' tokens, if any."""
         if self.off_diagonal_stream and leaf_size % self.tile_tokens:
             raise ValueError(f"leaf_size {leaf_size} must be a multiple of tile_tokens {self.tile_tokens}")
 
@@ -81,8 +79,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: TrunkConfig, with_operator: bool):
         super().__init__()
-        d, self.heads = config.width, config.heads
-        self.softmax = config.softmax_attention
+        d, self.heads, self.softmax = config.width, config.heads, config.softmax_attention
         self.qkv = nn.Linear(d, 3 * d if self.softmax else d, bias=False)
         self.out = nn.Linear(d, d)
         self.bias_scale = self.edge = None
@@ -161,9 +158,7 @@ class GraphConvolution(nn.Module):
         """``x`` (K, L, d), zero where masked, and so returned."""
         y = self.norm(x)
         flat = y.view(-1, y.shape[-1])  # (K L, d)
-        near = F.embedding_bag(
-            features.neighbours, flat, mode="sum", per_sample_weights=features.neighbour_weights
-        )  # (K L, d): the gather, the product and the sum in one kernel
+        near = features.neighbour_sums(flat)  # (K L, d)
         return torch.addcmul(x, F.gelu(self.own(y) + self.others(near).view_as(y)), features.mask[..., None])
 
 

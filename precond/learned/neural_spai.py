@@ -22,8 +22,7 @@ from torch.nn import functional as F
 from precond.learned.weights import TrainedPerSize
 from precond.poisson import PoissonOperator
 
-EDGE_FEATURES = 3
-NODE_FEATURES = 3
+FEATURES = 3  # of a cell, and of a face
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,18 @@ class Faces:
     The flat neighbour of cell k through face f is k + steps[f], wrapped around: where there is none, or it is
     solid, the face is closed and all its numbers are zero. Static buffers; `update` makes no host sync.
 
-    Attributes:
-        shares: (4, N) float32, w_ij / A_ii. couplings: (4, N) float32, -S_ij, the geometric mean of the
-        shares from both sides. open: (4, N, 1) float32, one or zero. coupled: (N,) float32, one where A_ii >
-        0. scale: (N,) float64, A_ii^-1/2, zero elsewhere.
+    shares: (4, N) float32, w_ij / A_ii. couplings: (4, N) float32, -S_ij, the geometric mean of the shares
+    from both sides. open: (4, N, 1) float32, one or zero. coupled: (N,) float32, one where A_ii > 0. scale:
+    (N,) float64, A_ii^-1/2, zero elsewhere.
     """
 
     def __init__(self, operator: PoissonOperator):
         self.operator = operator
         ny, n = operator.shape[1], operator.density.numel()
         self.steps = (-ny, ny, -1, 1)
-        self.shares = torch.zeros((4, n), dtype=torch.float32, device=operator.device)
-        self.couplings, self.coupled = torch.zeros_like(self.shares), torch.zeros_like(self.shares[0])
-        self.scale = torch.zeros(n, dtype=torch.float64, device=operator.device)
-        self.open = torch.zeros_like(self.shares)[..., None]
+        zeros = partial(torch.zeros, dtype=torch.float32, device=operator.device)
+        self.shares, self.couplings, self.open = zeros(4, n), zeros(4, n), zeros(4, n, 1)
+        self.coupled, self.scale = zeros(n), zeros(n, dtype=torch.float64)
         self.update()
 
     def update(self) -> None:
@@ -116,11 +113,9 @@ class FaceNetwork(nn.Module):
     def forward(self, h: Tensor, e: Tensor, faces: Faces) -> Tensor:
         """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces to (4, N, outputs)."""
         own, beyond = self.own(h), self.beyond(h)  # (N, d)
-        outputs = []
-        for face, step in zip(e, faces.steps, strict=True):  # one at a time: less for a CPU's cache to hold
-            hidden = self.face(face) + beyond.roll(-step, 0) + own
-            outputs.append(self.out(F.gelu(hidden)))
-        return torch.stack(outputs)
+        steps = zip(e, faces.steps, strict=True)  # one face at a time: less for a CPU's cache to hold
+        hidden = (self.face(face) + beyond.roll(-step, 0) + own for face, step in steps)
+        return torch.stack([self.out(F.gelu(part)) for part in hidden])
 
 
 class Messages(nn.Module):
@@ -147,12 +142,11 @@ class SpaiNetwork(nn.Module):
         super().__init__()
         self.config = config
         d = config.width
-        self.node, self.edge = mlp(NODE_FEATURES, d, d), mlp(EDGE_FEATURES, d, d)
+        self.node, self.edge = mlp(FEATURES, d, d), mlp(FEATURES, d, d)
         self.layers = nn.ModuleList(Messages(d) for _ in range(config.layers))
         self.diagonal, self.off_diagonal = mlp(d, d, 1), FaceNetwork(d, 1)
-        for last in (self.diagonal[2], self.off_diagonal.out):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for parameter in (*self.diagonal[2].parameters(), *self.off_diagonal.out.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, faces: Faces) -> tuple[Tensor, Tensor]:
         """G's diagonal (N,) and its entries on the faces (4, N), in the row of the cell they start from."""

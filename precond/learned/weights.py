@@ -134,7 +134,7 @@ def model_for(name: str, cells: int) -> Path:
 
 class TrainedPerSize(Preconditioner):
     """A preconditioner with a ``network`` that was trained at one N or several: that of the file ``weights``,
-    by default `model_for` the operator's grid, or one in memory. A subclass also has `build`, of `load_model`.
+    by default `model_for` the operator's grid, or one in memory. Subclasses have ``features`` and `_predict`.
 
     trained_at: the N of the file's weights, or several. transferred: they are of a single N, and not the
     number of cells that are fluid. note: that in words, or empty. Raises ModelError where there are no
@@ -177,11 +177,9 @@ def _check(path: Path, weights: dict[str, torch.Tensor], expected: dict[str, tor
         if names:
             raise ModelError(f"{path} {words} {', '.join(sorted(names)[:3])} ({len(names)} in all)")
     for name, found in weights.items():
-        is_, wants = ((tuple(tensor.shape), tensor.dtype) for tensor in (found, expected[name]))
-        if is_ != wants:
-            raise ModelError(
-                f"{path}: {name} is {is_[0]} {is_[1]}, its configuration wants {wants[0]} {wants[1]}"
-            )
+        kind, wanted = (f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in (found, expected[name]))
+        if kind != wanted:
+            raise ModelError(f"{path}: {name} is {kind}, its configuration wants {wanted}")
     for name, found in weights.items():
         if not bool(torch.isfinite(found).all()):
             raise ModelError(f"{path}: {name} holds NaN or infinity")

@@ -162,10 +162,8 @@ def bubbles(
     shape: tuple[int, int], contrast: float = 100.0, seed: int = 0, light_bubbles: bool | None = None
 ) -> Problem:
     """Six to twenty random discs of one phase in the other on an (nx, ny) grid, sharp interfaces, densities 1
-    and ``contrast``.
-
-    Radii are 4 to 15 per cent of the shorter side. ``light_bubbles``: light discs in heavy fluid, or the
-    reverse; by default even seeds have light ones.
+    and ``contrast``; radii are 4 to 15 per cent of the shorter side. ``light_bubbles``: light discs in heavy
+    fluid, or the reverse; by default even seeds have light ones.
     """
     rng = np.random.default_rng(seed)
     x, y = centres(shape)

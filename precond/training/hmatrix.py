@@ -56,11 +56,7 @@ class Frame:
     def apply_a(self, rows: torch.Tensor) -> torch.Tensor:
         """A times each of ``rows`` (m, K L)."""
         columns = rows.mT.contiguous()  # (K L, m)
-        features = self.features
-        near = torch.nn.functional.embedding_bag(
-            features.neighbours, columns, mode="sum", per_sample_weights=features.neighbour_weights
-        )
-        return (columns - near).mT * self.diagonal
+        return (columns - self.features.neighbour_sums(columns)).mT * self.diagonal
 
     def project(self, rows: torch.Tensor) -> torch.Tensor:
         """``rows`` less their means over the fluid."""
