@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from precond.analysis.peeling import peel
-from precond.learned.hmatrix import HMatrixForm
+from precond.learned.hmatrix import HMatrix
 from precond.partition.leaf_vectors import LeafVectors
 from precond.partition.tiles import tile_of, tiles
 from precond.preconditioner import Preconditioner
@@ -62,8 +62,7 @@ class LeafBasis:
 
 def leaf_count(preconditioner: Preconditioner) -> int:
     """Leaves of its partition; 0 for a preconditioner that has none."""
-    vectors = _vectors(preconditioner)
-    return 0 if vectors is None else len(vectors.cells)
+    return len(_vectors(preconditioner).cells) if isinstance(preconditioner, TwoLevel | HMatrix) else 0
 
 
 def inspect(preconditioner: Preconditioner) -> Inspection:
@@ -74,25 +73,21 @@ def inspect(preconditioner: Preconditioner) -> Inspection:
     hold NaN or infinity.
     """
     vectors = _vectors(preconditioner)
-    if vectors is None:
-        raise ValueError(f"{preconditioner.name} has no hierarchical partition")
     if not preconditioner.is_set_up:
         raise RuntimeError(f"{preconditioner.name}: call setup() before inspecting it")
     count, leaf_size = vectors.cells.shape
-    balanced = isinstance(preconditioner, TwoLevel)
-    found = (_balanced_values if balanced else _hmatrix_values)(preconditioner)
-    if found is None:
-        raise ArithmeticError(f"{preconditioner.name}: its factors hold NaN or infinity")
-    values, leaf_norms = found  # singular values by tile size, (T, s) each; (K,)
-    norms = [level.norm(dim=1) for level in values]
-    ranks = [(level > RANK_TOLERANCE * level.amax(dim=1, keepdim=True)).sum(dim=1) for level in values]
-    if balanced:
+    if isinstance(preconditioner, TwoLevel):
+        values, leaf_norms = _balanced_values(preconditioner)  # by tile size, (T, s) each; (K,)
         columns, formula = preconditioner.rank, "D^-1 + U Z U^T, Z = (U^T A U)^-1"
-        if not preconditioner.additive:
-            formula += ", without the balance P"
+        formula += "" if preconditioner.additive else ", without the balance P"
     else:
+        values, leaf_norms = _hmatrix_values(preconditioner)
         columns, formula = preconditioner.factors.core.shape[-1], "F F^T + U C V^T + (U C V^T)^T + diagonal"
-    arrays = _joined(norms), _joined(ranks).astype(np.int64), leaf_norms.cpu().numpy()
+    norms, ranks = [leaf_norms[:0]], [leaf_norms[:0].long()]  # none for a single leaf
+    for level in values:
+        norms.append(level.norm(dim=1))
+        ranks.append((level > RANK_TOLERANCE * level.amax(dim=1, keepdim=True)).sum(dim=1))
+    arrays = (tensor.cpu().numpy() for tensor in (torch.cat(norms), torch.cat(ranks), leaf_norms))
     return Inspection(tiles(count), *arrays, leaf_size, columns, formula)
 
 
@@ -102,12 +97,9 @@ def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
     Raises ValueError for a preconditioner without a partition.
     """
     vectors = _vectors(preconditioner)
-    if vectors is None:
-        raise ValueError(f"{preconditioner.name} has no hierarchical partition")
     leaf = int(vectors.position[cell]) // vectors.cells.shape[1]
     if isinstance(preconditioner, TwoLevel):
-        columns = preconditioner.basis[leaf]  # (L, r)
-        total = columns.shape[1]
+        columns, total = preconditioner.basis[leaf], preconditioner.rank  # (L, r)
     else:
         total = preconditioner.factors.core.shape[-1]
         columns = preconditioner.factors.node[leaf, :, : min(LEAF_COLUMNS, total)]
@@ -116,23 +108,22 @@ def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
     return LeafBasis(leaf, cells[exists], columns.cpu().numpy()[exists], total)
 
 
-def _vectors(preconditioner: Preconditioner) -> LeafVectors | None:
-    if isinstance(preconditioner, TwoLevel):
-        return preconditioner.leaves.vectors
-    return preconditioner.vectors if isinstance(preconditioner, HMatrixForm) else None
+def _vectors(preconditioner: Preconditioner) -> LeafVectors:
+    if not isinstance(preconditioner, TwoLevel | HMatrix):
+        raise ValueError(f"{preconditioner.name} has no hierarchical partition")
+    return preconditioner.leaves.vectors if isinstance(preconditioner, TwoLevel) else preconditioner.vectors
 
 
-def _joined(parts: list[Tensor]) -> np.ndarray:
-    return torch.cat(parts).cpu().numpy() if parts else np.empty(0)
+def _finite(form: Preconditioner, *parts: Tensor) -> None:
+    if not all(bool(torch.isfinite(part).all()) for part in parts):
+        raise ArithmeticError(f"{form.name}: its factors hold NaN or infinity")
 
 
-def _balanced_values(form: TwoLevel) -> tuple[list[Tensor], Tensor] | None:
-    """Singular values of Z's tiles and norms of D_k^-1 + U_k Z_kk U_k^T on coupled cells; None for NaN."""
+def _balanced_values(form: TwoLevel) -> tuple[list[Tensor], Tensor]:
+    """Singular values of Z's tiles and norms of D_k^-1 + U_k Z_kk U_k^T on coupled cells."""
     basis = form.basis.double()
     count, leaf_size, rank = basis.shape
-    probe = form.coarse.solve(torch.ones(count * rank, dtype=torch.float64, device=basis.device))
-    if not bool(torch.isfinite(probe).all() & torch.isfinite(basis).all()):
-        return None
+    _finite(form, basis, form.coarse.solve(basis.new_ones(count * rank)))
     kernel = _kernel(form, basis)  # (K r, g)
 
     def multiply(x: Tensor) -> Tensor:
@@ -140,12 +131,9 @@ def _balanced_values(form: TwoLevel) -> tuple[list[Tensor], Tensor] | None:
         return image - kernel @ (kernel.mT @ image)
 
     values, blocks = peel(multiply, count, rank, device=basis.device)
-    near = torch.empty(count, leaf_size, leaf_size, dtype=torch.float64, device=basis.device)
-    unit = torch.zeros(count, 1, leaf_size, dtype=torch.float32, device=basis.device)
-    for place in range(leaf_size):
-        unit.zero_()
-        unit[..., place] = 1.0
-        near[:, place] = form.leaves.solve(unit)[:, 0]
+    near = basis.new_empty(count, leaf_size, leaf_size)
+    for place, unit in enumerate(torch.eye(leaf_size, dtype=torch.float32, device=basis.device)):
+        near[:, place] = form.leaves.solve(unit.expand(count, 1, -1).contiguous())[:, 0]
     coupled = form.leaves.coupled.double()
     near *= coupled[:, None] * coupled[..., None]
     return values, (near + basis @ blocks @ basis.mT).flatten(1).norm(dim=1)
@@ -165,13 +153,12 @@ def _kernel(form: TwoLevel, basis: Tensor) -> Tensor:
     return vectors[:, shares**2 > 1.0 - IN_RANGE]
 
 
-def _hmatrix_values(form: HMatrixForm) -> tuple[list[Tensor], Tensor] | None:
+def _hmatrix_values(form: HMatrix) -> tuple[list[Tensor], Tensor]:
     """Singular values of the tiles U C V^T from the Gram matrices of their strips, and norms of F_k F_k^T +
-    diag; None for NaN.
+    diag.
     """
     factors, partition = form.factors, form.features.tiles
-    if not all(bool(torch.isfinite(part).all()) for part in vars(factors).values()):
-        return None
+    _finite(form, *vars(factors).values())
     leaf = factors.leaf @ factors.leaf.mT + torch.diag_embed(factors.jacobi[:, 0])
     leaf_norms = leaf.double().flatten(1).norm(dim=1)
     if not len(factors.core):
@@ -182,9 +169,7 @@ def _hmatrix_values(form: HMatrixForm) -> tuple[list[Tensor], Tensor] | None:
 
 
 def _gram_root(columns: Tensor, strips: Tensor) -> Tensor:
-    """Square roots of the Gram matrices of ``columns`` (K, L, s) stacked over ``strips`` (T, K): (T, s,
-    s).
-    """
+    """Roots of the Gram matrices of ``columns`` (K, L, s) stacked over ``strips`` (T, K): (T, s, s)."""
     gram = columns.mT @ columns  # (K, s, s)
     stacked = (strips.double() @ gram.flatten(1)).view(-1, *gram.shape[1:])
     squares, vectors = torch.linalg.eigh(stacked)

@@ -60,9 +60,7 @@ def dense_preconditioner(preconditioner: Preconditioner) -> np.ndarray:
     Raises ArithmeticError when it holds NaN or infinity.
     """
     operator = preconditioner.operator
-    unit, start, out = (
-        torch.zeros(operator.shape, dtype=torch.float64, device=operator.device) for _ in range(3)
-    )
+    unit, start, out = torch.zeros((3, *operator.shape), dtype=torch.float64, device=operator.device)
     cells = unit.numel()
     columns = np.zeros((cells, cells))
     for cell in torch.nonzero(~operator.solid.view(-1))[:, 0].tolist():
@@ -96,10 +94,8 @@ def root_on_range(operator: PoissonOperator) -> np.ndarray:
 
 
 def spectrum(preconditioner: Preconditioner, root: np.ndarray | None = None) -> Spectrum:
-    """The spectrum of a preconditioner that is set up; ``root`` is its operator's `root_on_range`, computed
-    when not given.
-
-    Raises ValueError for an M that is not symmetric, ArithmeticError for one that is not finite.
+    """The spectrum of a preconditioner that is set up; ``root`` is its operator's `root_on_range`, if
+    known. Raises ValueError for an M that is not symmetric, ArithmeticError for one that is not finite.
     """
     root = root_on_range(preconditioner.operator) if root is None else root
     product = root.T @ dense_preconditioner(preconditioner) @ root  # (n, n)

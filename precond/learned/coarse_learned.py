@@ -7,6 +7,7 @@ are exact, the coarse operator is Galerkin's (precond.two_level.preconditioner).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,8 +25,8 @@ class CoarseLearned(TwoLevel):
     """Far field from a network that sees the density, trained to lower the form's Kaporin number
     (precond.training.kaporin).
 
-    ``model`` is a file that `precond.learned.weights.load_model` reads, DEFAULT_MODEL unless given; leaf size
-    and rank are the network's. Raises ModelError.
+    ``model``: a network in memory or a file for `load_model`, DEFAULT_MODEL unless given; leaf size and rank
+    are the network's. Raises ModelError.
     """
 
     name = "coarse-learned"
@@ -34,32 +35,21 @@ class CoarseLearned(TwoLevel):
     def __init__(
         self,
         operator: PoissonOperator,
-        model: str | Path | None = None,
+        model: str | Path | CoarseSpaceNetwork | None = None,
         additive: bool = False,
         on_device: bool | None = None,
     ):
-        network, _ = load_model(
-            model or DEFAULT_MODEL, lambda card: CoarseSpaceNetwork(CoarseSpaceConfig.of(card["model"]))
-        )
-        self._build(operator, network.eval(), additive, on_device)
-
-    @classmethod
-    def of(cls, operator: PoissonOperator, network: CoarseSpaceNetwork) -> CoarseLearned:
-        """With a network in memory, in training for instance."""
-        form = cls.__new__(cls)
-        form._build(operator, network)
-        return form
-
-    def _build(
-        self,
-        operator: PoissonOperator,
-        network: CoarseSpaceNetwork,
-        additive: bool = False,
-        on_device: bool | None = None,
-    ) -> None:
+        network = model
+        if not isinstance(model, CoarseSpaceNetwork):
+            network, _ = load_model(model or DEFAULT_MODEL, self.build)
         super().__init__(operator, network.config.leaf_size, network.config.rank, additive, on_device)
         self.network = network.to(operator.device)
         self.features = LeafFeatures(operator, self.leaf_size, aligned=True)
+
+    @staticmethod
+    def build(card: dict[str, Any]) -> CoarseSpaceNetwork:
+        """The untrained network of a model card."""
+        return CoarseSpaceNetwork(CoarseSpaceConfig.of(card["model"]))
 
     def _update_geometry(self) -> None:
         super()._update_geometry()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from precond.learned.features import NODE_FEATURES, LeafFeatures
-from precond.learned.network import Trunk, TrunkConfig
+from precond.learned.features import LeafFeatures
+from precond.learned.network import LeafConfig, Trunk, TrunkConfig
 from precond.partition.copies import copies
 from precond.two_level.bases import monomials, orthonormalised
 
@@ -16,7 +16,7 @@ ALIKE = 1e-5  # difference of tokens, relative to the largest, below which leave
 
 
 @dataclass(frozen=True)
-class CoarseSpaceConfig:
+class CoarseSpaceConfig(LeafConfig):
     """Leaf size, columns a leaf, and the trunk's configuration. Raises ValueError for impossible sizes."""
 
     leaf_size: int = 64
@@ -30,15 +30,6 @@ class CoarseSpaceConfig:
             raise ValueError(f"rank must be from 2 to {min(16, self.leaf_size)}, not {self.rank}")
         self.trunk.check_leaf_size(self.leaf_size)
 
-    @classmethod
-    def of(cls, values: dict) -> CoarseSpaceConfig:
-        """From the plain values of a settings file or a model card. Raises TypeError for unknown names."""
-        return cls(**{**values, "trunk": TrunkConfig(**values.get("trunk", {}))})
-
-    def plain(self) -> dict:
-        """As plain values for a model card."""
-        return asdict(self)
-
 
 class CoarseSpaceNetwork(nn.Module):
     """Basis U (K, L, r) from features: monomials plus what the head adds to all columns but the constant."""
@@ -46,10 +37,10 @@ class CoarseSpaceNetwork(nn.Module):
     def __init__(self, config: CoarseSpaceConfig):
         super().__init__()
         self.config = config
-        self.trunk = Trunk(config.trunk, NODE_FEATURES)
+        self.trunk = Trunk(config.trunk)
         self.head = nn.Linear(config.trunk.width, config.rank - 1)
-        nn.init.zeros_(self.head.weight)  # training starts from the monomials
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)  # training starts from the monomials
 
     def forward(self, features: LeafFeatures, mask: Tensor, shared: bool = True) -> Tensor:
         """Orthonormal columns, float32, zero where ``mask`` (K, L) is, the first one constant elsewhere.

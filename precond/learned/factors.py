@@ -8,18 +8,18 @@ necessarily positive definite, and scales with the density as A^-1 does.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from precond.learned.features import NODE_FEATURES, LeafFeatures
-from precond.learned.network import Trunk, TrunkConfig
+from precond.learned.features import LeafFeatures
+from precond.learned.network import LeafConfig, Trunk, TrunkConfig
 from precond.partition.tiles import Tiles
 
 
 @dataclass(frozen=True)
-class HMatrixConfig:
+class HMatrixConfig(LeafConfig):
     """Leaf size and the trunk; L_s is the trunk's ``tile_tokens``."""
 
     leaf_size: int = 128
@@ -31,15 +31,6 @@ class HMatrixConfig:
         if self.leaf_size < 1:
             raise ValueError(f"leaf_size: {self.leaf_size} is not a whole number from 1")
         self.trunk.check_leaf_size(self.leaf_size)
-
-    @classmethod
-    def of(cls, values: dict) -> HMatrixConfig:
-        """From the plain values of a model card. Raises TypeError for unknown names."""
-        return cls(**{**values, "trunk": TrunkConfig(**values.get("trunk", {}))})
-
-    def plain(self) -> dict:
-        """As plain values for a model card."""
-        return asdict(self)
 
 
 @dataclass
@@ -68,11 +59,9 @@ class HMatrixFactors:
         column_strips = (tiles.columns @ of_columns.reshape(count, -1)).view(-1, vectors, rank)
         to_rows = torch.bmm(column_strips, self.core.mT).view(-1, vectors * rank)  # (T, m L_s): C V^T r
         to_columns = torch.bmm(row_strips, self.core).view(-1, vectors * rank)
-        spread = [
-            (tiles.rows.mT @ to_rows).view(count, vectors, rank),
-            (tiles.columns.mT @ to_columns).view(count, vectors, rank),
-        ]
-        return torch.baddbmm(near, torch.cat(spread, dim=-1), self.node.mT)  # (K, m, L)
+        spread = (tiles.rows.mT @ to_rows, tiles.columns.mT @ to_columns)  # (K, m L_s) each
+        spread = torch.cat([part.view(count, vectors, rank) for part in spread], dim=-1)
+        return torch.baddbmm(near, spread, self.node.mT)  # (K, m, L)
 
 
 class HMatrixNetwork(nn.Module):
@@ -86,7 +75,7 @@ class HMatrixNetwork(nn.Module):
         super().__init__()
         self.config = config
         width, length, rank = config.trunk.width, config.leaf_size, config.trunk.tile_tokens
-        self.trunk = Trunk(config.trunk, NODE_FEATURES)
+        self.trunk = Trunk(config.trunk)
         self.leaf_head = nn.Linear(width, length)
         self.node_head = nn.Linear(width, 2 * rank)
         self.core_head = nn.Linear(width, rank)

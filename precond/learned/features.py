@@ -9,7 +9,7 @@ arXiv 2605.13343 (log density, scaled A_ii, 12 global numbers) are among them.
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -51,37 +51,31 @@ class LeafFeatures:
         count = self.count = len(cells)
         flat = cells.ravel()
         i, j = np.divmod(flat, ny)
-        steps = ((-ny, i > 0), (ny, i < nx - 1), (-1, j > 0), (1, j < ny - 1))
-        exists = np.stack([inside & (flat < n) for _, inside in steps], axis=1)  # (K L, 4)
-        slot = np.arange(count * leaf_size)
-        there = np.stack([flat + step for step, _ in steps], axis=1)
-        neighbours = np.where(exists, position[np.where(exists, there, 0)], slot[:, None])
+        exists = np.stack([i > 0, i < nx - 1, j > 0, j < ny - 1], axis=1) & (flat < n)[:, None]  # (K L, 4)
+        there = np.where(exists, flat[:, None] + (-ny, ny, -1, 1), 0)
+        slot = np.arange(count * leaf_size)[:, None]
+        neighbours = np.where(exists, position[there], slot)
         y_face = (nx + 1) * ny + i * (ny + 1) + j
         faces = np.stack([flat, flat + ny, y_face, y_face + 1], axis=1)
         faces[flat == n] = (nx + 1) * ny + nx * (ny + 1)  # one zero after all faces
-        same_leaf = exists & (neighbours // leaf_size == slot[:, None] // leaf_size)
-        entries = slot[:, None] * leaf_size + neighbours % leaf_size
+        same_leaf = exists & (neighbours // leaf_size == slot // leaf_size)
+        entries = slot * leaf_size + neighbours % leaf_size
 
         def static(array: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-        def buffer(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float32, device=device)
-
+        zeros = partial(torch.zeros, dtype=torch.float32, device=device)
         self.cells, self.position = static(cells), static(position)
         self.neighbours, self._exists, self._faces = static(neighbours), static(exists), static(faces)
         self._coupling_from = static(np.flatnonzero(same_leaf))
         self._coupling_to = static(entries[same_leaf])
         self._places = static(np.stack([i, j], axis=1).reshape(count, leaf_size, 2).astype(np.float64))
-        self.mask = buffer(count, leaf_size)
-        self.positions = buffer(count, leaf_size, 2)
-        self.node = buffer(count, leaf_size, NODE_FEATURES)
-        self.level = buffer(count, 1)
-        self.globals = buffer(GLOBAL_FEATURES)
-        self.bias = buffer(count, leaf_size, leaf_size)
-        self.neighbour_weights = buffer(count * leaf_size, 4)
-        self.inverse_diagonal = buffer(count, leaf_size)
-        self.scale = buffer(1)
+        self.mask, self.inverse_diagonal = zeros(count, leaf_size), zeros(count, leaf_size)
+        self.positions = zeros(count, leaf_size, 2)
+        self.node = zeros(count, leaf_size, NODE_FEATURES)
+        self.level, self.globals, self.scale = zeros(count, 1), zeros(GLOBAL_FEATURES), zeros(1)
+        self.bias = zeros(count, leaf_size, leaf_size)
+        self.neighbour_weights = zeros(count * leaf_size, 4)
         sizes = [math.log2(nx / ny), math.log2(leaf_size) / 2.0 - 3.0, math.log2(count) / 2.0 - 3.0]
         self._sizes = torch.tensor(sizes, dtype=torch.float64, device=device)
         self.update_geometry()
@@ -127,6 +121,11 @@ class LeafFeatures:
         present = (rows[:, 2:] > 0) & (columns[:, 2:] > 0)
         return torch.cat([tiles.log_size, torch.where(present, way / side, 0.0)], dim=1)
 
+    def neighbour_sums(self, x: Tensor) -> Tensor:
+        """-D^-1 (A - D) ``x`` (K L, d): gather, product and sum in one kernel."""
+        sums = partial(torch.nn.functional.embedding_bag, mode="sum")
+        return sums(self.neighbours, x, per_sample_weights=self.neighbour_weights)
+
     def update(self) -> None:
         """Follow the operator's present coefficients, in place, without a host sync; `update_geometry` comes
         first where solids changed.
@@ -142,9 +141,8 @@ class LeafFeatures:
         mean = leaf_sum.sum() / self._total
         centred = torch.where(mask, log_density - leaf_mean, 0.0)
         log_weights = torch.where(weights > 0.0, weights.log() + leaf_mean[..., None], MISSING)
-        log_weights = log_weights * mask[..., None]
         log_diagonal = torch.where(mask, (0.25 * diagonal).log() + leaf_mean, 0.0)
-        channels = [centred[..., None], log_weights, log_diagonal[..., None]]
+        channels = [centred[..., None], log_weights * mask[..., None], log_diagonal[..., None]]
         logs = torch.cat(channels, dim=-1) / LOG_UNIT  # (K, L, 6)
         self.node.copy_(torch.cat([logs, self._geometry], dim=-1))
         self.level.copy_(torch.where(self._counts > 0.0, leaf_mean - mean, 0.0) / LOG_UNIT)
@@ -156,8 +154,7 @@ class LeafFeatures:
         weights = weights.view(-1, 4)
         self.neighbour_weights.copy_(weights / flat[:, None])
         scaled = (weights * torch.rsqrt(pairs * flat[:, None])).view(-1)  # (4 K L,)
-        couplings = -scaled[self._coupling_from]
-        self.bias.view(-1).index_copy_(0, self._coupling_to, couplings.float())
+        self.bias.view(-1).index_copy_(0, self._coupling_to, -scaled[self._coupling_from].float())
         self.bias.diagonal(dim1=1, dim2=2).copy_(self.mask)
 
     def _globals(self, log_density: Tensor, log_diagonal: Tensor, leaf_mean: Tensor, mean: Tensor) -> Tensor:
@@ -171,16 +168,9 @@ class LeafFeatures:
         density = torch.where(mask, log_density - mean, 0.0)
         diagonal_mean = average(log_diagonal + mean)
         diagonal_spread = average((log_diagonal + mean - diagonal_mean) ** 2).sqrt()
-        between = ((leaf_mean - mean) ** 2 * self._counts).sum() / self._total
-        within = average((log_density - leaf_mean) ** 2)
-        logs = [
-            average(density**2).sqrt(),
-            density.amax(),
-            density.amin(),
-            diagonal_mean,
-            diagonal_spread,
-            between.sqrt(),
-            within.sqrt(),
-        ]
+        between = (((leaf_mean - mean) ** 2 * self._counts).sum() / self._total).sqrt()
+        within = average((log_density - leaf_mean) ** 2).sqrt()
+        logs = [average(density**2).sqrt(), density.amax(), density.amin()]
+        logs += [diagonal_mean, diagonal_spread, between, within]
         size = torch.stack([torch.log2(self._total) / 2.0 - 6.0, self._total / (nx * ny)])
         return torch.cat([torch.stack(logs) / LOG_UNIT, size, self._sizes])

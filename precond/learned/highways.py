@@ -5,41 +5,29 @@ K leaves of L cells, T tiles of L_s tokens, width d.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from precond.learned.features import LeafFeatures
-from precond.partition.tiles import Tiles
-
-
-@dataclass
-class Leaves:
-    """What the layers see of some leaves; tensors as in LeafFeatures."""
-
-    mask: Tensor
-    positions: Tensor
-    bias: Tensor
-    tiles: Tiles | None
-
-    @classmethod
-    def of(cls, features: LeafFeatures, part: Tensor | slice, with_tiles: bool) -> Leaves:
-        """The leaves of ``part``; tiles join all leaves."""
-        buffers = features.mask[part], features.positions[part], features.bias[part]
-        return cls(*buffers, features.tiles if with_tiles else None)
 
 
 class Highways:
-    """Pools and spreads tokens over the partition; static for one forward pass."""
+    """Some leaves as the layers see them, and the ways between them; static for one forward pass.
 
-    def __init__(self, leaves: Leaves, tile_tokens: int):
+    mask, positions, bias: of the leaves ``part``, as in LeafFeatures. tiles: over all leaves, of
+    ``tile_tokens`` tokens each; None without tokens.
+    """
+
+    def __init__(self, features: LeafFeatures, part: Tensor | slice, tile_tokens: int):
+        self.mask, self.positions, self.bias = (
+            buffer[part] for buffer in (features.mask, features.positions, features.bias)
+        )
         self.tokens = tile_tokens
-        self.cells = leaves.mask.sum(dim=1, keepdim=True)  # (K, 1)
-        self.tiles = tiles = leaves.tiles
+        self.cells = self.mask.sum(dim=1, keepdim=True)  # (K, 1)
+        self.tiles = tiles = features.tiles if tile_tokens else None
         if tiles is None:
             return
-        self.weight = self._runs(leaves.mask[..., None])  # (K, L_s, 1): cells in each run
+        self.weight = self._runs(self.mask[..., None])  # (K, L_s, 1): cells in each run
         rows, columns = tiles.strip_sums(self.weight)  # (T, L_s, 1)
         self.row_weight, self.column_weight = rows.clamp(min=1.0), columns.clamp(min=1.0)
         self.tile_mask = ((rows + columns) > 0.0).float()  # (T, L_s, 1)
@@ -48,8 +36,7 @@ class Highways:
 
     def _runs(self, x: Tensor) -> Tensor:
         """Sums over L_s runs of each leaf: (K, L_s, d) from (K, L, d)."""
-        leaves, length, width = x.shape
-        return x.view(leaves, self.tokens, length // self.tokens, width).sum(dim=2)
+        return x.unflatten(1, (self.tokens, -1)).sum(dim=2)
 
     def tile_means(self, x: Tensor) -> Tensor:
         """Every tile's tokens, the mean of its row strip plus that of its column strip, (T, L_s, d)."""
@@ -68,18 +55,16 @@ class Highways:
         return (total / count.clamp(min=1.0))[None, None]
 
     def axial(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Row and column buffers side by side, as the leaves (K, L_s, 2 d) and the tiles (T, L_s, 2 d) read
-        them.
-
-        Every leaf and every tile adds its tokens to the buffers of its rows and of its columns.
+        """Row and column buffers, to which every leaf and tile adds its tokens, side by side, as the leaves
+        (K, L_s, 2 d) and the tiles (T, L_s, 2 d) read them.
         """
-        tiles, tokens, width = self.tiles, self.tokens, x.shape[-1]
+        tiles, tokens = self.tiles, (self.tokens, -1)
         own = (self._runs(x) / self.weight.clamp(min=1.0)).flatten(1)  # (K, L_s d)
         added = y.flatten(1)  # (T, L_s d)
         row_buffer = (own + tiles.rows.T @ added) * self.row_share  # (K, L_s d)
         column_buffer = (own + tiles.columns.T @ added) * self.column_share
         row_read = tiles.rows @ row_buffer / tiles.rows.sum(dim=1, keepdim=True)  # (T, L_s d)
         column_read = tiles.columns @ column_buffer / tiles.columns.sum(dim=1, keepdim=True)
-        leaves = [row_buffer.view(-1, tokens, width), column_buffer.view(-1, tokens, width)]
-        strips = [row_read.view(-1, tokens, width), column_read.view(-1, tokens, width)]
+        leaves = [row_buffer.unflatten(1, tokens), column_buffer.unflatten(1, tokens)]
+        strips = [row_read.unflatten(1, tokens), column_read.unflatten(1, tokens)]
         return torch.cat(leaves, dim=-1), torch.cat(strips, dim=-1)

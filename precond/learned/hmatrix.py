@@ -6,75 +6,52 @@ model per N, as published; where N has none of its own, that of the nearest N ru
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from precond.learned.factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
 from precond.learned.features import LeafFeatures
-from precond.learned.weights import load_for
+from precond.learned.weights import TrainedPerSize
 from precond.partition.leaf_vectors import LeafVectors
 from precond.poisson import PoissonOperator
-from precond.preconditioner import Preconditioner, Stage
 
 
-def build_network(card: dict) -> HMatrixNetwork:
-    """The untrained network of a model card."""
-    return HMatrixNetwork(HMatrixConfig.of(card["model"]))
-
-
-class HMatrixForm(Preconditioner):
-    """The form with any network; `HMatrix` finds a trained one."""
+class HMatrix(TrainedPerSize):
+    """``weights``: a file, by default that of the operator's N or of the nearest, or a network in memory."""
 
     name = "hmatrix"
     symmetric_positive_definite = False
-    capturable = True
 
-    def __init__(self, operator: PoissonOperator, network: HMatrixNetwork):
-        super().__init__(operator)
-        self.network = network.to(operator.device)
-        leaf_size = network.config.leaf_size
-        self.features = LeafFeatures(operator, leaf_size)
-        self.vectors = LeafVectors(operator.shape, leaf_size, operator.device)
-        count, rank = self.features.count, network.config.trunk.tile_tokens
-
-        def buffer(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float32, device=operator.device)
-
+    def __init__(self, operator: PoissonOperator, weights: str | Path | HMatrixNetwork | None = None):
+        super().__init__(operator, weights)
+        size, rank = self.network.config.leaf_size, self.network.config.trunk.tile_tokens
+        self.features = LeafFeatures(operator, size)
+        self.vectors = LeafVectors(operator.shape, size, operator.device)
+        count, zeros = self.features.count, partial(torch.zeros, dtype=torch.float32, device=operator.device)
         self.factors = HMatrixFactors(
-            buffer(count, leaf_size, leaf_size),
-            buffer(count, leaf_size, 2 * rank),
-            buffer(count - 1, rank, rank),
-            buffer(count, 1, leaf_size),
+            leaf=zeros(count, size, size),
+            node=zeros(count, size, 2 * rank),
+            core=zeros(count - 1, rank, rank),
+            jacobi=zeros(count, 1, size),
         )
+
+    @staticmethod
+    def build(card: dict[str, Any]) -> HMatrixNetwork:
+        return HMatrixNetwork(HMatrixConfig.of(card["model"]))
 
     def _update_geometry(self) -> None:
         self.features.update_geometry()
 
-    def _stages(self) -> list[Stage]:
-        """Features, factors."""
-        return [("setup", self.features.update), ("inference", self._predict)]
-
     def _predict(self) -> None:
         with torch.inference_mode():
             predicted = self.network(self.features)
-        for name in ("leaf", "node", "core", "jacobi"):
-            getattr(self.factors, name).copy_(getattr(predicted, name))
+        for name, value in vars(predicted).items():
+            getattr(self.factors, name).copy_(value)
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         rows = self.factors.times(self.vectors.gather(residual), self.features.tiles)
         self.vectors.scatter(rows, out)
-
-
-class HMatrix(HMatrixForm):
-    """The form with the trained weights for the operator's grid, or those of the nearest N.
-
-    trained_at: the N of the weights. transferred: the fluid has another N. note: that in words, or empty.
-    Raises ModelError where there are no weights or they are unusable.
-    """
-
-    def __init__(self, operator: PoissonOperator, weights: str | Path | None = None):
-        network, self.trained_at, self.note = load_for(self.name, operator, build_network, weights)
-        super().__init__(operator, network)
-        self.transferred = bool(self.note)

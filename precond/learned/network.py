@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from precond.learned.features import GLOBAL_FEATURES, LeafFeatures
-from precond.learned.highways import Highways, Leaves
+from precond.learned.features import GLOBAL_FEATURES, NODE_FEATURES, LeafFeatures
+from precond.learned.highways import Highways
 
 MASKED = -1e4  # added to the attention logits of cells that do not exist
 PART = 4096  # cells that a CPU's cache holds all through a network
@@ -56,11 +56,18 @@ class TrunkConfig:
             raise ValueError("without softmax_attention leaves need edge_term, and tiles cannot attend")
 
     def check_leaf_size(self, leaf_size: int) -> None:
-        """Raise ValueError unless ``leaf_size`` cells make whole runs of the tiles' tokens, where there are
-        tiles.
-        """
+        """Raise ValueError unless ``leaf_size`` cells make whole runs of the tiles' tokens, if any."""
         if self.off_diagonal_stream and leaf_size % self.tile_tokens:
             raise ValueError(f"leaf_size {leaf_size} must be a multiple of tile_tokens {self.tile_tokens}")
+
+
+class LeafConfig:
+    """Base of the configurations, dataclasses, of networks with a ``trunk`` on leaves."""
+
+    @classmethod
+    def of(cls, values: dict) -> LeafConfig:
+        """From the plain values of a settings file or a model card. Raises TypeError for unknown names."""
+        return cls(**{**values, "trunk": TrunkConfig(**values.get("trunk", {}))})
 
 
 class Attention(nn.Module):
@@ -72,8 +79,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: TrunkConfig, with_operator: bool):
         super().__init__()
-        d, self.heads = config.width, config.heads
-        self.softmax = config.softmax_attention
+        d, self.heads, self.softmax = config.width, config.heads, config.softmax_attention
         self.qkv = nn.Linear(d, 3 * d if self.softmax else d, bias=False)
         self.out = nn.Linear(d, d)
         self.bias_scale = self.edge = None
@@ -83,7 +89,7 @@ class Attention(nn.Module):
             self.edge = nn.Parameter(torch.tensor([[0.1], [0.1], [-0.5]]).repeat(1, self.heads))
             self.gate = nn.Linear(d, self.heads)
 
-    def forward(self, x: Tensor, blocked: Tensor, leaves: Leaves | None) -> Tensor:
+    def forward(self, x: Tensor, blocked: Tensor, leaves: Highways) -> Tensor:
         """``x`` (G, n, d), zero where masked; ``blocked`` (G, 1, 1, n), MASKED there."""
         qkv = self.qkv(x)  # (G, n, 3 d), or (G, n, d) without the softmax
         mixed = self._softmax(qkv, blocked, leaves) if self.softmax else 0.0
@@ -93,7 +99,7 @@ class Attention(nn.Module):
             mixed = mixed + (edges.unflatten(-1, (self.heads, -1)) * gate[..., None]).flatten(-2)
         return self.out(mixed)
 
-    def _softmax(self, qkv: Tensor, blocked: Tensor, leaves: Leaves | None) -> Tensor:
+    def _softmax(self, qkv: Tensor, blocked: Tensor, leaves: Highways) -> Tensor:
         """Values mixed by softmax attention, (G, n, d), from ``qkv`` (G, n, 3 d)."""
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (G, h, n, d / h) each
         logits = blocked
@@ -102,7 +108,7 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=logits)  # (G, h, n, d / h)
         return mixed.transpose(1, 2).flatten(-2)
 
-    def _edges(self, v: Tensor, leaves: Leaves) -> Tensor:
+    def _edges(self, v: Tensor, leaves: Highways) -> Tensor:
         """The linear term before its gate, (K, L, d), from values ``v`` (K, L, d)."""
         a, b, c = self.edge.repeat_interleave(v.shape[-1] // self.heads, dim=1)  # (d,) each
         places = torch.cat([leaves.mask[..., None], leaves.positions], dim=-1)  # (K, L, 3): 1, x, y
@@ -132,13 +138,10 @@ class FeedForward(nn.Module):
         """``x`` (G, n, d), ``axial`` (G, n_s, 2 d) with n a multiple of n_s, ``shared`` (G or 1, 1, d)."""
         hidden = self.own(x)  # (G, n, hidden)
         if self.axial is not None:
-            runs, cells = axial.shape[1], x.shape[1] // axial.shape[1]
             spread = self.axial(axial)[:, :, None]  # (G, n_s, 1, hidden)
-            hidden = (hidden.unflatten(1, (runs, cells)) + spread).flatten(1, 2)
+            hidden = (hidden.unflatten(1, (axial.shape[1], -1)) + spread).flatten(1, 2)
         if self.shared is not None:
-            width = [x.shape[0] if len(part) > 1 else 1 for part in shared]
-            parts = [part.expand(max(width), -1, -1) for part in shared]
-            hidden = hidden + self.shared(torch.cat(parts, dim=-1))
+            hidden = hidden + self.shared(torch.cat(torch.broadcast_tensors(*shared), dim=-1))
         return self.out(F.gelu(hidden))
 
 
@@ -155,9 +158,7 @@ class GraphConvolution(nn.Module):
         """``x`` (K, L, d), zero where masked, and so returned."""
         y = self.norm(x)
         flat = y.view(-1, y.shape[-1])  # (K L, d)
-        near = F.embedding_bag(
-            features.neighbours, flat, mode="sum", per_sample_weights=features.neighbour_weights
-        )  # (K L, d): the gather, the product and the sum in one kernel
+        near = features.neighbour_sums(flat)  # (K L, d)
         return torch.addcmul(x, F.gelu(self.own(y) + self.others(near).view_as(y)), features.mask[..., None])
 
 
@@ -170,30 +171,24 @@ class Layer(nn.Module):
         d = config.width
 
         def stream(with_operator: bool, shared: int) -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {
-                    "norm": nn.RMSNorm(d),
-                    "attention": Attention(config, with_operator),
-                    "middle_norm": nn.RMSNorm(d),
-                    "feed_forward": FeedForward(config, config.axial_buffers, shared),
-                }
-            )
+            attention = Attention(config, with_operator)
+            feed_forward = FeedForward(config, config.axial_buffers, shared)
+            after = {"middle_norm": nn.RMSNorm(d), "feed_forward": feed_forward}
+            return nn.ModuleDict({"norm": nn.RMSNorm(d), "attention": attention, **after})
 
         self.leaf = stream(True, config.global_token + config.leaf_mean)
         self.tile = stream(False, int(config.global_token)) if config.off_diagonal_stream else None
 
-    def forward(
-        self, x: Tensor, y: Tensor | None, leaves: Leaves, highways: Highways
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, y: Tensor | None, highways: Highways) -> tuple[Tensor, Tensor | None]:
         """``x`` (K, L, d) and ``y`` (T, L_s, d) or None, zero where masked, and so returned."""
-        mask = leaves.mask[..., None]  # (K, L, 1)
-        blocked = (1.0 - leaves.mask)[:, None, None] * MASKED  # (K, 1, 1, L)
-        x = torch.addcmul(x, self.leaf["attention"](self.leaf["norm"](x), blocked, leaves), mask)
+        mask = highways.mask[..., None]  # (K, L, 1)
+        blocked = (1.0 - highways.mask)[:, None, None] * MASKED  # (K, 1, 1, L)
+        x = torch.addcmul(x, self.leaf["attention"](self.leaf["norm"](x), blocked, highways), mask)
         own = self.leaf["middle_norm"](x)  # (K, L, d)
         tile_own, axial = None, (None, None)
         if y is not None:
             blocked = (1.0 - highways.tile_mask)[:, None].mT * MASKED  # (T, 1, 1, L_s)
-            attended = self.tile["attention"](self.tile["norm"](y), blocked, None)
+            attended = self.tile["attention"](self.tile["norm"](y), blocked, highways)
             y = torch.addcmul(y, attended, highways.tile_mask)
             tile_own = self.tile["middle_norm"](y)  # (T, L_s, d)
         if self.config.axial_buffers:
@@ -209,11 +204,11 @@ class Layer(nn.Module):
 class Trunk(nn.Module):
     """Tokens (K, L, d) of the cells and, with the off-diagonal stream, (T, L_s, d) of the tiles."""
 
-    def __init__(self, config: TrunkConfig, node_features: int):
+    def __init__(self, config: TrunkConfig):
         super().__init__()
         self.config = config
         d = config.width
-        self.lift_node = nn.Linear(node_features, d)
+        self.lift_node = nn.Linear(NODE_FEATURES, d)
         self.lift_globals = nn.Linear(GLOBAL_FEATURES + 1, d, bias=False) if config.global_features else None
         self.lift_out = nn.Linear(d, d)
         self.convolutions = nn.ModuleList(GraphConvolution(d) for _ in range(config.graph_convolutions))
@@ -264,12 +259,11 @@ class Trunk(nn.Module):
         self, x: Tensor, features: LeafFeatures, part: Tensor | slice = slice(None)
     ) -> tuple[Tensor, Tensor | None]:
         """The tokens after all layers, from lifted ones of the leaves of ``part``, (k, L, d)."""
-        leaves = Leaves.of(features, part, self.config.off_diagonal_stream)
-        highways = Highways(leaves, self.config.tile_tokens)
-        y = None
-        if self.config.off_diagonal_stream:
+        config, y = self.config, None
+        highways = Highways(features, part, config.tile_tokens if config.off_diagonal_stream else 0)
+        if config.off_diagonal_stream:
             geometry = self.tile_geometry(features.tile_geometry())[:, None]  # (T, 1, d)
             y = (highways.tile_means(x) + self.tile_number + geometry) * highways.tile_mask  # (T, L_s, d)
         for layer in self.layers:
-            x, y = layer(x, y, leaves, highways)
+            x, y = layer(x, y, highways)
         return self.norm(x), None if y is None else self.tile_norm(y)

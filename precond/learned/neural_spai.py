@@ -10,19 +10,19 @@ shares w_ij / A_ii alone; they are all that the network sees, so it is blind to 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from precond.learned.weights import load_for
+from precond.learned.weights import TrainedPerSize
 from precond.poisson import PoissonOperator
-from precond.preconditioner import Preconditioner, Stage
 
-EDGE_FEATURES = 3
-NODE_FEATURES = 3
+FEATURES = 3  # of a cell, and of a face
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,6 @@ class SpaiConfig:
         if not self.epsilon > 0.0:
             raise ValueError(f"epsilon: {self.epsilon} is not a number above 0")
 
-    def plain(self) -> dict:
-        """As plain values for a model card."""
-        return asdict(self)
-
 
 class Faces:
     """What the network sees: the grid's faces as a graph, four from each of N cells, order -x, +x, -y, +y.
@@ -51,26 +47,25 @@ class Faces:
     The flat neighbour of cell k through face f is k + steps[f], wrapped around: where there is none, or it is
     solid, the face is closed and all its numbers are zero. Static buffers; `update` makes no host sync.
 
-    Attributes:
-        shares: (4, N) float32, w_ij / A_ii. couplings: (4, N) float32, -S_ij, the geometric mean of the
-        shares from both sides. open: (4, N, 1) float32, one or zero. coupled: (N,) float32, one where A_ii >
-        0. scale: (N,) float64, A_ii^-1/2, zero elsewhere.
+    shares: (4, N) float32, w_ij / A_ii. couplings: (4, N) float32, -S_ij, the geometric mean of the shares
+    from both sides. open: (4, N, 1) float32, one or zero. coupled: (N,) float32, one where A_ii > 0. scale:
+    (N,) float64, A_ii^-1/2, zero elsewhere.
     """
 
     def __init__(self, operator: PoissonOperator):
+        self.operator = operator
         ny, n = operator.shape[1], operator.density.numel()
         self.steps = (-ny, ny, -1, 1)
-        self.shares = torch.zeros((4, n), dtype=torch.float32, device=operator.device)
-        self.couplings, self.coupled = torch.zeros_like(self.shares), torch.zeros_like(self.shares[0])
-        self.scale = torch.zeros(n, dtype=torch.float64, device=operator.device)
-        self.open = torch.zeros_like(self.shares)[..., None]
-        self.update(operator)
+        zeros = partial(torch.zeros, dtype=torch.float32, device=operator.device)
+        self.shares, self.couplings, self.open = zeros(4, n), zeros(4, n), zeros(4, n, 1)
+        self.coupled, self.scale = zeros(n), zeros(n, dtype=torch.float64)
+        self.update()
 
-    def update(self, operator: PoissonOperator) -> None:
+    def update(self) -> None:
         """Follow the operator's present coefficients and solids, in place."""
-        x, y = operator.face_weights_x, operator.face_weights_y
+        x, y = self.operator.face_weights_x, self.operator.face_weights_y
         weights = torch.stack([x[:-1], x[1:], y[:, :-1], y[:, 1:]]).flatten(1)  # (4, N)
-        diagonal = operator.diagonal().view(-1)
+        diagonal = self.operator.diagonal().view(-1)
         coupled = diagonal > 0.0
         self.coupled.copy_(coupled)
         self.scale.copy_(torch.where(coupled, diagonal.rsqrt(), diagonal))  # NaN stays, and is named by PCG
@@ -118,11 +113,9 @@ class FaceNetwork(nn.Module):
     def forward(self, h: Tensor, e: Tensor, faces: Faces) -> Tensor:
         """``h`` (N, d) of the cells and ``e`` (4, N, d) of the faces to (4, N, outputs)."""
         own, beyond = self.own(h), self.beyond(h)  # (N, d)
-        outputs = []
-        for face, step in zip(e, faces.steps, strict=True):  # one at a time: less for a CPU's cache to hold
-            hidden = self.face(face) + beyond.roll(-step, 0) + own
-            outputs.append(self.out(F.gelu(hidden)))
-        return torch.stack(outputs)
+        steps = zip(e, faces.steps, strict=True)  # one face at a time: less for a CPU's cache to hold
+        hidden = (self.face(face) + beyond.roll(-step, 0) + own for face, step in steps)
+        return torch.stack([self.out(F.gelu(part)) for part in hidden])
 
 
 class Messages(nn.Module):
@@ -149,12 +142,11 @@ class SpaiNetwork(nn.Module):
         super().__init__()
         self.config = config
         d = config.width
-        self.node, self.edge = mlp(NODE_FEATURES, d, d), mlp(EDGE_FEATURES, d, d)
+        self.node, self.edge = mlp(FEATURES, d, d), mlp(FEATURES, d, d)
         self.layers = nn.ModuleList(Messages(d) for _ in range(config.layers))
         self.diagonal, self.off_diagonal = mlp(d, d, 1), FaceNetwork(d, 1)
-        for last in (self.diagonal[2], self.off_diagonal.out):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for parameter in (*self.diagonal[2].parameters(), *self.off_diagonal.out.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, faces: Faces) -> tuple[Tensor, Tensor]:
         """G's diagonal (N,) and its entries on the faces (4, N), in the row of the cell they start from."""
@@ -167,48 +159,38 @@ class SpaiNetwork(nn.Module):
         return 1.0 + self.diagonal(h)[:, 0], self.off_diagonal(h, e, faces)[..., 0] * couplings
 
 
-def build_network(card: dict) -> SpaiNetwork:
-    """The untrained network of a model card."""
-    return SpaiNetwork(SpaiConfig(**card["model"]))
-
-
-class NeuralSpaiForm(Preconditioner):
-    """The form with any network, kept in float32; `NeuralSpai` finds a trained one."""
+class NeuralSpai(TrainedPerSize):
+    """Kept in float32. ``weights``: a file, by default that of the operator's N, else that trained at several
+    N together, else that of the nearest, or a network in memory.
+    """
 
     name = "neural-spai"
-    symmetric_positive_definite = True
-    capturable = True
 
-    def __init__(self, operator: PoissonOperator, network: SpaiNetwork):
-        super().__init__(operator)
-        self.network = network.to(operator.device)
-        self.faces = Faces(operator)
-        n = self.faces.scale.numel()
-
-        def buffer(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float32, device=operator.device)
-
-        self._own, self._shift = buffer(n), buffer(n)
-        self._rows, self._columns = buffer(4, n), buffer(4, n)
-        self._residual, self._middle, self._result = buffer(n), buffer(n), buffer(n)
+    def __init__(self, operator: PoissonOperator, weights: str | Path | SpaiNetwork | None = None):
+        super().__init__(operator, weights)
+        self.features = Faces(operator)
+        n = self.features.scale.numel()
+        zeros = partial(torch.zeros, dtype=torch.float32, device=operator.device)
+        self._own, self._shift, self._residual, self._middle, self._result = (zeros(n) for _ in range(5))
+        self._rows, self._columns = zeros(4, n), zeros(4, n)
         self._by_columns = self._terms(self._columns, self._residual, self._middle)
         self._by_rows = self._terms(self._rows, self._middle, self._result)
+
+    @staticmethod
+    def build(card: dict[str, Any]) -> SpaiNetwork:
+        return SpaiNetwork(SpaiConfig(**card["model"]))
 
     def _terms(self, entries: Tensor, x: Tensor, out: Tensor) -> list[tuple]:
         """What each face adds: views of ``out`` (N,), of ``entries`` (4, N), of ``x`` (N,) a step away."""
         terms = []
-        for entry, step in zip(entries, self.faces.steps, strict=True):
+        for entry, step in zip(entries, self.features.steps, strict=True):
             here = slice(max(0, -step), -step if step > 0 else None)
             there = slice(max(0, step), step if step < 0 else None)
             terms.append((out[here], entry[here], x[there]))
         return terms
 
-    def _stages(self) -> list[Stage]:
-        """Features, factor."""
-        return [("setup", lambda: self.faces.update(self.operator)), ("inference", self._predict)]
-
     def _predict(self) -> None:
-        faces = self.faces
+        faces = self.features
         with torch.inference_mode():
             diagonal, entries = self.network(faces)
         torch.mul(diagonal, faces.scale, out=self._own)
@@ -226,17 +208,3 @@ class NeuralSpaiForm(Preconditioner):
             target.addcmul_(entry, neighbour)
         self._result.addcmul_(self._shift, self._residual)
         out.view(-1).copy_(self._result)
-
-
-class NeuralSpai(NeuralSpaiForm):
-    """The form with the trained weights for the operator's grid, else those trained at several N together,
-    else those of the nearest N.
-
-    trained_at: the N of the weights, or several. transferred: they are of another single N. note: that in
-    words, or empty. Raises ModelError where there are no weights or they are unusable.
-    """
-
-    def __init__(self, operator: PoissonOperator, weights: str | Path | None = None):
-        network, self.trained_at, self.note = load_for(self.name, operator, build_network, weights)
-        super().__init__(operator, network)
-        self.transferred = bool(self.note)

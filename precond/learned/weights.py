@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -22,7 +23,7 @@ from torch import nn
 from precond.errors import in_one_line
 from precond.learned import MODELS
 from precond.poisson import PoissonOperator
-from precond.preconditioner import PreconditionerError
+from precond.preconditioner import Preconditioner, PreconditionerError, Stage
 
 
 class ModelError(PreconditionerError):
@@ -36,7 +37,7 @@ def save_model(path: Path | str, module: nn.Module, card: dict) -> None:
     """
     path = Path(path)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    _check_finite(path, weights)
+    _check(path, weights, weights)
     data = save(weights)
     text = yaml.safe_dump({**card, "sha256": hashlib.sha256(data).hexdigest()}, sort_keys=False, width=110)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,19 +65,16 @@ def float32_by_default() -> Iterator[None]:
 
 def read_card(path: Path | str) -> dict:
     """The card of the weights at ``path``. Raises ModelError when it is missing or is not a card."""
-    path = Path(path)
-    card_path = path.with_suffix(".yaml")
+    card_path = Path(path).with_suffix(".yaml")
+    fault = f"{path}: its model card {card_path.name}"
     try:
-        with card_path.open(encoding="utf-8") as file:
-            card = yaml.safe_load(file)
+        card = yaml.safe_load(card_path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{path}: its model card {card_path.name} is missing") from None
+        raise ModelError(f"{fault} is missing") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(
-            f"{path}: its model card {card_path.name} cannot be read: {in_one_line(error)}"
-        ) from error
+        raise ModelError(f"{fault} cannot be read: {in_one_line(error)}") from error
     if not isinstance(card, dict):
-        raise ModelError(f"{path}: its model card {card_path.name} holds no names and values")
+        raise ModelError(f"{fault} holds no names and values")
     return card
 
 
@@ -103,21 +101,17 @@ def load_model(path: Path | str, build: Callable[[dict], nn.Module]) -> tuple[nn
     except ModelError:
         raise
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"{path}: its configuration builds no model: {type(error).__name__}: {in_one_line(error)}"
-        ) from error
-    _check_against(path, weights, module.state_dict())
-    _check_finite(path, weights)
+        reason = f"{type(error).__name__}: {in_one_line(error)}"
+        raise ModelError(f"{path}: its configuration builds no model: {reason}") from error
+    _check(path, weights, module.state_dict())
     module.load_state_dict(weights)
     return module.eval().requires_grad_(False), card
 
 
 def model_sizes(name: str) -> dict[int, Path]:
     """The N of every shipped model ``name``-N.safetensors, with its file."""
-    found = {
-        path.stem.removeprefix(f"{name}-"): path for path in sorted(MODELS.glob(f"{name}-*.safetensors"))
-    }
-    return {int(size): path for size, path in found.items() if size.isdigit()}
+    paths = {path.stem.removeprefix(f"{name}-"): path for path in MODELS.glob(f"{name}-*.safetensors")}
+    return {int(size): paths[size] for size in sorted(paths) if size.isdigit()}
 
 
 def model_for(name: str, cells: int) -> Path:
@@ -138,50 +132,54 @@ def model_for(name: str, cells: int) -> Path:
     return sizes[nearest]
 
 
-def load_for(
-    name: str,
-    operator: PoissonOperator,
-    build: Callable[[dict], nn.Module],
-    weights: Path | str | None = None,
-) -> tuple[nn.Module, int | list[int], str]:
-    """`load_model` of ``weights``, by default of those that `model_for` finds for the operator's grid; the N
-    that they were trained at, from their card; and the note *transferred* when that is one N, and not the
-    number of cells that are fluid now. Raises ModelError.
+class TrainedPerSize(Preconditioner):
+    """A preconditioner with a ``network`` that was trained at one N or several: that of the file ``weights``,
+    by default `model_for` the operator's grid, or one in memory. Subclasses have ``features`` and `_predict`.
+
+    trained_at: the N of the file's weights, or several. transferred: they are of a single N, and not the
+    number of cells that are fluid. note: that in words, or empty. Raises ModelError where there are no
+    weights or they are unusable.
     """
-    path = model_for(name, operator.solid.numel()) if weights is None else Path(weights)
-    module, card = load_model(path, build)
-    trained_at, n = _trained_at(path, card), int((~operator.solid).sum())
-    own = isinstance(trained_at, list) or trained_at == n
-    return module, trained_at, "" if own else f"transferred: trained at N = {trained_at}, runs at N = {n}"
+
+    capturable = True
+
+    def __init__(self, operator: PoissonOperator, weights: str | Path | nn.Module | None = None):
+        super().__init__(operator)
+        if isinstance(weights, nn.Module):
+            self.network = weights.to(operator.device)
+            return
+        path = model_for(self.name, operator.solid.numel()) if weights is None else Path(weights)
+        network, card = load_model(path, self.build)
+        training, n = card.get("training"), int((~operator.solid).sum())
+        self.trained_at = training.get("n") if isinstance(training, dict) else None
+        several = isinstance(self.trained_at, list)
+        sizes = self.trained_at if several else [self.trained_at]
+        if not sizes or not all(isinstance(size, int) for size in sizes):
+            raise ModelError(f"{path}: its model card gives no whole number as `n` of `training`")
+        self.transferred = not several and self.trained_at != n
+        if self.transferred:
+            self.note = f"transferred: trained at N = {self.trained_at}, runs at N = {n}"
+        self.network = network.to(operator.device)
+
+    @staticmethod
+    def build(card: dict[str, Any]) -> nn.Module:
+        """The untrained network of a model card."""
+        raise NotImplementedError
+
+    def _stages(self) -> list[Stage]:
+        return [("setup", self.features.update), ("inference", self._predict)]
 
 
-def _trained_at(path: Path, card: dict) -> int | list[int]:
-    training = card.get("training")
-    n = training.get("n") if isinstance(training, dict) else None
-    sizes = n if isinstance(n, list) else [n]
-    if not sizes or not all(isinstance(size, int) for size in sizes):
-        raise ModelError(f"{path}: its model card gives no whole number as `n` of `training`")
-    return n
-
-
-def _check_against(path: Path, weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """Names, shapes and types as the module has them."""
-    for words, names in (
-        ("lacks", expected.keys() - weights.keys()),
-        ("has the unknown", weights.keys() - expected.keys()),
-    ):
+def _check(path: Path, weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Raise ModelError unless names, shapes and types are the expected ones, and all numbers finite."""
+    lacking, unknown = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    for words, names in (("lacks", lacking), ("has the unknown", unknown)):
         if names:
             raise ModelError(f"{path} {words} {', '.join(sorted(names)[:3])} ({len(names)} in all)")
-    for name, tensor in expected.items():
-        found = weights[name]
-        if found.shape != tensor.shape or found.dtype != tensor.dtype:
-            raise ModelError(
-                f"{path}: {name} is {tuple(found.shape)} {found.dtype}, "
-                f"its configuration wants {tuple(tensor.shape)} {tensor.dtype}"
-            )
-
-
-def _check_finite(path: Path, weights: dict[str, torch.Tensor]) -> None:
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
+    for name, found in weights.items():
+        kind, wanted = (f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in (found, expected[name]))
+        if kind != wanted:
+            raise ModelError(f"{path}: {name} is {kind}, its configuration wants {wanted}")
+    for name, found in weights.items():
+        if not bool(torch.isfinite(found).all()):
             raise ModelError(f"{path}: {name} holds NaN or infinity")

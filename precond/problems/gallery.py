@@ -66,25 +66,39 @@ class Problem:
         return PoissonOperator.from_density(self.density, self.solid, device, self.face_density)
 
 
-def _problem(density: np.ndarray, solid: np.ndarray, kept: np.ndarray) -> Problem:
-    """Add the benchmark's right-hand side: normal over ``kept`` in order, norm one, projected."""
-    values = np.random.RandomState(RIGHT_HAND_SIDE_SEED).standard_normal(len(kept))
+def right_hand_side(n: int) -> np.ndarray:
+    """The benchmark's, normal numbers of norm one, (n,)."""
+    values = np.random.RandomState(RIGHT_HAND_SIDE_SEED).standard_normal(n)
+    return values / np.linalg.norm(values)
+
+
+def _problem(density: np.ndarray, solid: np.ndarray | None = None) -> Problem:
+    """Add the benchmark's right-hand side, along the Morton curve over the fluid, projected; no solid unless
+    given.
+    """
+    solid = np.zeros(density.shape, dtype=bool) if solid is None else solid
+    order = morton_order(density.shape)
+    kept = order[~solid.ravel()[order]]
     b = np.zeros(density.size)
-    b[kept] = values / np.linalg.norm(values)
+    b[kept] = right_hand_side(len(kept))
     density, solid = torch.from_numpy(density.copy()), torch.from_numpy(solid)
     operator = PoissonOperator.from_density(density, solid)
     return Problem(density, solid, operator.project(torch.from_numpy(b).view(operator.shape)), len(kept))
 
 
-def _barrier(
-    rng: np.random.Generator, x: np.ndarray, y: np.ndarray, width: int, height: int, gaps: tuple[str, ...]
-) -> np.ndarray:
-    """Cells of one random barrier; x and y are cell indices, (height, width)."""
-    vertical = rng.choice(["vertical", "horizontal"]) == "vertical"
+def centres(shape: tuple[int, int]) -> np.ndarray:
+    """x and y of the cells' centres on an (nx, ny) grid, (2, nx, ny), in cells."""
+    return np.mgrid[: shape[0], : shape[1]] + 0.5
+
+
+def _barrier(rng: np.random.Generator, shape: tuple[int, int], gaps: tuple[str, ...]) -> np.ndarray:
+    """Cells of one random barrier, (nx, ny) bool."""
+    axis = 0 if rng.choice(["vertical", "horizontal"]) == "vertical" else 1  # across the barrier
     centre = rng.uniform(0.2, 0.8)
     thickness = rng.uniform(0.05, 0.20)
     gap = rng.choice(gaps)
-    across, along, size, length = (x, y, width, height) if vertical else (y, x, height, width)
+    places = np.mgrid[: shape[0], : shape[1]]
+    across, along, size, length = places[axis], places[1 - axis], shape[axis], shape[1 - axis]
     inside = (across > size * (centre - thickness / 2)) & (across < size * (centre + thickness / 2))
     if gap == "top":
         inside &= along > 0.2 * length
@@ -107,21 +121,18 @@ def barrier_density(
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not '{split}'")
     drawn = SPLITS[split]
-    width, height = shape
     rng = np.random.default_rng(frame + drawn.seed)
     heavy = math.exp(rng.uniform(*map(math.log, drawn.contrast)))
-    y, x = np.mgrid[:height, :width]
-    density = np.ones((height, width))
+    density = np.ones(shape)
     for _ in range(rng.integers(1, 4)):
-        density[_barrier(rng, x, y, width, height, drawn.gaps)] = heavy if contrast is None else contrast
-    density *= 1.0 + 0.05 * rng.standard_normal((height, width))
-    return density.T.copy()
+        density[_barrier(rng, shape, drawn.gaps)] = heavy if contrast is None else contrast
+    return density * (1.0 + 0.05 * rng.standard_normal(shape[::-1]).T)
 
 
 def orientations(n: int) -> int:
     """How many orientations `benchmark_density` has for ``n`` cells: 8 on a square grid, else 4."""
-    width = math.ceil(math.sqrt(n))
-    return 8 if width == math.ceil(n / width) else 4
+    width, height = square_shape(n)
+    return 8 if width == height else 4
 
 
 def benchmark_density(
@@ -137,46 +148,39 @@ def benchmark_density(
     """
     if n < 64:
         raise ValueError(f"the benchmark needs at least 64 cells, not {n}")
-    shape = square_shape(n)
-    kept = morton_order(shape)[:n]
-    solid = np.ones(shape, dtype=bool)
-    solid.reshape(-1)[kept] = False
     if not 0 <= orientation < orientations(n):
         raise ValueError(f"orientation must be from 0 to {orientations(n) - 1}, not {orientation}")
+    shape = square_shape(n)
+    solid = np.zeros(shape, dtype=bool)
+    solid.reshape(-1)[morton_order(shape)[n:]] = True
     density = barrier_density(shape, frame, split, contrast)
-    mirrored = [axis for axis in (0, 1) if orientation >> axis & 1]
-    density = np.flip(density, mirrored)
-    return _problem(density.T if orientation & 4 else density, solid, kept)
+    density = np.flip(density, [axis for axis in (0, 1) if orientation >> axis & 1])
+    return _problem(density.T if orientation & 4 else density, solid)
 
 
 def bubbles(
     shape: tuple[int, int], contrast: float = 100.0, seed: int = 0, light_bubbles: bool | None = None
 ) -> Problem:
     """Six to twenty random discs of one phase in the other on an (nx, ny) grid, sharp interfaces, densities 1
-    and ``contrast``.
-
-    Radii are 4 to 15 per cent of the shorter side. ``light_bubbles``: light discs in heavy fluid, or the
-    reverse; by default even seeds have light ones.
+    and ``contrast``; radii are 4 to 15 per cent of the shorter side. ``light_bubbles``: light discs in heavy
+    fluid, or the reverse; by default even seeds have light ones.
     """
     rng = np.random.default_rng(seed)
-    nx, ny = shape
-    x, y = np.mgrid[:nx, :ny] + 0.5
+    x, y = centres(shape)
     inside = np.zeros(shape, dtype=bool)
     for _ in range(rng.integers(6, 21)):
-        centre_x, centre_y = rng.uniform(0, nx), rng.uniform(0, ny)
+        centre_x, centre_y = rng.uniform(0, shape)
         radius = rng.uniform(0.04, 0.15) * min(shape)
         inside |= (x - centre_x) ** 2 + (y - centre_y) ** 2 < radius**2
     light = seed % 2 == 0 if light_bubbles is None else light_bubbles
-    density = np.where(inside == light, 1.0, float(contrast))
-    return _problem(density, np.zeros(shape, dtype=bool), morton_order(shape))
+    return _problem(np.where(inside == light, 1.0, contrast))
 
 
 def layers(shape: tuple[int, int], contrast: float = 100.0, count: int = 4) -> Problem:
     """``count`` flat layers on an (nx, ny) grid, densities ``contrast`` (lowest layer) and 1 in turn."""
     nx, ny = shape
     heavy = (np.arange(ny) * count // ny) % 2 == 0
-    density = np.tile(np.where(heavy, float(contrast), 1.0), (nx, 1))
-    return _problem(density, np.zeros(shape, dtype=bool), morton_order(shape))
+    return _problem(np.tile(np.where(heavy, contrast, 1.0), (nx, 1)))
 
 
 def stripes(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> Problem:
@@ -187,8 +191,7 @@ def stripes(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> P
     i, j = np.mgrid[: shape[0], : shape[1]]
     across = (i, j, i + j, i - j)[rng.integers(4)]
     width = rng.integers(1, 4)
-    density = np.where((across + rng.integers(width * 2)) // width % 2 == 0, 1.0, float(contrast))
-    return _problem(density, np.zeros(shape, dtype=bool), morton_order(shape))
+    return _problem(np.where((across + rng.integers(width * 2)) // width % 2 == 0, 1.0, contrast))
 
 
 def mazes(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> Problem:
@@ -197,11 +200,9 @@ def mazes(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> Pro
     """
     rng = np.random.default_rng(seed)
     solid = maze_walls(shape, int(rng.integers(1, 5)), rng)
-    level = int(rng.uniform(0.2, 0.8) * shape[1])
     density = np.ones(shape)
-    density[:, :level] = float(contrast)
-    order = morton_order(shape)
-    return _problem(density, solid, order[~solid.ravel()[order]])
+    density[:, : int(rng.uniform(0.2, 0.8) * shape[1])] = contrast
+    return _problem(density, solid)
 
 
 def maze_walls(shape: tuple[int, int], width: int, rng: np.random.Generator) -> np.ndarray:
@@ -216,15 +217,13 @@ def maze_walls(shape: tuple[int, int], width: int, rng: np.random.Generator) -> 
     while path:
         a, b = path[-1]
         ways = [(a + 1, b), (a - 1, b), (a, b + 1), (a, b - 1)]
-        ways = [way for way in ways if 0 <= way[0] < rooms[0] and 0 <= way[1] < rooms[1]]
-        ways = [way for way in ways if not entered[way]]
+        ways = [(c, d) for c, d in ways if 0 <= c < rooms[0] and 0 <= d < rooms[1] and not entered[c, d]]
         if not ways:
             path.pop()
             continue
         c, d = ways[rng.integers(len(ways))]
         entered[c, d] = True
-        low, high = (min(a, c), min(b, d)), (max(a, c), max(b, d))
-        x, y = (slice(first * pitch + 1, last * pitch + pitch) for first, last in zip(low, high, strict=True))
+        x, y = (slice(min(ends) * pitch + 1, max(ends) * pitch + pitch) for ends in ((a, c), (b, d)))
         solid[x, y] = False
         path.append((c, d))
     return solid
@@ -237,26 +236,23 @@ def voronoi(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> P
     rng = np.random.default_rng(seed)
     points = rng.uniform(0.0, 1.0, (rng.integers(20, 61), 2)) * shape
     values = float(contrast) ** rng.uniform(0.0, 1.0, len(points))
-    places = np.stack(np.mgrid[: shape[0], : shape[1]], axis=-1) + 0.5  # (nx, ny, 2)
-    _, nearest = scipy.spatial.cKDTree(points).query(places)
-    return _problem(values[nearest], np.zeros(shape, dtype=bool), morton_order(shape))
+    _, nearest = scipy.spatial.cKDTree(points).query(np.moveaxis(centres(shape), 0, -1))
+    return _problem(values[nearest])
 
 
 def solids(shape: tuple[int, int], contrast: float = 100.0, seed: int = 0) -> Problem:
     """`bubbles` of the same seed on an (nx, ny) grid, among one to three solid discs and bars."""
-    density = bubbles(shape, contrast, seed).density.numpy()
     solid = random_solids(shape, np.random.default_rng((seed, 1)))
-    order = morton_order(shape)
-    return _problem(density, solid, order[~solid.ravel()[order]])
+    return _problem(bubbles(shape, contrast, seed).density.numpy(), solid)
 
 
 def random_solids(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """One to three discs and bars of solid, (nx, ny) bool, that leave one fluid component."""
-    x, y = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5
+    x, y = centres(shape)
     while True:
         solid = np.zeros(shape, dtype=bool)
         for _ in range(rng.integers(1, 4)):
-            cx, cy = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+            cx, cy = rng.uniform(0, shape)
             a, b = rng.uniform(0.03, 0.25, 2) * min(shape)
             bar = (np.abs(x - cx) < a) & (np.abs(y - cy) < b)
             solid |= bar if rng.random() < 0.5 else (x - cx) ** 2 + (y - cy) ** 2 < a**2
@@ -271,13 +267,13 @@ def problem(family: str, n: int, frame: int, split: str = "test", contrast: floa
     """
     if family == "barriers":
         return benchmark_density(n, frame, split, contrast)
-    makers = {"bubbles": bubbles, "stripes": stripes, "mazes": mazes, "voronoi": voronoi, "solids": solids}
-    if family not in makers:
+    if family not in FAMILIES:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not '{family}'")
     if split not in ("test", "train"):
         raise ValueError(f"split must be 'test' or 'train' for {family}, not '{split}'")
+    make = {"bubbles": bubbles, "stripes": stripes, "mazes": mazes, "voronoi": voronoi, "solids": solids}
     contrast = 100.0 if contrast is None else contrast
-    return makers[family](square_shape(n), contrast, frame + SPLITS[split].seed)
+    return make[family](square_shape(n), contrast, frame + SPLITS[split].seed)
 
 
 def square_shape(n: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse
 
 from precond.partition.morton import morton_order
-from precond.problems.gallery import RIGHT_HAND_SIDE_SEED, benchmark_density
+from precond.problems.gallery import benchmark_density, right_hand_side
 
 RULES = ("gpu", "cpu")
 PRECONDITIONERS = ("none", "jacobi")
@@ -63,8 +63,7 @@ def published_system(
     matrix.data = entries.astype(np.float64)
     largest = np.float32(abs(matrix).sum(axis=1).max())
     matrix.data = (entries / largest).astype(np.float64)
-    b = np.random.RandomState(RIGHT_HAND_SIDE_SEED).standard_normal(n)
-    return PublishedSystem(matrix, b / np.linalg.norm(b))
+    return PublishedSystem(matrix, right_hand_side(n))
 
 
 def inverse_diagonal(system: PublishedSystem, preconditioner: str) -> np.ndarray | None:
@@ -94,9 +93,8 @@ def solve_published(
     matrix, b = system.matrix, system.b
     tolerance = rtol * float(np.linalg.norm(b))
     x, r = np.zeros_like(b), b.copy()
-    z = r if inverse is None else inverse * r
-    p = z.copy()
-    rz = float(r @ z)
+    p = (r if inverse is None else inverse * r).copy()
+    rz = float(r @ p)
     outcome, iterations, products = ITERATION_LIMIT, 0, 0
     while iterations < max_iterations:
         image = matrix @ p

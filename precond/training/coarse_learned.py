@@ -91,7 +91,7 @@ class CoarseLearnedTask(Task):
 
     def form(self, operator: PoissonOperator) -> Preconditioner:
         """The two-level preconditioner."""
-        return CoarseLearned.of(operator, self.network)
+        return CoarseLearned(operator, self.network)
 
     def systems(self) -> Sequence[System]:
         """Random ones, then the simulator's."""

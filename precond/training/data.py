@@ -38,19 +38,16 @@ def _density(family: str, shape: tuple[int, int], contrast: float, rng: np.rando
     frame = int(rng.integers(100))
     if family == "barriers":
         return np.clip(gallery.barrier_density(shape, frame, "train", contrast), 0.5, None)
-    if family == "bubbles":
-        return gallery.bubbles(shape, contrast, seed=int(rng.integers(1 << 30))).density.numpy()
-    if family == "stripes":
-        return gallery.stripes(shape, contrast, seed=int(rng.integers(1 << 30))).density.numpy()
+    if family in ("bubbles", "stripes"):
+        make = gallery.bubbles if family == "bubbles" else gallery.stripes
+        return make(shape, contrast, seed=int(rng.integers(1 << 30))).density.numpy()
     phase = _stirred(shape, rng) if family == "stirred" else _wavy_layers(shape, rng)
     return 1.0 + (contrast - 1.0) * phase
 
 
 def _wavy_layers(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Phase fraction of one to four layers with sloping, waving interfaces."""
-    x, y = (np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5) / np.array(shape)[
-        :, None, None
-    ]
+    x, y = gallery.centres(shape) / np.reshape(shape, (2, 1, 1))
     wave = rng.uniform(0.0, 0.1) * np.cos(2.0 * np.pi * (rng.integers(1, 5) * x + rng.random()))
     height = y + rng.uniform(-0.5, 0.5) * x + wave
     count = rng.integers(1, 5)
@@ -59,37 +56,27 @@ def _wavy_layers(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray
 
 def _stirred(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Phase fraction of an interface wound up by a few vortices."""
-    x, y = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")) + 0.5
+    x, y = gallery.centres(shape)
     for _ in range(rng.integers(2, 7)):
-        cx, cy = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        cx, cy = rng.uniform(0, shape)
         radius = rng.uniform(0.1, 0.35) * min(shape)
         turn = rng.normal(0.0, 3.0) * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / radius**2)
         dx, dy = x - cx, y - cy
         x, y = cx + dx * np.cos(turn) - dy * np.sin(turn), cy + dx * np.sin(turn) + dy * np.cos(turn)
-    distance = (
-        (y - rng.uniform(0.2, 0.8) * shape[1])
-        if rng.random() < 0.5
-        else (x - rng.uniform(0.2, 0.8) * shape[0])
-    )
-    return np.clip(distance + 0.5, 0.0, 1.0)
+    across, length = (y, shape[1]) if rng.random() < 0.5 else (x, shape[0])
+    return np.clip(across - rng.uniform(0.2, 0.8) * length + 0.5, 0.0, 1.0)
 
 
 def held_out() -> list[gallery.Problem]:
     """Eight problems from other seeds than training's: barriers at two sizes, bubbles at contrast 100 and
     10,000, stripes and a maze. Stripes are few: there only the contrast is new.
     """
-    problems = [gallery.benchmark_density(1024, 0), gallery.benchmark_density(4096, 1)]
-    problems += [
-        gallery.bubbles((64, 64), contrast, seed)
-        for contrast in (100.0, 10_000.0)
-        for seed in (10_001, 10_002)
-    ]
-    return problems + [gallery.problem(family, 4096, 1) for family in ("stripes", "mazes")]
+    light, heavy = ([gallery.bubbles((64, 64), c, seed) for seed in (10_001, 10_002)] for c in (100.0, 1e4))
+    barriers = [gallery.benchmark_density(1024, 0), gallery.benchmark_density(4096, 1)]
+    return barriers + light + heavy + [gallery.problem(name, 4096, 1) for name in ("stripes", "mazes")]
 
 
 def unseen_families() -> dict[str, list[gallery.Problem]]:
     """One problem each of families that no training has: many fluids at once, at two contrasts."""
-    return {
-        f"voronoi {contrast:.0f}": [gallery.problem("voronoi", 4096, 0, contrast=contrast)]
-        for contrast in (100.0, 10_000.0)
-    }
+    contrasts = (100.0, 10_000.0)
+    return {f"voronoi {c:.0f}": [gallery.problem("voronoi", 4096, 0, contrast=c)] for c in contrasts}

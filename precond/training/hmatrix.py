@@ -12,7 +12,7 @@ from precond.config import Switch, Whole
 from precond.errors import UsageError
 from precond.learned.factors import HMatrixConfig, HMatrixNetwork
 from precond.learned.features import LeafFeatures
-from precond.learned.hmatrix import HMatrixForm, build_network
+from precond.learned.hmatrix import HMatrix
 from precond.learned.weights import load_model
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
@@ -56,11 +56,7 @@ class Frame:
     def apply_a(self, rows: torch.Tensor) -> torch.Tensor:
         """A times each of ``rows`` (m, K L)."""
         columns = rows.mT.contiguous()  # (K L, m)
-        features = self.features
-        near = torch.nn.functional.embedding_bag(
-            features.neighbours, columns, mode="sum", per_sample_weights=features.neighbour_weights
-        )
-        return (columns - near).mT * self.diagonal
+        return (columns - self.features.neighbour_sums(columns)).mT * self.diagonal
 
     def project(self, rows: torch.Tensor) -> torch.Tensor:
         """``rows`` less their means over the fluid."""
@@ -101,14 +97,14 @@ class HMatrixTask(FramesTask):
     def __init__(self, content: dict[str, Any], where: str = ""):
         super().__init__(content, where)
         if self.training.start:
-            other, _ = load_model(self.training.start, build_network)
+            other, _ = load_model(self.training.start, HMatrix.build)
             if other.config != self.network.config:
                 raise UsageError(f"{self.training.start}: its model is not the one to train")
             self.network.load_state_dict(other.state_dict())
 
     def form(self, operator: PoissonOperator) -> Preconditioner:
         """The hierarchical matrix."""
-        return HMatrixForm(operator, self.network)
+        return HMatrix(operator, self.network)
 
     def systems(self) -> Sequence[Frame | int]:
         """The training frames; their numbers alone when in all orientations, which are too many to keep."""

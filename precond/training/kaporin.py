@@ -1,5 +1,4 @@
-"""The Kaporin number of `coarse-learned` in closed form: what training minimises, without probes and without
-noise.
+"""The Kaporin number of `coarse-learned` in closed form: what training minimises, without probes or noise.
 
 K(MA) = (tr(MA) / n) / det(MA)^(1/n) on the n-dimensional range of A bounds the iterations of conjugate
 gradients (Kaporin, Numer. Linear Algebra Appl. 1, 1994). With D the leaf blocks, A = D + O, G = U^T D U, A_c
@@ -17,11 +16,12 @@ Only the span of U matters.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from precond.two_level.coarse_operator import LeafPairs, assembled, galerkin_blocks
 
 
-def constant_coefficients(basis: torch.Tensor) -> torch.Tensor:
+def constant_coefficients(basis: Tensor) -> Tensor:
     """Unit vector n with U n constant, (K r,): the kernel of A_c for a box with one fluid component.
 
     ``basis`` (K, L, r) has orthonormal columns, the first of every leaf constant.
@@ -31,13 +31,11 @@ def constant_coefficients(basis: torch.Tensor) -> torch.Tensor:
     return coefficients.view(-1) / coefficients.norm()
 
 
-def _log_det(factor: torch.Tensor) -> torch.Tensor:
-    return 2.0 * factor.diagonal().log().sum()
+def _log_det(factor: Tensor) -> Tensor:
+    return 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum()
 
 
-def additive_objective(
-    basis: torch.Tensor, blocks: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor
-) -> torch.Tensor:
+def additive_objective(basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights: Tensor) -> Tensor:
     """-(1/K) [log det(A_c + G) - log det' A_c]: falls as the additive form's Kaporin number falls.
 
     ``basis`` (K, L, r) and ``blocks`` (K, L, L) float64, ``weights`` from leaf_faces.face_weights; a scalar.
@@ -48,9 +46,7 @@ def additive_objective(
     return -(_log_det(both) - _log_det(shifted)) / basis.shape[0]
 
 
-def balanced_objective(
-    basis: torch.Tensor, blocks: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor
-) -> torch.Tensor:
+def balanced_objective(basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights: Tensor) -> Tensor:
     """(n/K) log K(MA) of the balanced form up to a constant; arguments as for additive_objective."""
     coarse, diagonal, kernel = _coarse(basis, blocks, pairs, weights)
     count, _, rank = basis.shape
@@ -62,17 +58,14 @@ def balanced_objective(
     local = inverse_blocks[leaves_of[:, :, None], leaves_of[:, None, :]]  # (K, n, n, r, r)
     local = local.transpose(2, 3).reshape(product.shape)
     own = inverse_blocks[torch.arange(count), torch.arange(count)]
-    coarse_rank = count * rank - 1
-    trace = size - coarse_rank + (own * diagonal).sum() - (local * product).sum()
-    determinant = torch.linalg.cholesky(diagonal).diagonal(dim1=1, dim2=2).log().sum() * 2.0 - _log_det(
-        factor
-    )
+    trace = size - (count * rank - 1) + (own * diagonal).sum() - (local * product).sum()
+    determinant = _log_det(torch.linalg.cholesky(diagonal)) - _log_det(factor)
     return (trace.log() * (size - 1) - determinant) / count
 
 
 def truncated_objective(
-    basis: torch.Tensor, blocks: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor, left_out: float = 0.05
-) -> torch.Tensor:
+    basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights: Tensor, left_out: float = 0.05
+) -> Tensor:
     """-(1/K) sum_i log(1 + 1/lambda_i) + const over the Ritz values lambda_i of (A_c, G) but for the share
     ``left_out`` of the smallest: conjugate gradients takes a few outliers, an iteration each.
 
@@ -89,8 +82,8 @@ def truncated_objective(
 
 
 def _coarse(
-    basis: torch.Tensor, blocks: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     diagonal, off = galerkin_blocks(basis, blocks, pairs, weights)
     absent = (diagonal.detach().diagonal(dim1=1, dim2=2) == 0.0).to(diagonal.dtype)  # columns without cells
     diagonal = diagonal + torch.diag_embed(absent)
@@ -98,29 +91,24 @@ def _coarse(
 
 
 def _off_leaf_products(
-    basis: torch.Tensor, blocks: torch.Tensor, pairs: LeafPairs, weights: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+    basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights: Tensor
+) -> tuple[Tensor, Tensor]:
     """For every leaf k its neighbours (K, n) and (A_kl U_l)^T D_k^-1 (A_km U_m) over them, (K, n r, n r).
 
     Leaves with fewer than n neighbours repeat themselves with zero products.
     """
     count, size, rank = basis.shape
-    sides = [(pairs.first, pairs.second, pairs.inside, pairs.outside)]
-    sides.append((pairs.second, pairs.first, pairs.outside, pairs.inside))
-    leaf = torch.cat([side[0] for side in sides])
-    order = leaf.argsort(stable=True)
-    degrees = torch.bincount(leaf, minlength=count)
+    leaf, other = torch.cat([pairs.first, pairs.second]), torch.cat([pairs.second, pairs.first])
+    here, there = torch.cat([pairs.inside, pairs.outside]), torch.cat([pairs.outside, pairs.inside])
+    order, degrees = leaf.argsort(stable=True), torch.bincount(leaf, minlength=count)
     slot = torch.empty_like(leaf)
     slot[order] = torch.arange(len(leaf)) - (degrees.cumsum(0) - degrees)[leaf[order]]
     widest = int(degrees.max())
     neighbour = torch.arange(count)[:, None].repeat(1, widest)
-    neighbour[leaf, slot] = torch.cat([side[1] for side in sides])
-    flat = basis.reshape(-1, rank)
+    neighbour[leaf, slot] = other
+    values = basis.reshape(-1, rank)[there] * -weights[pairs.face].repeat(2, 1)[..., None]  # (2 P, F, r)
+    target = (leaf[:, None] * size + here % size) * widest + slot[:, None]  # (2 P, F)
     columns = basis.new_zeros(count * size * widest, rank)
-    for (own, _, here, there), places in zip(sides, slot.split(len(pairs.first)), strict=True):
-        values = flat[there] * -weights[pairs.face][..., None]  # (P, F, r)
-        target = (own[:, None] * size + here % size) * widest + places[:, None]  # (P, F)
-        columns = columns.index_add(0, target.reshape(-1), values.reshape(-1, rank))
-    columns = columns.view(count, size, widest * rank)
+    columns = columns.index_add(0, target.view(-1), values.view(-1, rank)).view(count, size, -1)
     half = torch.linalg.solve_triangular(torch.linalg.cholesky(blocks), columns, upper=False)
     return neighbour, half.mT @ half

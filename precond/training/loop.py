@@ -10,6 +10,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -233,7 +234,7 @@ def train(
 def plain(sections: dict[str, Any]) -> dict[str, Any]:
     """Checked sections as plain values again."""
     return {
-        name: section.model_dump() if isinstance(section, BaseModel) else section.plain()
+        name: section.model_dump() if isinstance(section, BaseModel) else asdict(section)
         for name, section in sections.items()
     }
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import PlainValidator
 
-from precond.learned.neural_spai import Faces, NeuralSpaiForm, SpaiConfig, SpaiNetwork
+from precond.learned.neural_spai import Faces, NeuralSpai, SpaiConfig, SpaiNetwork
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 from precond.problems.gallery import Problem, benchmark_density
@@ -72,7 +72,7 @@ class NeuralSpaiTask(FramesTask):
 
     def form(self, operator: PoissonOperator) -> Preconditioner:
         """The sparse approximate inverse."""
-        return NeuralSpaiForm(operator, self.network)
+        return NeuralSpai(operator, self.network)
 
     def systems(self) -> list[SpaiFrame]:
         """The training frames of every N."""

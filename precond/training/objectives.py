@@ -20,52 +20,49 @@ import math
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
-Map = Callable[[torch.Tensor], torch.Tensor]
+Map = Callable[[Tensor], Tensor]
 
 FLOOR = 1e-4  # eigenvalues of MA below this share of their mean count as not positive
 
 
-def smoothed(
-    probes: torch.Tensor,
-    apply_a: Map,
-    diagonal: torch.Tensor,
-    project: Map,
-    sweeps: int = 2,
-    damping: float = 0.6,
-) -> torch.Tensor:
-    """``probes`` (m, n) after damped Jacobi sweeps z <- z - 0.6 D^-1 A z, projected, without gradient.
+def smoothed(probes: Tensor, apply_a: Map, diagonal: Tensor, project: Map) -> Tensor:
+    """``probes`` (m, n) after two damped Jacobi sweeps z <- z - 0.6 D^-1 A z, projected, without gradient.
 
     ``diagonal`` (n,) is A's; cells without couplings have zero.
     """
     with torch.no_grad():
-        step = torch.where(diagonal > 0.0, damping / diagonal.clamp(min=1e-300), 0.0).to(probes.dtype)
-        for _ in range(sweeps):
+        step = torch.where(diagonal > 0.0, 0.6 / diagonal.clamp(min=1e-300), 0.0).to(probes.dtype)
+        for _ in range(2):
             probes = probes - step * apply_a(probes)
         return project(probes)
 
 
-def cosine_hutchinson(apply_m: Map, apply_a: Map, probes: torch.Tensor, project: Map) -> torch.Tensor:
+def _image(apply_m: Map, apply_a: Map, probes: Tensor, project: Map) -> tuple[Tensor, Tensor]:
+    """The projected ``probes`` (m, n) and their images by M A, (m, n)."""
+    with torch.no_grad():
+        probes = project(probes)
+        image = apply_a(probes)
+    return probes, project(apply_m(image))
+
+
+def cosine_hutchinson(apply_m: Map, apply_a: Map, probes: Tensor, project: Map) -> Tensor:
     """1 - cos of the angle between M A Z and Z, all ``probes`` (m, n) taken as one vector.
 
     The paper's probes are normal ones, `smoothed`. A positive factor in M changes nothing.
     """
-    with torch.no_grad():
-        probes = project(probes)
-        image = apply_a(probes)
-    image = project(apply_m(image))
+    probes, image = _image(apply_m, apply_a, probes, project)
     return 1.0 - (image * probes).sum() / (image.norm() * probes.norm())
 
 
-def sai(apply_m: Map, apply_a: Map, probes: torch.Tensor, project: Map) -> torch.Tensor:
+def sai(apply_m: Map, apply_a: Map, probes: Tensor, project: Map) -> Tensor:
     """The sparse-approximate-inverse loss: the mean over ``probes`` (m, n) of ||M A w - w||^2."""
-    with torch.no_grad():
-        probes = project(probes)
-        image = apply_a(probes)
-    return (project(apply_m(image)) - probes).square().sum(dim=1).mean()
+    probes, image = _image(apply_m, apply_a, probes, project)
+    return (image - probes).square().sum(dim=1).mean()
 
 
-def kaporin(apply_m: Map, root: torch.Tensor) -> torch.Tensor:
+def kaporin(apply_m: Map, root: Tensor) -> Tensor:
     """log(tr(MA) / n) - (1 / n) log det(MA) on the range of A, by applying M n times: for small N.
 
     ``root`` (n, N) is R with R^T R = A, from `root_of`: R M R^T has MA's eigenvalues. Where its symmetric
@@ -85,7 +82,7 @@ def kaporin(apply_m: Map, root: torch.Tensor) -> torch.Tensor:
     return -torch.where(shares > FLOOR, shares.clamp(min=FLOOR).log(), below).mean()
 
 
-def root_of(matrix: torch.Tensor) -> torch.Tensor:
+def root_of(matrix: Tensor) -> Tensor:
     """R (n, N) of full rank with R^T R = ``matrix`` (N, N), dense, symmetric, positive semidefinite."""
     values, vectors = torch.linalg.eigh(matrix)
     kept = values > 1e-12 * values.max()

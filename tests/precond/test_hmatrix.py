@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from precond import PCG, Outcome, PoissonOperator, PreconditionerError, make_preconditioner
 from precond.errors import UsageError
 from precond.learned.factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
-from precond.learned.hmatrix import HMatrix, HMatrixForm
+from precond.learned.hmatrix import HMatrix
 from precond.learned.weights import ModelError, model_for, model_sizes, save_model
 from precond.partition.tiles import Tiles, tiles
 from precond.problems.gallery import benchmark_density
@@ -64,7 +64,7 @@ def test_applied_as_assembled(count):
 @pytest.mark.parametrize(("shape", "solids"), [((8, 8), False), ((28, 17), True), ((46, 45), False)])
 def test_symmetric_and_blind_to_solids(make_case, shape, solids):
     case = make_case(shape, 100.0, solids)
-    form = HMatrixForm(case.operator, small_network())
+    form = HMatrix(case.operator, small_network())
     form.setup()
     vectors = case.vectors(6)
     results = torch.stack([form.apply(v, torch.empty_like(v)) for v in vectors])
@@ -77,7 +77,7 @@ def test_symmetric_and_blind_to_solids(make_case, shape, solids):
 
 def test_scales_as_the_inverse(make_case):
     case = make_case((24, 19), 100.0, False)
-    form = HMatrixForm(case.operator, small_network())
+    form = HMatrix(case.operator, small_network())
     form.setup()
     v = case.vectors(1)[0]
     before = form.apply(v, torch.empty_like(v)).clone()
@@ -91,7 +91,7 @@ def test_an_untrained_network_is_solved_with_or_named(make_case):
     """Close to Jacobi at the start; with its sign turned, PCG says what is wrong."""
     case = make_case((20, 13), 10.0, False)
     b = case.vectors(1)[0]
-    form = HMatrixForm(case.operator, small_network())
+    form = HMatrix(case.operator, small_network())
     form.setup()
     report = PCG(case.operator, form).solve(b)
     assert report.converged

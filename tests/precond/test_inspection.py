@@ -8,7 +8,7 @@ from precond import make_preconditioner
 from precond.analysis.inspection import RANK_TOLERANCE, inspect, leaf_basis, leaf_count
 from precond.analysis.peeling import peel
 from precond.learned.factors import HMatrixConfig, HMatrixNetwork
-from precond.learned.hmatrix import HMatrixForm
+from precond.learned.hmatrix import HMatrix
 from precond.partition.morton import leaves
 from precond.partition.tiles import tile_of, tiles
 from precond.poisson import PoissonOperator
@@ -21,11 +21,11 @@ def open_box(shape: tuple[int, int]) -> PoissonOperator:
     return PoissonOperator.from_density(gallery.bubbles(shape, 100.0, 3).density)
 
 
-def hmatrix_form(operator: PoissonOperator, leaf_size: int = 32) -> HMatrixForm:
+def hmatrix_form(operator: PoissonOperator, leaf_size: int = 32) -> HMatrix:
     """With factors of any size, since an untrained network's tiles are zero."""
     torch.manual_seed(0)
     trunk = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 8}
-    form = HMatrixForm(operator, HMatrixNetwork(HMatrixConfig.of({"leaf_size": leaf_size, "trunk": trunk})))
+    form = HMatrix(operator, HMatrixNetwork(HMatrixConfig.of({"leaf_size": leaf_size, "trunk": trunk})))
     form.setup()
     core = form.factors.core
     core.copy_(torch.randn(core.shape) * torch.logspace(0, -6, core.shape[-1]))

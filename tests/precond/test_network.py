@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from precond import PoissonOperator
-from precond.learned.features import NODE_FEATURES, LeafFeatures
+from precond.learned.features import LeafFeatures
 from precond.learned.network import Trunk, TrunkConfig
 from precond.problems.gallery import benchmark_density
 
@@ -23,7 +23,7 @@ LINEAR = {**LEAN, "softmax_attention": False}
 
 def make_trunk(seed=0, **settings):
     torch.manual_seed(seed)
-    trunk = Trunk(TrunkConfig(**settings), NODE_FEATURES)
+    trunk = Trunk(TrunkConfig(**settings))
     with torch.no_grad():
         for parameter in trunk.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -8,7 +8,7 @@ import torch
 
 from precond import PCG, PreconditionerError, make_preconditioner
 from precond.learned import MODELS
-from precond.learned.neural_spai import Faces, NeuralSpai, NeuralSpaiForm, SpaiConfig, SpaiNetwork
+from precond.learned.neural_spai import Faces, NeuralSpai, SpaiConfig, SpaiNetwork
 from precond.learned.weights import ModelError, model_sizes, read_card, save_model
 from precond.problems.gallery import Problem, benchmark_density
 from precond.training.loop import judged, train
@@ -28,7 +28,7 @@ def random_network(seed=0):
 
 
 def made(operator, network):
-    form = NeuralSpaiForm(operator, network)
+    form = NeuralSpai(operator, network)
     form.setup()
     return form
 
@@ -50,7 +50,7 @@ def applied_to_units(form):
 def g_of(form):
     """G as a dense matrix, face by face from what the network says."""
     with torch.no_grad():
-        diagonal, entries = (part.double().numpy() for part in form.network(form.faces))
+        diagonal, entries = (part.double().numpy() for part in form.network(form.features))
     nx, ny = form.operator.shape
     g = np.diag(diagonal)
     for (di, dj), values in zip(((-1, 0), (1, 0), (0, -1), (0, 1)), entries, strict=True):

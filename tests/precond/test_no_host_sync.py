@@ -5,10 +5,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from precond.learned.factors import HMatrixConfig, HMatrixNetwork
-from precond.learned.features import NODE_FEATURES, LeafFeatures
-from precond.learned.hmatrix import HMatrixForm
+from precond.learned.features import LeafFeatures
+from precond.learned.hmatrix import HMatrix
 from precond.learned.network import Trunk, TrunkConfig
-from precond.learned.neural_spai import NeuralSpaiForm, SpaiConfig, SpaiNetwork
+from precond.learned.neural_spai import NeuralSpai, SpaiConfig, SpaiNetwork
 
 READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
 
@@ -64,7 +64,7 @@ def test_features_and_trunk(make_case, recorded):
     assert not reads(recorded(features.update))
     lean = {"off_diagonal_stream": False, "axial_buffers": False, "global_token": False, "leaf_mean": True}
     for switches in ({}, lean):
-        trunk = Trunk(TrunkConfig(width=16, heads=2, layers=1, tile_tokens=8, **switches), NODE_FEATURES)
+        trunk = Trunk(TrunkConfig(width=16, heads=2, layers=1, tile_tokens=8, **switches))
         trunk(features)
         assert not reads(recorded(lambda trunk=trunk: trunk(features)))
 
@@ -72,7 +72,7 @@ def test_features_and_trunk(make_case, recorded):
 def test_hmatrix(make_case, recorded):
     case = make_case((28, 17), 100.0, True)
     trunk = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 8}
-    form = HMatrixForm(case.operator, HMatrixNetwork(HMatrixConfig.of({"leaf_size": 32, "trunk": trunk})))
+    form = HMatrix(case.operator, HMatrixNetwork(HMatrixConfig.of({"leaf_size": 32, "trunk": trunk})))
     form.setup()
     v, out = case.vectors(2)
     assert not reads(recorded(form.setup))
@@ -83,7 +83,7 @@ def test_hmatrix(make_case, recorded):
 
 def test_neural_spai(make_case, recorded):
     case = make_case((28, 17), 100.0, True)
-    form = NeuralSpaiForm(case.operator, SpaiNetwork(SpaiConfig(width=8, layers=2)))
+    form = NeuralSpai(case.operator, SpaiNetwork(SpaiConfig(width=8, layers=2)))
     form.setup()
     v, out = case.vectors(2)
     assert not reads(recorded(form.setup))

@@ -1,5 +1,6 @@
 """Training of the far field: it learns, it resumes exactly, its data are what they claim."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def task_on(system: System, **training: object) -> CoarseLearnedTask:
         def systems(self) -> list[System]:
             return [system]
 
-    task = OneSystem({"model": TINY.plain(), "training": training})
+    task = OneSystem({"model": asdict(TINY), "training": training})
     task.validation = [gallery.bubbles((16, 16), 1000.0, 1)]
     return task
 
@@ -59,7 +60,7 @@ def test_an_untrained_network_gives_the_monomials(system: System) -> None:
     operator = system.features.operator
     network = tiny_network()
     problem = gallery.bubbles((16, 16), 1000.0, 1)
-    from_network = CoarseLearned.of(operator, network)
+    from_network = CoarseLearned(operator, network)
     from_network.setup()
     report = PCG(operator, from_network).solve(problem.b)
     polynomial = CoarseMonomial(operator, TINY.leaf_size, TINY.rank)
@@ -130,9 +131,9 @@ def test_nested_loads_what_was_saved_and_refuses_what_is_damaged(system: System,
     network = tiny_network()
     torch.nn.init.normal_(network.head.weight, std=0.1)
     path = tmp_path / "model.safetensors"
-    save_model(path, network, {"model": TINY.plain()})
+    save_model(path, network, {"model": asdict(TINY)})
     operator = system.features.operator
-    form, reference = CoarseLearned(operator, path), CoarseLearned.of(operator, network)
+    form, reference = CoarseLearned(operator, path), CoarseLearned(operator, network)
     residual = operator.project(torch.from_numpy(np.random.default_rng(0).standard_normal(operator.shape)))
     results = []
     for preconditioner in (form, reference):
