@@ -1,10 +1,9 @@
 """Programs of static buffers: captured as CUDA graphs on a CUDA device, called as they are elsewhere.
 
 What is captured is replayed with frozen pointers, so a program reads and writes buffers that its owner keeps,
-and asks the host nothing; loops whose end the data decide are in precond.device.while_node. Every owner (a
-preconditioner on a grid) has a memory pool of its own and a stream to capture on; torch hands out 32 of those
-in turn, which is harmless as long as all replay on one stream. Taichi launches on the legacy default stream
-and is silently not recorded: it stays outside.
+and asks the host nothing. Every owner (a preconditioner on a grid) has a memory pool of its own and a stream
+to capture on; torch hands out 32 of those in turn, which is harmless as long as all replay on one stream.
+Taichi launches on the legacy default stream and is silently not recorded: it stays outside.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 
+Stage = tuple[str, Callable[[], None]]  # what its time counts as, "setup" or "inference", and the work
 WARM_UPS = 2  # first calls compile kernels and allocate workspaces, which a capture must not
 
 
@@ -48,17 +48,14 @@ class Capture:
 
     def __init__(self, device: torch.device):
         self.device = device
-        self._captures = captures(device)
-        if self._captures:
+        if captures(device):
             with torch.cuda.device(device):
                 self._stream = torch.cuda.Stream()
                 self._pool = torch.cuda.graph_pool_handle()
 
     def program(self, function: Callable[[], None]) -> Callable[[], None]:
-        """``function`` as a program; where it is captured it is called WARM_UPS times first. Raises
-        RuntimeError when it cannot be captured.
-        """
-        if not self._captures:
+        """``function`` as a program; to capture it, it is called WARM_UPS times. Raises RuntimeError."""
+        if not captures(self.device):
             return function
         with torch.cuda.device(self.device):
             return self._captured(function).replay
@@ -113,18 +110,14 @@ class Snapshots:
 
 
 class CapturedStages:
-    """The parts of a set-up as programs, for as long as the solids stay; as they are where nothing is
-    captured.
-    """
+    """The parts of a set-up as programs, for as long as the solids stay."""
 
     def __init__(self, device: torch.device):
         self._device = device
         self._capture: Capture | None = None
-        self._programs: dict[str, list[tuple[str, Callable[[], None]]]] = {}
+        self._programs: dict[str, list[Stage]] = {}
 
-    def programs(
-        self, name: str, stages: list[tuple[str, Callable[[], None]]]
-    ) -> list[tuple[str, Callable[[], None]]]:
+    def programs(self, name: str, stages: list[Stage]) -> list[Stage]:
         """The programs of ``stages``, whose set is called ``name``; capturing them runs them."""
         if not captures(self._device):
             return stages

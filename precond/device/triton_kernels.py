@@ -15,19 +15,16 @@ import triton.language as tl
 from triton.language import constexpr
 
 from precond.device import ops
-from precond.device import state as slots_of
+from precond.device import state as at
 
 # Kernels may only use constants that are marked as such.
 BLOCK = constexpr(ops.BLOCK)
-RZ_BEFORE, RZ, ACTIVE, ACTING = map(
-    constexpr, (slots_of.RZ_BEFORE, slots_of.RZ, slots_of.ACTIVE, slots_of.ACTING)
-)
-ITERATIONS, OUTCOME, DUE = map(constexpr, (slots_of.ITERATIONS, slots_of.OUTCOME, slots_of.DUE))
-GOING, TOLERANCE, LIMIT = map(constexpr, (slots_of.GOING, slots_of.TOLERANCE, slots_of.LIMIT))
-NONE, CONVERGED, NOT_FINITE = map(constexpr, (slots_of.NONE, slots_of.CONVERGED, slots_of.NOT_FINITE))
-ITERATION_LIMIT, INDEFINITE_OPERATOR, INDEFINITE_PRECONDITIONER = map(
-    constexpr, (slots_of.ITERATION_LIMIT, slots_of.INDEFINITE_OPERATOR, slots_of.INDEFINITE_PRECONDITIONER)
-)
+RZ_BEFORE, RZ, ACTIVE, ACTING = map(constexpr, (at.RZ_BEFORE, at.RZ, at.ACTIVE, at.ACTING))
+ITERATIONS, OUTCOME, DUE = map(constexpr, (at.ITERATIONS, at.OUTCOME, at.DUE))
+GOING, TOLERANCE, LIMIT = map(constexpr, (at.GOING, at.TOLERANCE, at.LIMIT))
+NONE, CONVERGED, NOT_FINITE = map(constexpr, (at.NONE, at.CONVERGED, at.NOT_FINITE))
+ITERATION_LIMIT, INDEFINITE_OPERATOR = map(constexpr, (at.ITERATION_LIMIT, at.INDEFINITE_OPERATOR))
+INDEFINITE_PRECONDITIONER = constexpr(at.INDEFINITE_PRECONDITIONER)
 
 ENTRIES = 8192  # of a leaf's inverse in registers at a time: 32 KiB of a multiprocessor's 256
 
@@ -202,43 +199,44 @@ def _solve_leaves(r, cells, inverses, rows, out, n, LEAF: constexpr, ROWS: const
 
 
 @triton.jit
+def _entries(basis, row, column, RANK: constexpr):
+    """Of the ``basis``, (L, PADDED)."""
+    return tl.load(basis + row[:, None] * RANK + column[None, :], mask=(column < RANK)[None, :], other=0.0)
+
+
+@triton.jit
 def _restrict_residual(
     r, y, diagonal, wx, wy, cells, basis, strips, n, ny, LEAF: constexpr, RANK: constexpr, PADDED: constexpr
 ):
-    leaf = tl.program_id(0).to(tl.int64)
+    leaf, column = tl.program_id(0).to(tl.int64), tl.arange(0, PADDED)
     row = leaf * LEAF + tl.arange(0, LEAF)
-    column = tl.arange(0, PADDED)
     cell = tl.load(cells + row)
     valid = cell < n
     image = tl.load(r + cell, mask=valid, other=0.0)
     image -= _times_a(y, diagonal, wx, wy, cell, valid, n, ny)
-    here = (column < RANK)[None, :]
-    entries = tl.load(basis + row[:, None] * RANK + column[None, :], mask=here, other=0.0)  # (L, r)
+    entries = _entries(basis, row, column, RANK)
     strip = tl.sum(image[:, None] * entries.to(tl.float64), axis=0)
     tl.store(strips + leaf * RANK + column, strip, mask=column < RANK)
 
 
 @triton.jit
 def _prolong(rows, coefficients, cells, basis, out, n, LEAF: constexpr, RANK: constexpr, PADDED: constexpr):
-    leaf = tl.program_id(0).to(tl.int64)
+    leaf, column = tl.program_id(0).to(tl.int64), tl.arange(0, PADDED)
     row = leaf * LEAF + tl.arange(0, LEAF)
-    column = tl.arange(0, PADDED)
-    here = (column < RANK)[None, :]
-    entries = tl.load(basis + row[:, None] * RANK + column[None, :], mask=here, other=0.0)  # (L, r)
+    entries = _entries(basis, row, column, RANK)
     strip = tl.load(coefficients + leaf * RANK + column, mask=column < RANK, other=0.0)
     lifted = tl.load(rows + row).to(tl.float64) + tl.sum(entries.to(tl.float64) * strip[None, :], axis=1)
     cell = tl.load(cells + row)
     tl.store(out + cell, lifted, mask=cell < n)
 
 
-def _warps(leaf_size: int) -> int:
-    """Warps to a leaf."""
-    return 4 if leaf_size <= 64 else 8
-
-
 def _launch(kernel: triton.JITFunction, programs: int, *arguments: object, warps: int = 4) -> None:
     """``programs`` programs of ``kernel``. Fused multiply-adds are asked for: Triton's default changes."""
     kernel[(programs,)](*arguments, num_warps=warps, enable_fp_fusion=True)
+
+
+def _launch_on_leaves(kernel: triton.JITFunction, leaf_size: int, count: int, *arguments: object) -> None:
+    _launch(kernel, count, *arguments, warps=4 if leaf_size <= 64 else 8)
 
 
 # How the operations of precond.device.ops launch them: one function each, with the operation's own arguments.
@@ -276,32 +274,25 @@ def _launch_update(x, r, r_before, p, ap, sums_p, sums_r, state, flexible):
 def _launch_solve_leaves(r, cells, inverses, rows, out):
     count, leaf_size = cells.shape
     sizes = (r.numel(), leaf_size, min(leaf_size, ENTRIES // leaf_size))
-    _launch(_solve_leaves, count, r, cells, inverses, rows, out, *sizes, warps=_warps(leaf_size))
+    _launch_on_leaves(_solve_leaves, leaf_size, count, r, cells, inverses, rows, out, *sizes)
 
 
 def _launch_restrict_residual(r, y, diagonal, weights_x, weights_y, cells, basis, strips):
     count, leaf_size, rank = basis.shape
     tensors = (r, y, diagonal, weights_x, weights_y, cells, basis, strips)
     sizes = (y.numel(), y.numel() - weights_x.numel(), leaf_size, rank, triton.next_power_of_2(rank))
-    _launch(_restrict_residual, count, *tensors, *sizes, warps=_warps(leaf_size))
+    _launch_on_leaves(_restrict_residual, leaf_size, count, *tensors, *sizes)
 
 
 def _launch_prolong(rows, coefficients, cells, basis, out):
     count, leaf_size, rank = basis.shape
     sizes = (out.numel(), leaf_size, rank, triton.next_power_of_2(rank))
-    _launch(_prolong, count, rows, coefficients, cells, basis, out, *sizes, warps=_warps(leaf_size))
+    _launch_on_leaves(_prolong, leaf_size, count, rows, coefficients, cells, basis, out, *sizes)
 
 
-LAUNCHERS = {
-    "check": _launch_check,
-    "dots": _launch_dots,
-    "direction": _launch_direction,
-    "product": _launch_product,
-    "update": _launch_update,
-    "solve_leaves": _launch_solve_leaves,
-    "restrict_residual": _launch_restrict_residual,
-    "prolong": _launch_prolong,
-}
+_OF_VECTORS = (_launch_check, _launch_dots, _launch_direction, _launch_product, _launch_update)
+_OF_LEAVES = (_launch_solve_leaves, _launch_restrict_residual, _launch_prolong)
+LAUNCHERS = {launch.__name__.removeprefix("_launch_"): launch for launch in (*_OF_VECTORS, *_OF_LEAVES)}
 
 
 def register() -> None:

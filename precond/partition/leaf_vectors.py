@@ -9,19 +9,11 @@ from precond.partition.morton import leaves, positions
 
 
 class LeafVectors:
-    """Moves (nx, ny) float64 fields to (K, 1, L) float32 rows along the Morton curve and back.
-
-    All buffers are static. cells: (K, L) int64 flat cells, nx ny on padding. position: (nx ny,) int64, the
-    inverse.
+    """Moves (nx, ny) float64 fields to (K, 1, L) float32 rows along the Morton curve and back, in static
+    buffers. cells: (K, L) int64 flat cells, nx ny on padding. position: (nx ny,) int64, the inverse.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        leaf_size: int,
-        device: torch.device | str = "cpu",
-        aligned: bool = False,
-    ):
+    def __init__(self, shape: tuple[int, int], leaf_size: int, device: torch.device, aligned: bool = False):
         count = shape[0] * shape[1]
         cells = leaves(shape, leaf_size, aligned)  # (K, L)
         self.cells = torch.from_numpy(cells).to(device)
