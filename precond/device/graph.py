@@ -58,47 +58,40 @@ class Capture:
         if not captures(self.device):
             return function
         with torch.cuda.device(self.device):
-            return self._captured(function).replay
-
-    def _captured(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for _ in range(WARM_UPS):
-                function()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        gc.collect()  # a collection during capture would free device memory, which breaks it
-        collects, stream = gc.isenabled(), torch.cuda.current_stream()
-        gc.disable()
-        try:
-            with torch.cuda.graph(
-                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-            ):
-                function()
-        finally:
-            torch.cuda.set_stream(stream)  # which torch leaves undone when the end of a capture fails
-            if collects:
-                gc.enable()
-        return graph
+            stream, collects = torch.cuda.current_stream(), gc.isenabled()
+            self._stream.wait_stream(stream)
+            with torch.cuda.stream(self._stream):
+                for _ in range(WARM_UPS):
+                    function()
+            stream.wait_stream(self._stream)
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            gc.collect()  # a collection during capture would free device memory, which breaks it
+            gc.disable()
+            try:
+                options = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
+                with torch.cuda.graph(graph, **options):
+                    function()
+            finally:
+                torch.cuda.set_stream(stream)  # which torch leaves undone when the end of a capture fails
+                if collects:
+                    gc.enable()
+        return graph.replay
 
 
 class Snapshots:
     """The last two copies of a small device tensor; reading one makes the host wait for no later work."""
 
     def __init__(self, source: torch.Tensor):
-        self._source = source
-        self._on_device = source.device.type == "cuda"
-        self._copies = [
-            torch.zeros(source.shape, dtype=source.dtype, pin_memory=self._on_device) for _ in range(2)
-        ]
-        self._events = [torch.cuda.Event() for _ in range(2)] if self._on_device else []
+        self._source, cuda = source, source.device.type == "cuda"
+        self._copies = [torch.zeros(source.shape, dtype=source.dtype, pin_memory=cuda) for _ in range(2)]
+        self._events = [torch.cuda.Event() for _ in range(2)] if cuda else []
 
     def take(self) -> None:
         """Copy the source once all work so far is done."""
         self._copies.reverse()
         self._events.reverse()
-        self._copies[0].copy_(self._source, non_blocking=self._on_device)
+        self._copies[0].copy_(self._source, non_blocking=bool(self._events))
         if self._events:
             self._events[0].record(torch.cuda.current_stream(self._source.device))
 

@@ -35,9 +35,14 @@ def _finite(value):
 
 
 @triton.jit
+def _at(vector, cell, valid):
+    return tl.load(vector + cell, mask=valid, other=0.0)
+
+
+@triton.jit
 def _total(sums, partials, PADDED: constexpr):
     entry = tl.arange(0, PADDED)
-    return tl.sum(tl.load(sums + entry, mask=entry < partials, other=0.0))
+    return tl.sum(_at(sums, entry, entry < partials))
 
 
 @triton.jit
@@ -69,15 +74,11 @@ def _times_a(v, diagonal, weights_x, weights_y, cell, valid, n, ny):
     """(A v) at the ``valid`` ones of the indices ``cell``, 0 elsewhere."""
     left, right = valid & (cell >= ny), valid & (cell < n - ny)
     below, above = valid & (cell >= 1), valid & (cell < n - 1)
-    result = tl.load(diagonal + cell, mask=valid, other=0.0) * tl.load(v + cell, mask=valid, other=0.0)
-    weight = tl.load(weights_x + cell - ny, mask=left, other=0.0)
-    result -= weight * tl.load(v + cell - ny, mask=left, other=0.0)
-    weight = tl.load(weights_x + cell, mask=right, other=0.0)
-    result -= weight * tl.load(v + cell + ny, mask=right, other=0.0)
-    weight = tl.load(weights_y + cell - 1, mask=below, other=0.0)
-    result -= weight * tl.load(v + cell - 1, mask=below, other=0.0)
-    weight = tl.load(weights_y + cell, mask=above, other=0.0)
-    return result - weight * tl.load(v + cell + 1, mask=above, other=0.0)
+    result = _at(diagonal, cell, valid) * _at(v, cell, valid)
+    result -= _at(weights_x, cell - ny, left) * _at(v, cell - ny, left)
+    result -= _at(weights_x, cell, right) * _at(v, cell + ny, right)
+    result -= _at(weights_y, cell - 1, below) * _at(v, cell - 1, below)
+    return result - _at(weights_y, cell, above) * _at(v, cell + 1, above)
 
 
 @triton.jit
@@ -99,14 +100,13 @@ def _dots(r, z, r_before, fluid, sums_z, n, partials, FLEXIBLE: constexpr):
     program = tl.program_id(0)
     cell = program * BLOCK + tl.arange(0, BLOCK)
     inside = cell < n
-    z_here = tl.load(z + cell, mask=inside, other=0.0)
-    r_here = tl.load(r + cell, mask=inside, other=0.0)
-    fluid_here = tl.load(fluid + cell, mask=inside, other=0.0)
+    z_here, r_here = _at(z, cell, inside), _at(r, cell, inside)
+    fluid_here = _at(fluid, cell, inside)
     tl.store(sums_z + program, tl.sum(r_here * z_here))
     tl.store(sums_z + 2 * partials + program, tl.sum(fluid_here * z_here))
     tl.store(sums_z + 3 * partials + program, tl.sum(fluid_here * r_here))
     if FLEXIBLE:
-        before = tl.load(r_before + cell, mask=inside, other=0.0)
+        before = _at(r_before, cell, inside)
         tl.store(sums_z + partials + program, tl.sum(before * z_here))
         tl.store(sums_z + 4 * partials + program, tl.sum(fluid_here * before))
 
@@ -131,10 +131,9 @@ def _direction(
     beta = (rz - rz_before) / tl.load(state + RZ_BEFORE)
     cell = program * BLOCK + tl.arange(0, BLOCK)
     inside = cell < n
-    turned = tl.load(z + cell, mask=inside, other=0.0)
-    turned += beta * tl.load(p + cell, mask=inside, other=0.0)
+    turned = _at(z, cell, inside) + beta * _at(p, cell, inside)
     if MEAN:
-        turned -= mean * tl.load(fluid + cell, mask=inside, other=0.0)
+        turned -= mean * _at(fluid, cell, inside)
     tl.store(p + cell, turned, mask=cell < tl.where(acting, n, 0))
     if program == 0:
         _enter(rr, active, state, history, slots)
@@ -150,7 +149,7 @@ def _product(p, diagonal, weights_x, weights_y, ap, sums_p, n, ny):
     inside = cell < n
     image = _times_a(p, diagonal, weights_x, weights_y, cell, inside, n, ny)
     tl.store(ap + cell, image, mask=inside)
-    tl.store(sums_p + program, tl.sum(tl.load(p + cell, mask=inside, other=0.0) * image))
+    tl.store(sums_p + program, tl.sum(_at(p, cell, inside) * image))
 
 
 @triton.jit
@@ -167,12 +166,11 @@ def _update(
     cell = program * BLOCK + tl.arange(0, BLOCK)
     inside = cell < n
     moving = cell < tl.where(active, n, 0)
-    x_here = tl.load(x + cell, mask=moving, other=0.0)
-    tl.store(x + cell, x_here + alpha * tl.load(p + cell, mask=moving, other=0.0), mask=moving)
-    r_here = tl.load(r + cell, mask=inside, other=0.0)
+    tl.store(x + cell, _at(x, cell, moving) + alpha * _at(p, cell, moving), mask=moving)
+    r_here = _at(r, cell, inside)
     if FLEXIBLE:
         tl.store(r_before + cell, r_here, mask=moving)
-    r_next = tl.where(moving, r_here - alpha * tl.load(ap + cell, mask=moving, other=0.0), r_here)
+    r_next = tl.where(moving, r_here - alpha * _at(ap, cell, moving), r_here)
     tl.store(r + cell, r_next, mask=moving)
     tl.store(sums_r + program, tl.sum(r_next * r_next))
     if program == 0:
@@ -188,7 +186,7 @@ def _solve_leaves(r, cells, inverses, rows, out, n, LEAF: constexpr, ROWS: const
     first = tl.program_id(0).to(tl.int64) * LEAF
     column = tl.arange(0, LEAF)
     cell = tl.load(cells + first + column)
-    gathered = tl.load(r + cell, mask=cell < n, other=0.0).to(tl.float32)
+    gathered = _at(r, cell, cell < n).to(tl.float32)
     for start in range(0, LEAF, ROWS):
         row = first + start + tl.arange(0, ROWS)
         inverse = tl.load(inverses + row[:, None] * LEAF + column[None, :])  # (ROWS, L)
@@ -212,8 +210,7 @@ def _restrict_residual(
     row = leaf * LEAF + tl.arange(0, LEAF)
     cell = tl.load(cells + row)
     valid = cell < n
-    image = tl.load(r + cell, mask=valid, other=0.0)
-    image -= _times_a(y, diagonal, wx, wy, cell, valid, n, ny)
+    image = _at(r, cell, valid) - _times_a(y, diagonal, wx, wy, cell, valid, n, ny)
     entries = _entries(basis, row, column, RANK)
     strip = tl.sum(image[:, None] * entries.to(tl.float64), axis=0)
     tl.store(strips + leaf * RANK + column, strip, mask=column < RANK)
@@ -224,7 +221,7 @@ def _prolong(rows, coefficients, cells, basis, out, n, LEAF: constexpr, RANK: co
     leaf, column = tl.program_id(0).to(tl.int64), tl.arange(0, PADDED)
     row = leaf * LEAF + tl.arange(0, LEAF)
     entries = _entries(basis, row, column, RANK)
-    strip = tl.load(coefficients + leaf * RANK + column, mask=column < RANK, other=0.0)
+    strip = _at(coefficients, leaf * RANK + column, column < RANK)
     lifted = tl.load(rows + row).to(tl.float64) + tl.sum(entries.to(tl.float64) * strip[None, :], axis=1)
     cell = tl.load(cells + row)
     tl.store(out + cell, lifted, mask=cell < n)

@@ -88,8 +88,7 @@ class WhileNodes:
     """
 
     def __init__(self, device: torch.device):
-        reason = missing(device)
-        if reason:
+        if reason := missing(device):
             raise WhileNodeError(reason)
         self._driver, version = _bindings()
         self._edges = (None,) if version >= (13, 0) else ()  # what they are like; since 13 it may be said
@@ -145,8 +144,8 @@ class WhileNodes:
 
     def _set(self, handle: Any, flag: Tensor, stream: torch.cuda.Stream) -> None:
         arguments = (flag.data_ptr(), int(handle)), (ctypes.c_void_p, ctypes.c_uint64)
-        one = (1, 1, 1)
-        _call(self._driver, "cuLaunchKernel", self._kernel, *one, *one, 0, stream.cuda_stream, arguments, 0)
+        sizes = (1, 1, 1, 1, 1, 1, 0)
+        _call(self._driver, "cuLaunchKernel", self._kernel, *sizes, stream.cuda_stream, arguments, 0)
 
 
 def node_parameters(driver: ModuleType, handle: Any, context: Any) -> Any:

@@ -85,8 +85,9 @@ def geneo_modes(blocks: Tensor, mask: Tensor, rank: int) -> Tensor:
 
 
 class SparseBasis:
-    """U between grid vectors (nx ny,) and coefficients (K r,), float64, numbered as CoarseSolve.number: one
-    sparse matrix for the CPU, where many small products cost more to call than to do.
+    """U, ``prolongation``, and U^T, ``restriction``, between grid vectors (nx ny,) and coefficients (K r,)
+    that are numbered as CoarseSolve.number: sparse, float64, for the CPU, where many small products cost more
+    to call than to do.
     """
 
     def __init__(self, vectors: LeafVectors, rank: int, number: np.ndarray):
@@ -97,22 +98,14 @@ class SparseBasis:
         rows, columns, entries = (array[arrays[0] < len(vectors.position)] for array in arrays)
         shape = (len(vectors.position), count * rank)
         pattern = scipy.sparse.coo_array((entries, (rows, columns)), shape=shape).tocsr()
-        self._prolongation, self._to_prolongation = _emptied(pattern)
-        self._restriction, self._to_restriction = _emptied(pattern.T.tocsr())
+        self.prolongation, self._to_prolongation = _emptied(pattern)
+        self.restriction, self._to_restriction = _emptied(pattern.T.tocsr())
 
     def update(self, basis: Tensor) -> None:
         """Follow a new ``basis`` (K, L, r)."""
         values = basis.double().numpy().ravel()
-        np.take(values, self._to_prolongation, out=self._prolongation.data)
-        np.take(values, self._to_restriction, out=self._restriction.data)
-
-    def restrict(self, vector: np.ndarray) -> np.ndarray:
-        """U^T ``vector``."""
-        return self._restriction @ vector
-
-    def prolong(self, coefficients: np.ndarray) -> np.ndarray:
-        """U ``coefficients``."""
-        return self._prolongation @ coefficients
+        np.take(values, self._to_prolongation, out=self.prolongation.data)
+        np.take(values, self._to_restriction, out=self.restriction.data)
 
 
 def _emptied(pattern: scipy.sparse.csr_array) -> tuple[scipy.sparse.csr_array, np.ndarray]:

@@ -1,5 +1,4 @@
-"""The two-level preconditioner, exact leaves and a Galerkin coarse space: symmetric positive definite
-whatever the basis is.
+"""The two-level preconditioner, exact leaves and a Galerkin coarse space: definite whatever the basis is.
 
 Leaves are aligned blocks of the grid (precond.partition.morton.leaves): cut along the Morton curve of a 91 x
 91 grid they are torn, and cost a third more iterations. With D the diagonal leaf blocks of A, U the basis of
@@ -74,7 +73,7 @@ class TwoLevel(Preconditioner):
             self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=device)
             self._strips, self._coefficients = zeros(2, count, rank)
         else:
-            self._products = SparseBasis(vectors, rank, self.coarse.number)
+            self._sparse_basis = SparseBasis(vectors, rank, self.coarse.number)
             self._pair_of_face = self.pairs.of_faces(len(self.leaves.weights))
 
     def _basis(self) -> Tensor:
@@ -102,7 +101,7 @@ class TwoLevel(Preconditioner):
             self._restriction.copy_(self.basis)
             self._prolongation.copy_(self.basis.mT)
         else:
-            self._products.update(self.basis)
+            self._sparse_basis.update(self.basis)
 
     def _update_stages(self) -> list[Stage]:
         """The coarse operator of the present A on the basis that is there, and leaves near it."""
@@ -137,9 +136,9 @@ class TwoLevel(Preconditioner):
     def _coarse_part(self, residual: Tensor) -> Tensor:
         """U Z U^T ``residual``, both flat (nx ny,), all float64: what rounds, Z magnifies."""
         if not self._on_device:
-            strips = self._products.restrict(residual.numpy())
-            return torch.from_numpy(self._products.prolong(self.coarse.solve_numbered(strips)))
-        rows = self.leaves.vectors.gather_double(residual)[:, None]  # (K, 1, L)
+            strips = self._sparse_basis.restriction @ residual.numpy()
+            return torch.from_numpy(self._sparse_basis.prolongation @ self.coarse.solve_numbered(strips))
+        rows = self.leaves.vectors.gather(residual, torch.float64)  # (K, 1, L)
         strips = torch.bmm(rows, self._restriction)  # (K, 1, r)
         coefficients = self.coarse.solve(strips.view(-1)).view_as(strips)
         return torch.bmm(coefficients, self._prolongation).view(-1)[self.leaves.position]
