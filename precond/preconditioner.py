@@ -4,17 +4,14 @@ about what it promises. The four calls of class Preconditioner are its whole int
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor
 
-from precond.device.graph import CapturedStages, Clock
+from precond.device.graph import CapturedStages, Clock, Stage
 from precond.errors import UsageError
 from precond.memory import held_bytes
 from precond.poisson import PoissonOperator
-
-Stage = tuple[str, Callable[[], None]]  # what its time counts as, "setup" or "inference", and the work
 
 
 class PreconditionerError(UsageError):

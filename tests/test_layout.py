@@ -39,7 +39,7 @@ LAYERS |= {
     "study": {*LAYERS, "analysis", "training"},
 }
 SOURCES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
-LAZY = {"precond/__init__.py", "precond/registry.py", "precond/device/backend.py"}  # by name, at run time
+LAZY = {"precond/__init__.py", "precond/registry.py", "precond/device/ops.py"}  # by name, at run time
 
 
 def module_of(path: Path) -> str:

@@ -1,3 +1,1 @@
-"""What runs on a GPU: captured graphs, loops inside them, the state that they share, and the fused operations
-with their Triton kernels.
-"""
+"""What runs on a GPU: captured graphs, loops inside them, fused operations with their Triton kernels."""

@@ -10,6 +10,10 @@ for the single-program `check`.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import shutil
+
 import torch
 from torch import Tensor
 
@@ -18,6 +22,17 @@ from precond.device import state as slots
 BLOCK = 1024  # cells to a partial sum
 
 SUMS = 5  # of `dots`
+OLDEST_DEVICE = (8, 0)  # that the Triton kernels are compiled for in the tests
+
+
+@functools.cache
+def use_triton() -> None:
+    """Let Triton run the operations on CUDA tensors, where there is a C compiler and a recent device."""
+    if importlib.util.find_spec("triton") is None or not torch.cuda.is_available():
+        return
+    compiles = any(shutil.which(compiler) for compiler in ("cc", "gcc", "clang"))
+    if compiles and torch.cuda.get_device_capability() >= OLDEST_DEVICE:
+        importlib.import_module("precond.device.triton_kernels").register()
 
 
 def partials(cells: int) -> int:
@@ -48,10 +63,8 @@ def _judge(sums_r: Tensor, state: Tensor, history: Tensor) -> Tensor:
     rr = sums_r.sum().view(1)
     active = _select(state, slots.ACTIVE) > 0.0
     count = _select(state, slots.ITERATIONS)
-    slot = torch.where(
-        active, count, float(history.numel() - 1)
-    ).long()  # the last slot takes what is nobody's
-    history.scatter_(0, slot, rr.sqrt())
+    slot = torch.where(active, count, float(history.numel() - 1))  # the last takes what is nobody's
+    history.scatter_(0, slot.long(), rr.sqrt())
     return _first(
         (~torch.isfinite(rr), slots.NOT_FINITE),
         (rr <= _select(state, slots.TOLERANCE) ** 2, slots.CONVERGED),
@@ -72,20 +85,17 @@ def check(sums_r: Tensor, state: Tensor, history: Tensor) -> None:
     """Freeze the solve if the residual whose square ``sums_r`` adds up to ends it. GOING says whether it goes
     on and has fewer than DUE iterations.
     """
-    outcome = _judge(sums_r, state, history)
     active = _select(state, slots.ACTIVE)
-    active.copy_(_end(state, active > 0.0, outcome))
-    _select(state, slots.GOING).copy_(
-        (active > 0.0) & (_select(state, slots.ITERATIONS) < _select(state, slots.DUE))
-    )
+    going = _end(state, active > 0.0, _judge(sums_r, state, history))
+    active.copy_(going)
+    early = _select(state, slots.ITERATIONS) < _select(state, slots.DUE)
+    _select(state, slots.GOING).copy_(going & early)
 
 
 @torch.library.custom_op("htp_fluid::dots", mutates_args=("sums_z",))
 def dots(r: Tensor, z: Tensor, r_before: Tensor, fluid: Tensor, sums_z: Tensor, flexible: bool) -> None:
     """``sums_z`` (SUMS, partials): r.z, r_before.z, and the sums of z, r and r_before over the fluid; those
-    of r_before are not touched unless ``flexible``.
-
-    ``fluid`` (N,) is 1 on fluid cells, else 0.
+    of r_before are not touched unless ``flexible``. ``fluid`` (N,) is 1 on fluid cells, else 0.
     """
     _put_sum(sums_z[0], torch.dot(r, z))
     if flexible:
@@ -132,17 +142,20 @@ def direction(
 def product(
     p: Tensor, diagonal: Tensor, weights_x: Tensor, weights_y: Tensor, ap: Tensor, sums_p: Tensor
 ) -> None:
-    """ap <- A p, and the partial sums of p.Ap.
-
-    ``weights_x`` (N - ny,) and ``weights_y`` (N - 1,) couple cells k and k + ny, k and k + 1.
+    """ap <- A p, and the partial sums of p.Ap; ``weights_x`` (N - ny,) and ``weights_y`` (N - 1,) couple
+    cells k and k + ny, k and k + 1.
     """
-    ny = p.numel() - weights_x.numel()
     torch.mul(diagonal, p, out=ap)
-    ap[ny:].addcmul_(weights_x, p[:-ny], value=-1)
-    ap[:-ny].addcmul_(weights_x, p[ny:], value=-1)
-    ap[1:].addcmul_(weights_y, p[:-1], value=-1)
-    ap[:-1].addcmul_(weights_y, p[1:], value=-1)
+    _add_neighbours(ap, p, weights_x, weights_y, -1)
     _put_sum(sums_p, torch.dot(p, ap))
+
+
+def _add_neighbours(out: Tensor, p: Tensor, weights_x: Tensor, weights_y: Tensor, sign: int) -> None:
+    ny = p.numel() - weights_x.numel()
+    out[ny:].addcmul_(weights_x, p[:-ny], value=sign)
+    out[:-ny].addcmul_(weights_x, p[ny:], value=sign)
+    out[1:].addcmul_(weights_y, p[:-1], value=sign)
+    out[:-1].addcmul_(weights_y, p[1:], value=sign)
 
 
 @torch.library.custom_op("htp_fluid::update", mutates_args=("x", "r", "r_before", "sums_r", "state"))
@@ -177,9 +190,8 @@ def update(
 
 @torch.library.custom_op("htp_fluid::solve_leaves", mutates_args=("rows", "out"))
 def solve_leaves(r: Tensor, cells: Tensor, inverses: Tensor, rows: Tensor, out: Tensor) -> None:
-    """D^-1 r, as ``rows`` (K, L) float32 and on the grid as ``out`` (N,) float64.
-
-    ``cells`` (K, L) int64 are the leaves' cells, N on padding; ``inverses`` (K, L, L) float32.
+    """D^-1 r, as ``rows`` (K, L) float32 and on the grid as ``out`` (N,) float64, by ``inverses`` (K, L, L)
+    float32. ``cells`` (K, L) int64 are the leaves' cells, N on padding.
     """
     gathered = torch.cat([r, r.new_zeros(1)])[cells].float()  # (K, L)
     rows.copy_(torch.bmm(gathered[:, None], inverses.mT)[:, 0])
@@ -206,12 +218,8 @@ def restrict_residual(
     """``strips`` (K, r) float64 <- U^T (r - A y), with the basis U (K, L, r) float32: what rounds here, the
     coarse solve magnifies.
     """
-    ny = y.numel() - weights_x.numel()
     image = r - diagonal * y
-    image[ny:].addcmul_(weights_x, y[:-ny])
-    image[:-ny].addcmul_(weights_x, y[ny:])
-    image[1:].addcmul_(weights_y, y[:-1])
-    image[:-1].addcmul_(weights_y, y[1:])
+    _add_neighbours(image, y, weights_x, weights_y, 1)
     gathered = torch.cat([image, image.new_zeros(1)])[cells]  # (K, L)
     strips.copy_(torch.bmm(gathered[:, None], basis.double())[:, 0])
 

@@ -1,5 +1,4 @@
-"""The scalars of a solve on a device: where each lies in ``state`` (SLOTS,) float64, and what OUTCOME may
-say.
+"""The scalars of a solve on a device: where each lies in ``state`` (SLOTS,) float64, what OUTCOME may say.
 
 RTOL and ATOL are asked for, ATOL in b's own scale; TOLERANCE is what follows from them for b / ||b||. START
 and RESIDUAL are the true residuals of the start and of the end.

@@ -15,19 +15,16 @@ import triton.language as tl
 from triton.language import constexpr
 
 from precond.device import ops
-from precond.device import state as slots_of
+from precond.device import state as at
 
 # Kernels may only use constants that are marked as such.
 BLOCK = constexpr(ops.BLOCK)
-RZ_BEFORE, RZ, ACTIVE, ACTING = map(
-    constexpr, (slots_of.RZ_BEFORE, slots_of.RZ, slots_of.ACTIVE, slots_of.ACTING)
-)
-ITERATIONS, OUTCOME, DUE = map(constexpr, (slots_of.ITERATIONS, slots_of.OUTCOME, slots_of.DUE))
-GOING, TOLERANCE, LIMIT = map(constexpr, (slots_of.GOING, slots_of.TOLERANCE, slots_of.LIMIT))
-NONE, CONVERGED, NOT_FINITE = map(constexpr, (slots_of.NONE, slots_of.CONVERGED, slots_of.NOT_FINITE))
-ITERATION_LIMIT, INDEFINITE_OPERATOR, INDEFINITE_PRECONDITIONER = map(
-    constexpr, (slots_of.ITERATION_LIMIT, slots_of.INDEFINITE_OPERATOR, slots_of.INDEFINITE_PRECONDITIONER)
-)
+RZ_BEFORE, RZ, ACTIVE, ACTING = map(constexpr, (at.RZ_BEFORE, at.RZ, at.ACTIVE, at.ACTING))
+ITERATIONS, OUTCOME, DUE = map(constexpr, (at.ITERATIONS, at.OUTCOME, at.DUE))
+GOING, TOLERANCE, LIMIT = map(constexpr, (at.GOING, at.TOLERANCE, at.LIMIT))
+NONE, CONVERGED, NOT_FINITE = map(constexpr, (at.NONE, at.CONVERGED, at.NOT_FINITE))
+ITERATION_LIMIT, INDEFINITE_OPERATOR = map(constexpr, (at.ITERATION_LIMIT, at.INDEFINITE_OPERATOR))
+INDEFINITE_PRECONDITIONER = constexpr(at.INDEFINITE_PRECONDITIONER)
 
 ENTRIES = 8192  # of a leaf's inverse in registers at a time: 32 KiB of a multiprocessor's 256
 
@@ -38,9 +35,14 @@ def _finite(value):
 
 
 @triton.jit
+def _at(vector, cell, valid):
+    return tl.load(vector + cell, mask=valid, other=0.0)
+
+
+@triton.jit
 def _total(sums, partials, PADDED: constexpr):
     entry = tl.arange(0, PADDED)
-    return tl.sum(tl.load(sums + entry, mask=entry < partials, other=0.0))
+    return tl.sum(_at(sums, entry, entry < partials))
 
 
 @triton.jit
@@ -72,15 +74,11 @@ def _times_a(v, diagonal, weights_x, weights_y, cell, valid, n, ny):
     """(A v) at the ``valid`` ones of the indices ``cell``, 0 elsewhere."""
     left, right = valid & (cell >= ny), valid & (cell < n - ny)
     below, above = valid & (cell >= 1), valid & (cell < n - 1)
-    result = tl.load(diagonal + cell, mask=valid, other=0.0) * tl.load(v + cell, mask=valid, other=0.0)
-    weight = tl.load(weights_x + cell - ny, mask=left, other=0.0)
-    result -= weight * tl.load(v + cell - ny, mask=left, other=0.0)
-    weight = tl.load(weights_x + cell, mask=right, other=0.0)
-    result -= weight * tl.load(v + cell + ny, mask=right, other=0.0)
-    weight = tl.load(weights_y + cell - 1, mask=below, other=0.0)
-    result -= weight * tl.load(v + cell - 1, mask=below, other=0.0)
-    weight = tl.load(weights_y + cell, mask=above, other=0.0)
-    return result - weight * tl.load(v + cell + 1, mask=above, other=0.0)
+    result = _at(diagonal, cell, valid) * _at(v, cell, valid)
+    result -= _at(weights_x, cell - ny, left) * _at(v, cell - ny, left)
+    result -= _at(weights_x, cell, right) * _at(v, cell + ny, right)
+    result -= _at(weights_y, cell - 1, below) * _at(v, cell - 1, below)
+    return result - _at(weights_y, cell, above) * _at(v, cell + 1, above)
 
 
 @triton.jit
@@ -102,14 +100,13 @@ def _dots(r, z, r_before, fluid, sums_z, n, partials, FLEXIBLE: constexpr):
     program = tl.program_id(0)
     cell = program * BLOCK + tl.arange(0, BLOCK)
     inside = cell < n
-    z_here = tl.load(z + cell, mask=inside, other=0.0)
-    r_here = tl.load(r + cell, mask=inside, other=0.0)
-    fluid_here = tl.load(fluid + cell, mask=inside, other=0.0)
+    z_here, r_here = _at(z, cell, inside), _at(r, cell, inside)
+    fluid_here = _at(fluid, cell, inside)
     tl.store(sums_z + program, tl.sum(r_here * z_here))
     tl.store(sums_z + 2 * partials + program, tl.sum(fluid_here * z_here))
     tl.store(sums_z + 3 * partials + program, tl.sum(fluid_here * r_here))
     if FLEXIBLE:
-        before = tl.load(r_before + cell, mask=inside, other=0.0)
+        before = _at(r_before, cell, inside)
         tl.store(sums_z + partials + program, tl.sum(before * z_here))
         tl.store(sums_z + 4 * partials + program, tl.sum(fluid_here * before))
 
@@ -134,10 +131,9 @@ def _direction(
     beta = (rz - rz_before) / tl.load(state + RZ_BEFORE)
     cell = program * BLOCK + tl.arange(0, BLOCK)
     inside = cell < n
-    turned = tl.load(z + cell, mask=inside, other=0.0)
-    turned += beta * tl.load(p + cell, mask=inside, other=0.0)
+    turned = _at(z, cell, inside) + beta * _at(p, cell, inside)
     if MEAN:
-        turned -= mean * tl.load(fluid + cell, mask=inside, other=0.0)
+        turned -= mean * _at(fluid, cell, inside)
     tl.store(p + cell, turned, mask=cell < tl.where(acting, n, 0))
     if program == 0:
         _enter(rr, active, state, history, slots)
@@ -153,7 +149,7 @@ def _product(p, diagonal, weights_x, weights_y, ap, sums_p, n, ny):
     inside = cell < n
     image = _times_a(p, diagonal, weights_x, weights_y, cell, inside, n, ny)
     tl.store(ap + cell, image, mask=inside)
-    tl.store(sums_p + program, tl.sum(tl.load(p + cell, mask=inside, other=0.0) * image))
+    tl.store(sums_p + program, tl.sum(_at(p, cell, inside) * image))
 
 
 @triton.jit
@@ -170,12 +166,11 @@ def _update(
     cell = program * BLOCK + tl.arange(0, BLOCK)
     inside = cell < n
     moving = cell < tl.where(active, n, 0)
-    x_here = tl.load(x + cell, mask=moving, other=0.0)
-    tl.store(x + cell, x_here + alpha * tl.load(p + cell, mask=moving, other=0.0), mask=moving)
-    r_here = tl.load(r + cell, mask=inside, other=0.0)
+    tl.store(x + cell, _at(x, cell, moving) + alpha * _at(p, cell, moving), mask=moving)
+    r_here = _at(r, cell, inside)
     if FLEXIBLE:
         tl.store(r_before + cell, r_here, mask=moving)
-    r_next = tl.where(moving, r_here - alpha * tl.load(ap + cell, mask=moving, other=0.0), r_here)
+    r_next = tl.where(moving, r_here - alpha * _at(ap, cell, moving), r_here)
     tl.store(r + cell, r_next, mask=moving)
     tl.store(sums_r + program, tl.sum(r_next * r_next))
     if program == 0:
@@ -191,7 +186,7 @@ def _solve_leaves(r, cells, inverses, rows, out, n, LEAF: constexpr, ROWS: const
     first = tl.program_id(0).to(tl.int64) * LEAF
     column = tl.arange(0, LEAF)
     cell = tl.load(cells + first + column)
-    gathered = tl.load(r + cell, mask=cell < n, other=0.0).to(tl.float32)
+    gathered = _at(r, cell, cell < n).to(tl.float32)
     for start in range(0, LEAF, ROWS):
         row = first + start + tl.arange(0, ROWS)
         inverse = tl.load(inverses + row[:, None] * LEAF + column[None, :])  # (ROWS, L)
@@ -202,43 +197,43 @@ def _solve_leaves(r, cells, inverses, rows, out, n, LEAF: constexpr, ROWS: const
 
 
 @triton.jit
+def _entries(basis, row, column, RANK: constexpr):
+    """Of the ``basis``, (L, PADDED)."""
+    return tl.load(basis + row[:, None] * RANK + column[None, :], mask=(column < RANK)[None, :], other=0.0)
+
+
+@triton.jit
 def _restrict_residual(
     r, y, diagonal, wx, wy, cells, basis, strips, n, ny, LEAF: constexpr, RANK: constexpr, PADDED: constexpr
 ):
-    leaf = tl.program_id(0).to(tl.int64)
+    leaf, column = tl.program_id(0).to(tl.int64), tl.arange(0, PADDED)
     row = leaf * LEAF + tl.arange(0, LEAF)
-    column = tl.arange(0, PADDED)
     cell = tl.load(cells + row)
     valid = cell < n
-    image = tl.load(r + cell, mask=valid, other=0.0)
-    image -= _times_a(y, diagonal, wx, wy, cell, valid, n, ny)
-    here = (column < RANK)[None, :]
-    entries = tl.load(basis + row[:, None] * RANK + column[None, :], mask=here, other=0.0)  # (L, r)
+    image = _at(r, cell, valid) - _times_a(y, diagonal, wx, wy, cell, valid, n, ny)
+    entries = _entries(basis, row, column, RANK)
     strip = tl.sum(image[:, None] * entries.to(tl.float64), axis=0)
     tl.store(strips + leaf * RANK + column, strip, mask=column < RANK)
 
 
 @triton.jit
 def _prolong(rows, coefficients, cells, basis, out, n, LEAF: constexpr, RANK: constexpr, PADDED: constexpr):
-    leaf = tl.program_id(0).to(tl.int64)
+    leaf, column = tl.program_id(0).to(tl.int64), tl.arange(0, PADDED)
     row = leaf * LEAF + tl.arange(0, LEAF)
-    column = tl.arange(0, PADDED)
-    here = (column < RANK)[None, :]
-    entries = tl.load(basis + row[:, None] * RANK + column[None, :], mask=here, other=0.0)  # (L, r)
-    strip = tl.load(coefficients + leaf * RANK + column, mask=column < RANK, other=0.0)
+    entries = _entries(basis, row, column, RANK)
+    strip = _at(coefficients, leaf * RANK + column, column < RANK)
     lifted = tl.load(rows + row).to(tl.float64) + tl.sum(entries.to(tl.float64) * strip[None, :], axis=1)
     cell = tl.load(cells + row)
     tl.store(out + cell, lifted, mask=cell < n)
 
 
-def _warps(leaf_size: int) -> int:
-    """Warps to a leaf."""
-    return 4 if leaf_size <= 64 else 8
-
-
 def _launch(kernel: triton.JITFunction, programs: int, *arguments: object, warps: int = 4) -> None:
     """``programs`` programs of ``kernel``. Fused multiply-adds are asked for: Triton's default changes."""
     kernel[(programs,)](*arguments, num_warps=warps, enable_fp_fusion=True)
+
+
+def _launch_on_leaves(kernel: triton.JITFunction, leaf_size: int, count: int, *arguments: object) -> None:
+    _launch(kernel, count, *arguments, warps=4 if leaf_size <= 64 else 8)
 
 
 # How the operations of precond.device.ops launch them: one function each, with the operation's own arguments.
@@ -276,32 +271,25 @@ def _launch_update(x, r, r_before, p, ap, sums_p, sums_r, state, flexible):
 def _launch_solve_leaves(r, cells, inverses, rows, out):
     count, leaf_size = cells.shape
     sizes = (r.numel(), leaf_size, min(leaf_size, ENTRIES // leaf_size))
-    _launch(_solve_leaves, count, r, cells, inverses, rows, out, *sizes, warps=_warps(leaf_size))
+    _launch_on_leaves(_solve_leaves, leaf_size, count, r, cells, inverses, rows, out, *sizes)
 
 
 def _launch_restrict_residual(r, y, diagonal, weights_x, weights_y, cells, basis, strips):
     count, leaf_size, rank = basis.shape
     tensors = (r, y, diagonal, weights_x, weights_y, cells, basis, strips)
     sizes = (y.numel(), y.numel() - weights_x.numel(), leaf_size, rank, triton.next_power_of_2(rank))
-    _launch(_restrict_residual, count, *tensors, *sizes, warps=_warps(leaf_size))
+    _launch_on_leaves(_restrict_residual, leaf_size, count, *tensors, *sizes)
 
 
 def _launch_prolong(rows, coefficients, cells, basis, out):
     count, leaf_size, rank = basis.shape
     sizes = (out.numel(), leaf_size, rank, triton.next_power_of_2(rank))
-    _launch(_prolong, count, rows, coefficients, cells, basis, out, *sizes, warps=_warps(leaf_size))
+    _launch_on_leaves(_prolong, leaf_size, count, rows, coefficients, cells, basis, out, *sizes)
 
 
-LAUNCHERS = {
-    "check": _launch_check,
-    "dots": _launch_dots,
-    "direction": _launch_direction,
-    "product": _launch_product,
-    "update": _launch_update,
-    "solve_leaves": _launch_solve_leaves,
-    "restrict_residual": _launch_restrict_residual,
-    "prolong": _launch_prolong,
-}
+_OF_VECTORS = (_launch_check, _launch_dots, _launch_direction, _launch_product, _launch_update)
+_OF_LEAVES = (_launch_solve_leaves, _launch_restrict_residual, _launch_prolong)
+LAUNCHERS = {launch.__name__.removeprefix("_launch_"): launch for launch in (*_OF_VECTORS, *_OF_LEAVES)}
 
 
 def register() -> None:

@@ -3,8 +3,7 @@
 The node is added to the capture that torch has under way through NVIDIA's `cuda-bindings`, an optional
 dependency; its body is captured on a stream of its own. A kernel of one thread hands a number on the device
 to the node, before the loop and at the end of every turn; CUDA knows the function that it calls wherever PTX
-is loaded, so nothing is compiled or linked here. Source: CUDA C++ Programming Guide, section "Conditional
-Graph Nodes".
+is loaded. Source: CUDA C++ Programming Guide, section "Conditional Graph Nodes".
 """
 
 from __future__ import annotations
@@ -89,8 +88,7 @@ class WhileNodes:
     """
 
     def __init__(self, device: torch.device):
-        reason = missing(device)
-        if reason:
+        if reason := missing(device):
             raise WhileNodeError(reason)
         self._driver, version = _bindings()
         self._edges = (None,) if version >= (13, 0) else ()  # what they are like; since 13 it may be said
@@ -103,9 +101,7 @@ class WhileNodes:
 
     def repeat(self, flag: Tensor, body: Callable[[], None]) -> None:
         """``body`` while ``flag`` () float64, which must stay where it is, is positive; asked before every
-        turn.
-
-        Where nothing is captured, as when a program is warmed up, it runs once. Raises WhileNodeError.
+        turn. Where nothing is captured, as in a warm-up, it runs once. Raises WhileNodeError.
         """
         outer, inner = torch.cuda.current_stream(self._device), self._streams[self._depth]
         self._depth += 1
@@ -148,8 +144,8 @@ class WhileNodes:
 
     def _set(self, handle: Any, flag: Tensor, stream: torch.cuda.Stream) -> None:
         arguments = (flag.data_ptr(), int(handle)), (ctypes.c_void_p, ctypes.c_uint64)
-        one = (1, 1, 1)
-        _call(self._driver, "cuLaunchKernel", self._kernel, *one, *one, 0, stream.cuda_stream, arguments, 0)
+        sizes = (1, 1, 1, 1, 1, 1, 0)
+        _call(self._driver, "cuLaunchKernel", self._kernel, *sizes, stream.cuda_stream, arguments, 0)
 
 
 def node_parameters(driver: ModuleType, handle: Any, context: Any) -> Any:
@@ -172,9 +168,8 @@ def _bindings() -> tuple[ModuleType, tuple[int, int]]:
 
 
 @functools.cache  # a module stays loaded
-def _kernel(driver: ModuleType, device: torch.device) -> Any:
+def _kernel(driver: ModuleType, device: torch.device) -> Any:  # noqa: ARG001
     """KERNEL on the current ``device``."""
-    del device
     module = _call(driver, "cuModuleLoadData", PTX.encode() + b"\0")
     return _call(driver, "cuModuleGetFunction", module, KERNEL)
 

@@ -1,2 +1,1 @@
-"""Preconditioned conjugate gradients: the method and its outcomes, its loop on a CPU and its loop on a CUDA
-device."""
+"""Preconditioned conjugate gradients: the method, its outcomes, its loops on a CPU and on a CUDA device."""

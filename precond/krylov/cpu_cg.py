@@ -23,10 +23,12 @@ PROGRESS = 0.5  # a restart must bring the true residual below this share of wha
 
 
 class CpuCG:
-    """Iterates on buffers of its own; `run` leaves the solution, in b's scale, in ``x`` (nx, ny) float64."""
+    """Iterates on buffers of its own; `run` leaves the solution, in b's scale, in ``x`` (nx, ny) float64.
+    ``preconditioner`` may be changed between runs.
+    """
 
-    def __init__(self, operator: PoissonOperator):
-        self.operator = operator
+    def __init__(self, operator: PoissonOperator, preconditioner: Preconditioner):
+        self.operator, self.preconditioner = operator, preconditioner
         buffers = torch.zeros((8, *operator.shape), dtype=torch.float64)
         self._b, self.x, self._r, self._z, self._p, self._ap, self._r_before, self._best = buffers
         self._multiply_p = operator.bind(self._p, self._ap)
@@ -34,13 +36,7 @@ class CpuCG:
         self._flat = [buffer.view(-1).numpy() for buffer in buffers]
 
     def run(
-        self,
-        preconditioner: Preconditioner,
-        b: Tensor,
-        x0: Tensor | None,
-        rtol: float,
-        limit: int,
-        atol: float = 0.0,
+        self, b: Tensor, x0: Tensor | None, rtol: float, limit: int, atol: float = 0.0
     ) -> tuple[Outcome, list[float], float, float]:
         """Solve for ``b`` (nx, ny) from ``x0`` (nx, ny) or zero. x is finite and no worse than the start or
         zero, whatever happens.
@@ -57,7 +53,7 @@ class CpuCG:
             self.x.zero_()
             begun = self._residual()
         dcopy(self._flat[1], self._flat[7])
-        outcome, history, residual = self._iterate(preconditioner, max(rtol, atol / scale), limit, begun)
+        outcome, history, residual = self._iterate(max(rtol, atol / scale), limit, begun)
         if not residual <= min(begun, 1.0) and math.isfinite(begun):  # zero's is one
             self.x.copy_(self._best if begun <= 1.0 else torch.zeros(()))
             residual = min(begun, 1.0)
@@ -83,29 +79,25 @@ class CpuCG:
         """``out``, by default r, <- b - A x, projected; returns its norm (b has norm one)."""
         out = self._r if out is None else out
         torch.sub(self._b, self._multiply_x(), out=out)
-        self.operator.project(out)
-        return float(torch.linalg.vector_norm(out))
+        return float(torch.linalg.vector_norm(self.operator.project(out)))
 
     def _final_residual(self) -> float:
         """As `_residual`, of an x that is projected first."""
         self.operator.project(self.x)
         return self._residual()
 
-    def _corrected(self, preconditioner: Preconditioner, residual: float) -> float:
+    def _corrected(self, residual: float) -> float:
         """Add the preconditioner's initial correction to x, if it has one; returns the norm of r."""
-        if not preconditioner.initial_correction(self._r, self._z):
+        if not self.preconditioner.initial_correction(self._r, self._z):
             return residual
-        self.operator.project(self._z)
-        if not math.isfinite(float(torch.linalg.vector_norm(self._z))):
+        if not math.isfinite(float(torch.linalg.vector_norm(self.operator.project(self._z)))):
             return residual  # the first application will say so, and x stays finite
         self.x.add_(self._z)
         return self._residual()
 
     def _compare(self) -> None:
-        """Let the true residual take the place of the recursive one, unless rounding has driven them apart.
-
-        Then the true one has stopped falling, and in the place of the other it would spoil the directions to
-        come: the recurrence goes on, and its end is judged by the true one.
+        """The true residual in the place of the recursive one, unless rounding has driven them apart: see
+        precond.krylov.pcg.
         """
         _, _, r, z, _, ap, _, _ = self._flat
         true = self._residual(self._z)
@@ -114,18 +106,15 @@ class CpuCG:
         if dnrm2(ap) <= DRIFT * true:
             dcopy(z, r)
 
-    def _iterate(
-        self, preconditioner: Preconditioner, tolerance: float, limit: int, begun: float
-    ) -> tuple[Outcome, list[float], float]:
+    def _iterate(self, tolerance: float, limit: int, begun: float) -> tuple[Outcome, list[float], float]:
         """From b, x and r as they are; returns outcome, history and the true residual of x."""
-        history = [begun]
-        if limit > 0 and history[0] > tolerance:
-            history[0] = self._corrected(preconditioner, history[0])
+        history = [self._corrected(begun) if limit > 0 and begun > tolerance else begun]
         if not math.isfinite(history[0]):
             self.x.zero_()
             return Outcome.NOT_FINITE, history, self._residual()
         if history[0] <= tolerance:
             return Outcome.CONVERGED, history, history[0]
+        preconditioner = self.preconditioner
         flexible = not preconditioner.symmetric_positive_definite
         _, x, r, z, p, ap, r_before, _ = self._flat
         second_chance, since, rz_before, restarted = True, 0, math.inf, math.inf
@@ -164,7 +153,7 @@ class CpuCG:
             if outcome is None and not history[-1] <= PROGRESS * restarted:
                 return Outcome.STAGNATED, history, history[-1]
             restarted = history[-1]  # the recurrence drifted: begin again from the true residual
-            history[-1] = self._corrected(preconditioner, restarted)
+            history[-1] = self._corrected(restarted)
             if history[-1] <= tolerance:
                 return Outcome.CONVERGED, history, history[-1]
             since, rz_before = 0, math.inf

@@ -1,13 +1,10 @@
 """The loop of PCG on a device: blocks of iterations that decide their own end, so that no host waits inside.
 
-One iteration is a preconditioner's application and the fused operations of precond.device.ops; a solve that
-ended freezes x, r, p and the counter, and what is left of its block does nothing. The host keeps one block
-ahead and looks at the state that the block before left: counts are exact, whatever a block holds. Every part
-is one program of static buffers, captured on CUDA (precond.device.graph). The decisions are those of
-precond.krylov.cpu_cg.
-
-In the single-launch form the same blocks stand in a loop of the device's own (precond.device.while_node), and
-start, blocks, residual replacements and finish are one program: the host looks when all is done.
+A solve that ended freezes x, r, p and the counter, and what is left of its block does nothing. The host keeps
+one block ahead and looks at the state that the block before left: counts are exact, whatever a block holds.
+Every part is one program of static buffers, captured on CUDA (precond.device.graph). The decisions are those
+of precond.krylov.cpu_cg. In the single-launch form the same blocks stand in a loop of the device's own
+(precond.device.while_node), all is one program, and the host looks when it is done.
 """
 
 from __future__ import annotations
@@ -20,23 +17,16 @@ from torch import Tensor
 
 from precond.device import ops
 from precond.device import state as slots
-from precond.device.backend import use_triton
 from precond.device.graph import Capture, Snapshots
 from precond.device.while_node import WhileNodeError, WhileNodes
 from precond.krylov.cpu_cg import DRIFT, PROGRESS, REPLACEMENT, WORST_START
-from precond.krylov.report import Outcome
+from precond.krylov.report import INDEFINITE, Outcome
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 
 ITERATIONS_PER_BLOCK = 5
 
-_OUTCOMES = {
-    slots.CONVERGED: Outcome.CONVERGED,
-    slots.ITERATION_LIMIT: Outcome.ITERATION_LIMIT,
-    slots.INDEFINITE_OPERATOR: Outcome.INDEFINITE_OPERATOR,
-    slots.INDEFINITE_PRECONDITIONER: Outcome.INDEFINITE_PRECONDITIONER,
-    slots.NOT_FINITE: Outcome.NOT_FINITE,
-}
+_OUTCOMES = {getattr(slots, outcome.name): outcome for outcome in Outcome if hasattr(slots, outcome.name)}
 
 
 class CudaCG:
@@ -59,25 +49,19 @@ class CudaCG:
         if REPLACEMENT % per_block:
             raise ValueError(f"per_block must divide {REPLACEMENT}, not be {per_block}")
         if operator.device.type == "cuda":
-            use_triton()
+            ops.use_triton()
         self.operator, self.preconditioner, self.per_block = operator, preconditioner, per_block
         self.single_launch, self.note = single_launch, ""
         self._flexible = not preconditioner.symmetric_positive_definite
         self._geometry_version = operator.geometry_version
-        count = operator.shape[0] * operator.shape[1]
-
-        def buffer(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float64, device=operator.device)
-
-        grids = buffer(10, *operator.shape)
-        self.b, self.x0, self._best, self._b, self.x, self._r, self._z, self._p, self._ap, self._r_before = (
-            grids
-        )
-        self._flat = [grid.view(-1) for grid in grids[4:]]
-        self._sums_z = buffer(ops.SUMS, ops.partials(count))
-        self._sums_p, self._sums_r = buffer(2, ops.partials(count))
-        self.state = buffer(slots.SLOTS)
-        self.history = buffer(limit + 2)
+        zeros = operator.diagonal().new_zeros
+        self.b, self.x0, self._best, self._b, *iterated = zeros(10, *operator.shape)
+        self.x, self._r, self._z, self._p, self._ap, self._r_before = iterated
+        self._flat = [grid.view(-1) for grid in iterated]
+        partials = ops.partials(self.x.numel())
+        self._sums_z = zeros(ops.SUMS, partials)
+        self._sums_p, self._sums_r = zeros(2, partials)
+        self.state, self.history = zeros(slots.SLOTS), zeros(limit + 2)
         self._multiply_x = operator.bind(self.x, self._ap)
         one_component = operator.components == 1
         self._cells = float(operator.component_sizes[0]) if one_component else 0.0
@@ -86,10 +70,8 @@ class CudaCG:
         self._attempt = self._in_one_launch() if single_launch else None
         if self._attempt is None:
             self._snapshots = Snapshots(self.state)
-            self._start = capture.program(self.start)
-            self._block = capture.program(self.block)
-            self._replace = capture.program(self.replace)
-            self._finish = capture.program(self.finish)
+            parts = (self.start, self.block, self.replace, self.finish)
+            self._start, self._block, self._replace, self._finish = map(capture.program, parts)
 
     def _in_one_launch(self) -> Callable[[], None] | None:
         """`attempt` as a program; None where it cannot be one."""
@@ -97,7 +79,11 @@ class CudaCG:
         try:
             self._nodes = WhileNodes(device)
             program = Capture(device).program(self.attempt)  # of its own: should it fail, others go on
-            if self._decides(program):
+            self.b[::2].fill_(1.0)  # does it go on until an outcome is there, past a residual replacement?
+            self._ask(0.0, 0.0, min(REPLACEMENT + 1, self.history.numel() - 2))
+            self._load()
+            program()
+            if self.state.tolist()[slots.OUTCOME] != slots.NONE:
                 return program
             reason = "the loop that was captured does not come to its end"
         except RuntimeError as error:  # torch's own, when it ends a capture that failed, hides the first one
@@ -106,28 +92,20 @@ class CudaCG:
         self.note = f"no single launch: {reason}; blocks of {self.per_block} iterations are launched"
         return None
 
-    def _decides(self, attempt: Callable[[], None]) -> bool:
-        """Whether ``attempt`` goes on until an outcome is there, past a residual replacement."""
-        self.b[::2].fill_(1.0)
-        self.state[slots.RTOL].zero_()
-        self.state[slots.ATOL].zero_()
-        self.state[slots.LIMIT].fill_(min(REPLACEMENT + 1.0, self.history.numel() - 2.0))
-        self._load()
-        attempt()
-        return self.state.tolist()[slots.OUTCOME] != slots.NONE
-
     def fits(self, preconditioner: Preconditioner, limit: int, single_launch: bool = False) -> bool:
         """Whether what was captured still is what should run."""
         same = self.preconditioner is preconditioner and self.single_launch is single_launch
         same = same and self._geometry_version == self.operator.geometry_version
         return same and limit + 2 <= self.history.numel()
 
+    def _ask(self, rtol: float, atol: float, limit: int) -> None:
+        for slot, value in ((slots.RTOL, rtol), (slots.ATOL, atol), (slots.LIMIT, limit)):
+            self.state[slot].fill_(float(value))
+
     # The programs.
 
     def load(self) -> None:
-        """The problem in ``b`` and ``x0``, projected, in the scale in which b has norm one. A start worse
-        than zero is dropped.
-        """
+        """b and x0, projected, in the scale in which b has norm one. A start worse than zero is dropped."""
         operator, state = self.operator, self.state
         self._b.copy_(self.b)
         operator.project(self._b)
@@ -178,10 +156,9 @@ class CudaCG:
         ops.check(self._sums_r, self.state, self.history)
 
     def iterate(self) -> None:
-        """One iteration."""
+        """One iteration: an application of the preconditioner and four fused operations."""
         operator = self.operator
-        x, r, z, p, ap, r_before = self._flat
-        fluid = operator.fluid.view(-1)
+        (x, r, z, p, ap, r_before), fluid = self._flat, operator.fluid.view(-1)
         self.preconditioner._apply(self._r, self._z)
         if not self._cells:
             operator.project(self._z)
@@ -233,8 +210,7 @@ class CudaCG:
             self.x0.zero_()
         else:
             self.x0.copy_(x0)
-        for slot, value in ((slots.RTOL, rtol), (slots.ATOL, atol), (slots.LIMIT, float(limit))):
-            self.state[slot].fill_(value)
+        self._ask(rtol, atol, limit)
         self._load()
         second_chance, begun_at, restarted = True, -1, math.inf  # iterations and residual at the last start
         while True:
@@ -252,8 +228,7 @@ class CudaCG:
                     outcome = Outcome.ITERATION_LIMIT
                     break
             else:
-                broken = outcome in (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER)
-                if not broken or not second_chance or count <= max(begun_at, 0):
+                if outcome not in INDEFINITE or not second_chance or count <= max(begun_at, 0):
                     break
                 second_chance = False
             begun_at, restarted = count, residual

@@ -18,6 +18,7 @@ blocks of iterations, or as one launch.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from precond.poisson import PoissonOperator, as_grid
 from precond.preconditioner import Preconditioner, PreconditionerError
 
 
+@dataclass(eq=False, repr=False)
 class PCG:
     """Solves A x = b on mean-zero vectors to ||b - A x|| <= max(rtol ||b||, atol), b projected first.
 
@@ -50,47 +52,39 @@ class PCG:
     | NOT_FINITE | b, x0, the operator or the preconditioner holds NaN or infinity |
     """
 
-    def __init__(
-        self,
-        operator: PoissonOperator,
-        preconditioner: Preconditioner,
-        rtol: float = 1e-8,
-        max_iterations: int = 5000,
-        atol: float = 0.0,
-        single_launch: bool = False,
-    ):
-        self.operator = operator
-        self.preconditioner = preconditioner
-        self.rtol, self.atol = rtol, atol
-        self.max_iterations = max_iterations
-        self.single_launch = single_launch
+    operator: PoissonOperator
+    preconditioner: Preconditioner
+    rtol: float = 1e-8
+    max_iterations: int = 5000
+    atol: float = 0.0
+    single_launch: bool = False
+
+    def __post_init__(self) -> None:
         self._cpu_cg: CpuCG | None = None
         self._cuda_cg: CudaCG | None = None
         self._check()
 
     def _check(self) -> None:
         """Raise ValueError for the first value that makes no sense."""
-        for name, allowed, fits in (
-            ("rtol", "a number between 0 and 1", lambda value: 0.0 < value < 1.0),
-            ("atol", "a finite number from 0 on", lambda value: 0.0 <= value < math.inf),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
-                raise ValueError(f"{name} must be {allowed}, not {value!r}")
+        rtol, atol = self.rtol, self.atol
+        if not isinstance(rtol, int | float) or not 0.0 < rtol < 1.0:
+            raise ValueError(f"rtol must be a number between 0 and 1, not {rtol!r}")
+        if isinstance(atol, bool) or not isinstance(atol, int | float) or not 0.0 <= atol < math.inf:
+            raise ValueError(f"atol must be a finite number from 0 on, not {atol!r}")
         if type(self.max_iterations) is not int or self.max_iterations < 0:
             raise ValueError(f"max_iterations must be a whole number from 0 on, not {self.max_iterations!r}")
         if self.preconditioner.operator is not self.operator:
             raise ValueError(f"{self.preconditioner.name} was made for another operator: make one for this")
 
     def prepare(self) -> None:
-        """Make what a solve needs, captured programs on a device for instance, so that the first one need not
-        wait for it. Raises RuntimeError when the preconditioner is not set up, and PreconditionerError for
-        one that cannot be captured on a device.
+        """Make what a solve needs, as captured programs on a device. Raises RuntimeError when the
+        preconditioner is not set up, and PreconditionerError for one that cannot be captured on a device.
         """
         if not self.preconditioner.is_set_up:
             raise RuntimeError(f"{self.preconditioner.name}: call setup() before solving")
         if self._on_host:
-            self._cpu_cg = self._cpu_cg or CpuCG(self.operator)
+            self._cpu_cg = self._cpu_cg or CpuCG(self.operator, self.preconditioner)
+            self._cpu_cg.preconditioner = self.preconditioner
             return
         if not self.preconditioner.capturable:
             raise PreconditionerError(f"{self.preconditioner.name} runs on the CPU only")
@@ -119,34 +113,28 @@ class PCG:
         x0 = None if x0 is None else as_grid(x0, "x0", shape, device)
         self.prepare()
         clock = Clock(device)
-        limit, atol, preconditioner = self.max_iterations, self.atol, self.preconditioner
-        if self._on_host:
-            loop, run = self._cpu_cg, self._cpu_cg.run
-            outcome, history, residual, scale = run(preconditioner, b, x0, self.rtol, limit, atol)
-        else:
-            loop, run = self._cuda_cg, self._cuda_cg.run
-            outcome, history, residual, scale = run(b, x0, self.rtol, limit, atol)
+        loop, preconditioner = self._cpu_cg if self._on_host else self._cuda_cg, self.preconditioner
+        outcome, history, residual, scale = loop.run(b, x0, self.rtol, self.max_iterations, self.atol)
         x = loop.x * scale if math.isfinite(scale) else torch.zeros_like(loop.x)
         if not bool(torch.isfinite(x).all()):
             x, outcome = torch.zeros_like(x), Outcome.NOT_FINITE
         seconds = {**preconditioner.seconds, "solve": clock.seconds()}
         flexible, iterations = not preconditioner.symmetric_positive_definite, len(history) - 1
         reason = self._reason(outcome, iterations, residual)
-        name = preconditioner.name
-        return SolveReport(x, outcome, iterations, residual, history, seconds, flexible, name, reason)
+        method = preconditioner.name
+        return SolveReport(x, outcome, iterations, residual, history, seconds, flexible, method, reason)
 
     def _reason(self, outcome: Outcome, iterations: int, residual: float) -> str:
         """Why it did not converge, for people."""
         name = self.preconditioner.name
-        reasons: dict[Outcome, str] = {
+        reason = {
             Outcome.CONVERGED: "",
             Outcome.ITERATION_LIMIT: f"not converged after {iterations} iterations",
             Outcome.STAGNATED: f"rounding stops it at a relative residual of {residual:.1e}",
             Outcome.INDEFINITE_OPERATOR: "p.Ap is not positive: the matrix is not positive definite",
             Outcome.INDEFINITE_PRECONDITIONER: f"r.z is not positive: {name} is not positive definite",
             Outcome.NOT_FINITE: "there is NaN or infinity in b, x0, the matrix or the preconditioner",
-        }
-        reason = reasons[outcome]
+        }[outcome]
         if reason and not self.preconditioner.is_current:
             reason += f"; {name} was set up for earlier coefficients: call its update() before solving"
         return reason

@@ -19,7 +19,7 @@ class Outcome(enum.Enum):
     NOT_FINITE = "not finite"
 
 
-BREAKDOWNS = (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER, Outcome.NOT_FINITE)
+INDEFINITE = (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER)
 
 
 @dataclass
@@ -52,4 +52,4 @@ class SolveReport:
     @property
     def broke_down(self) -> bool:
         """Whether a guard ended it, so that its x is not to be used."""
-        return self.outcome in BREAKDOWNS
+        return self.outcome in (*INDEFINITE, Outcome.NOT_FINITE)

@@ -57,28 +57,24 @@ class LeafFaces:
     leaves: np.ndarray
 
     @classmethod
-    def of(cls, shape: tuple[int, int], position: np.ndarray, leaf_size: int) -> LeafFaces:
+    def of(
+        cls, shape: tuple[int, int], position: np.ndarray, leaf_size: int, device: torch.device | str = "cpu"
+    ) -> LeafFaces:
         """For cells at the flat places ``position`` (nx ny,) of (K, L)."""
         cells, exists = faces_of_grid(shape)
         places = position[cells]  # (2, faces)
         leaves = places // leaf_size
         count = int(position.max()) // leaf_size + 1
-        faces = np.arange(len(exists))
-        inside = (leaves[0] == leaves[1]) & exists
-        outside = (leaves[0] != leaves[1]) & exists
+        within = leaves[0] == leaves[1]
+        inside, outside = np.flatnonzero(within & exists), np.flatnonzero(~within & exists)
         none = count * leaf_size
-        elsewhere = np.full(int(outside.sum()), none)
+        elsewhere = np.full(len(outside), none)
         first = np.concatenate([places[0, inside], places[0, outside], places[1, outside]])
         second = np.concatenate([places[1, inside], elsewhere, elsewhere])
-        face = np.concatenate([faces[inside], faces[outside], faces[outside]])
+        face = np.concatenate([inside, outside, outside])
         table = grouped(first // leaf_size, np.stack([face, first, second]), count, [len(exists), none, none])
         here = np.where(table[1] < none, table[1] % leaf_size, 0)
         there = np.where(table[2] < none, table[2] % leaf_size, here)
         entries = np.stack([here * leaf_size + there, there * leaf_size + here])
         entries += np.arange(count)[:, None] * leaf_size**2
-        return cls(*map(torch.from_numpy, (*table, entries)), leaves)
-
-    def to(self, device: torch.device) -> LeafFaces:
-        """With the tensors on ``device``."""
-        tensors = (self.face, self.first, self.second, self.entries)
-        return LeafFaces(*(tensor.to(device) for tensor in tensors), self.leaves)
+        return cls(*(torch.from_numpy(array).to(device) for array in (*table, entries)), leaves)

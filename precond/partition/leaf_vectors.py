@@ -9,41 +9,31 @@ from precond.partition.morton import leaves, positions
 
 
 class LeafVectors:
-    """Moves (nx, ny) float64 fields to (K, 1, L) float32 rows along the Morton curve and back.
-
-    All buffers are static. cells: (K, L) int64 flat cells, nx ny on padding. position: (nx ny,) int64, the
-    inverse.
+    """Moves (nx, ny) float64 fields to (K, 1, L) float32 rows along the Morton curve and back, in static
+    buffers. cells: (K, L) int64 flat cells, nx ny on padding. position: (nx ny,) int64, the inverse.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        leaf_size: int,
-        device: torch.device | str = "cpu",
-        aligned: bool = False,
-    ):
+    def __init__(self, shape: tuple[int, int], leaf_size: int, device: torch.device, aligned: bool = False):
         count = shape[0] * shape[1]
         cells = leaves(shape, leaf_size, aligned)  # (K, L)
         self.cells = torch.from_numpy(cells).to(device)
         self.position = torch.from_numpy(positions(cells, count)).to(device)
         self._flat_cells = self.cells.view(-1)
-        self._padded = torch.zeros(count + 1, dtype=torch.float64, device=device)
-        self._padded_single = torch.zeros(count + 1, dtype=torch.float32, device=device)
-        self._gathered = torch.zeros(cells.size, dtype=torch.float64, device=device)
-        self._rows = torch.zeros((len(cells), 1, leaf_size), dtype=torch.float32, device=device)
+        self._buffers = {
+            dtype: (
+                self.cells.new_zeros(count + 1, dtype=dtype),
+                self.cells.new_zeros(cells.size, dtype=dtype),
+            )
+            for dtype in (torch.float32, torch.float64)
+        }
         self._result = torch.zeros(count, dtype=torch.float32, device=device)
 
-    def gather_double(self, field: Tensor) -> Tensor:
-        """``field`` (nx, ny) as (K, L) float64, padding zero; overwritten by the next call."""
-        self._padded[:-1].copy_(field.reshape(-1))
-        torch.index_select(self._padded, 0, self._flat_cells, out=self._gathered)
-        return self._gathered.view_as(self.cells)
-
-    def gather(self, field: Tensor) -> Tensor:
-        """``field`` (nx, ny) as rows (K, 1, L), padding zero; overwritten by the next call."""
-        self._padded_single[:-1].copy_(field.reshape(-1))
-        torch.index_select(self._padded_single, 0, self._flat_cells, out=self._rows.view(-1))
-        return self._rows
+    def gather(self, field: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """``field`` (nx, ny) as rows (K, 1, L) of ``dtype``, padding zero; overwritten by the next call."""
+        padded, rows = self._buffers[dtype]
+        padded[:-1].copy_(field.reshape(-1))
+        torch.index_select(padded, 0, self._flat_cells, out=rows)
+        return rows.view(len(self.cells), 1, -1)
 
     def scatter(self, rows: Tensor, out: Tensor) -> None:
         """``out`` (nx, ny) from ``rows`` (K, 1, L)."""

@@ -5,18 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 
-def _spread_bits(values: np.ndarray) -> np.ndarray:
-    """Bit k of every value moved to bit 2k."""
-    spread = np.zeros_like(values)
-    for bit in range(31):
-        spread |= ((values >> bit) & 1) << (2 * bit)
-    return spread
-
-
 def morton_order(shape: tuple[int, int]) -> np.ndarray:
     """Flat indices i ny + j of an (nx, ny) grid along the Morton curve, int64; x has the low bits."""
     i, j = np.divmod(np.arange(shape[0] * shape[1], dtype=np.int64), shape[1])
-    return np.argsort(_spread_bits(i) | (_spread_bits(j) << 1), kind="stable")
+    place = np.zeros_like(i)
+    for bit in range(31):  # bit k of i and j to bits 2k and 2k + 1
+        place |= ((i >> bit) & 1) << (2 * bit) | ((j >> bit) & 1) << (2 * bit + 1)
+    return np.argsort(place, kind="stable")
 
 
 def leaves(shape: tuple[int, int], leaf_size: int, aligned: bool = False) -> np.ndarray:
@@ -43,11 +38,7 @@ def leaves(shape: tuple[int, int], leaf_size: int, aligned: bool = False) -> np.
 
 def positions(cells: np.ndarray, count: int) -> np.ndarray:
     """Where each of ``count`` cells lies in ``cells`` (leaves, leaf_size) taken flat: (count,) int64."""
-    flat = cells.ravel()
-    inside = np.flatnonzero(flat < count)
-    position = np.empty(count, dtype=np.int64)
-    position[flat[inside]] = inside
-    return position
+    return np.argsort(cells, axis=None)[:count].copy()  # padding has the highest number
 
 
 def leaf_numbers(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -56,6 +47,4 @@ def leaf_numbers(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """
     i, j = np.divmod(cells[:, 0], shape[1])  # the lowest cell comes first, and exists
     along_x = len(np.unique(i)) <= len(np.unique(j))
-    number = np.empty(len(cells), dtype=np.int64)
-    number[np.lexsort((i, j) if along_x else (j, i))] = np.arange(len(cells))
-    return number
+    return np.argsort(np.lexsort((i, j) if along_x else (j, i)))

@@ -19,13 +19,9 @@ def tiles(count: int) -> np.ndarray:
 
     Sizes are powers of two. Rows row_start to row_start + size exist; columns are clipped at ``count``.
     """
-    found = []
-    size = 1
-    while size < count:
-        starts = np.arange(0, count - size, 2 * size, dtype=np.int64)
-        found.append(np.stack([starts, starts + size, np.full_like(starts, size)], axis=1))
-        size *= 2
-    return np.concatenate(found) if found else np.empty((0, 3), dtype=np.int64)
+    sizes = [1 << level for level in range(max(count - 1, 0).bit_length())]
+    found = [(start, start + size, size) for size in sizes for start in range(0, count - size, 2 * size)]
+    return np.array(found, dtype=np.int64).reshape(-1, 3)
 
 
 def tile_of(count: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -62,31 +58,21 @@ class Tiles:
         table = tiles(count)
         row, column, size = table.T[:, :, None]  # (T, 1) each
         leaf = np.arange(count)
-        rows = (leaf >= row) & (leaf < row + size)
-        columns = (leaf >= column) & (leaf < column + size)
         padded = 1 << max(count - 1, 0).bit_length()
         before = 2 * padded - 2 * padded // size  # strips of all smaller sizes
-        arrays = (
-            rows.astype(np.float32),
-            columns.astype(np.float32),
-            np.log2(size).astype(np.float32),
-            (before + row // size)[:, 0],
-            (before + column // size)[:, 0],
-        )
+        strips = [((leaf >= first) & (leaf < first + size)).astype(np.float32) for first in (row, column)]
+        nodes = [(before + first // size)[:, 0] for first in (row, column)]
+        arrays = (*strips, np.log2(size).astype(np.float32), *nodes)
         return cls(count, *(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
 
     def strip_sums(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Every strip's tokens from its leaves' ``tokens`` (K, L_s, d): row strips and column strips (T, L_s,
-        d).
-
-        The S L_s tokens of a strip are summed in L_s runs of S along the curve.
+        """Row strips and column strips, (T, L_s, d), of the leaves' ``tokens`` (K, L_s, d): the S L_s tokens
+        of a strip are summed in L_s runs of S along the curve.
         """
         _, length, width = tokens.shape
         padded = 1 << max(self.count - 1, 0).bit_length()
-        level = torch.nn.functional.pad(tokens, (0, 0, 0, 0, 0, padded - self.count))  # (P, L_s, d)
-        levels = [level]
-        while len(level) > 2:
-            level = level.view(len(level) // 2, length, 2, width).sum(dim=2)  # half as many strips
-            levels.append(level)
+        levels = [torch.nn.functional.pad(tokens, (0, 0, 0, 0, 0, padded - self.count))]  # (P, L_s, d)
+        while len(levels[-1]) > 2:  # half as many strips
+            levels.append(levels[-1].view(len(levels[-1]) // 2, length, 2, width).sum(dim=2))
         nodes = torch.cat(levels)  # (2 P - 2, L_s, d)
         return nodes[self.row_nodes], nodes[self.column_nodes]

@@ -1,2 +1,1 @@
-"""Exact leaves and a Galerkin coarse space: block Jacobi, bases, the coarse operator and its solve, the
-balanced form."""
+"""Exact leaves and a Galerkin coarse space: bases, the coarse operator and its solve, the preconditioner."""

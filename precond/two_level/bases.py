@@ -1,4 +1,4 @@
-"""Far-field bases: r columns per leaf, supported on the leaf's coupled cells, the first one constant.
+"""Bases of coarse spaces: r columns per leaf, supported on the leaf's coupled cells, the first one constant.
 
 A basis U is (K, L, r) float32 with orthonormal columns; a column without support of its own (a leaf with
 fewer cells than columns) is zero. Only the span of a leaf's columns matters to `coarse-learned`.
@@ -7,8 +7,11 @@ fewer cells than columns) is zero. Only the span of a leaf's columns matters to 
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse
 import torch
 from torch import Tensor
+
+from precond.partition.leaf_vectors import LeafVectors
 
 DEPENDENT = 1e-4  # a column that keeps less than this share of its length is spanned by those before it
 
@@ -37,9 +40,7 @@ def orthonormalised(columns: Tensor) -> Tensor:
 
 def leaf_positions(shape: tuple[int, int], cells: Tensor, coupled: Tensor) -> Tensor:
     """Each cell's place relative to the centre of its leaf's coupled cells, in units of half a square leaf's
-    side.
-
-    (K, L, 2) float32, zero where ``coupled`` (K, L) bool is not. On the host: once per geometry_version.
+    side: (K, L, 2) float32, zero where ``coupled`` (K, L) bool is not. On the host.
     """
     leaf_size = coupled.shape[1]
     cells = cells.cpu().numpy()  # (K, L)
@@ -52,18 +53,15 @@ def leaf_positions(shape: tuple[int, int], cells: Tensor, coupled: Tensor) -> Te
 
 
 def monomials(positions: Tensor, mask: Tensor, rank: int) -> Tensor:
-    """1, x, y, xy, x^2, y^2, x^2 y, x y^2, ... on the coupled cells: (K, L, rank).
-
-    ``positions`` (K, L, 2) are relative to the leaf, of order one; ``mask`` (K, L) is 1 on fluid cells, else
-    0.
+    """1, x, y, xy, x^2, y^2, x^2 y, x y^2, ... of ``positions`` (K, L, 2), which are relative to the leaf and
+    of order one, where ``mask`` (K, L) is 1: (K, L, rank). Raises ValueError for a rank above 16.
     """
     x, y = positions[..., 0], positions[..., 1]
     powers = [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (2, 1), (1, 2), (3, 0), (0, 3), (2, 2), (3, 1)]
     powers += [(1, 3), (3, 2), (2, 3), (3, 3)]
     if rank > len(powers):
         raise ValueError(f"rank must be at most {len(powers)}, not {rank}")
-    columns = [x**a * y**b for a, b in powers[:rank]]
-    return torch.stack(columns, dim=-1) * mask[..., None]
+    return torch.stack([x**a * y**b for a, b in powers[:rank]], dim=-1) * mask[..., None]
 
 
 def geneo_modes(blocks: Tensor, mask: Tensor, rank: int) -> Tensor:
@@ -84,3 +82,33 @@ def geneo_modes(blocks: Tensor, mask: Tensor, rank: int) -> Tensor:
     _, vectors = torch.linalg.eigh(scaled)
     modes = torch.linalg.solve_triangular(factors.mT, vectors[..., :rank], upper=True)
     return modes * mask[..., None]
+
+
+class SparseBasis:
+    """U, ``prolongation``, and U^T, ``restriction``, between grid vectors (nx ny,) and coefficients (K r,)
+    that are numbered as CoarseSolve.number: sparse, float64, for the CPU, where many small products cost more
+    to call than to do.
+    """
+
+    def __init__(self, vectors: LeafVectors, rank: int, number: np.ndarray):
+        cells = vectors.cells.numpy()[..., None]  # (K, L, 1)
+        count, leaf_size, _ = cells.shape
+        entries = np.arange(count * leaf_size * rank).reshape(count, leaf_size, rank)  # of the flat basis
+        arrays = np.broadcast_arrays(cells, number.reshape(count, 1, rank), entries)
+        rows, columns, entries = (array[arrays[0] < len(vectors.position)] for array in arrays)
+        shape = (len(vectors.position), count * rank)
+        pattern = scipy.sparse.coo_array((entries, (rows, columns)), shape=shape).tocsr()
+        self.prolongation, self._to_prolongation = _emptied(pattern)
+        self.restriction, self._to_restriction = _emptied(pattern.T.tocsr())
+
+    def update(self, basis: Tensor) -> None:
+        """Follow a new ``basis`` (K, L, r)."""
+        values = basis.double().numpy().ravel()
+        np.take(values, self._to_prolongation, out=self.prolongation.data)
+        np.take(values, self._to_restriction, out=self.restriction.data)
+
+
+def _emptied(pattern: scipy.sparse.csr_array) -> tuple[scipy.sparse.csr_array, np.ndarray]:
+    """A matrix of this pattern without values, and what stood in ``pattern`` for each of them."""
+    arrays = (np.zeros(pattern.nnz), pattern.indices.astype(np.int32), pattern.indptr.astype(np.int32))
+    return scipy.sparse.csr_array(arrays, shape=pattern.shape), pattern.data

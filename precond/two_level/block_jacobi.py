@@ -44,23 +44,22 @@ class BlockJacobi(Preconditioner):
         super().__init__(operator)
         if not isinstance(leaf_size, int) or not 2 <= leaf_size <= 1024:
             raise ValueError(f"leaf_size must be a whole number from 2 to 1024, not {leaf_size}")
-        nx, ny = operator.shape
-        n = nx * ny
         device = operator.device
         self.vectors = LeafVectors(operator.shape, leaf_size, device, aligned)
-        count = len(self.vectors.cells)
         self.position = self.vectors.position
-        self._leaf = self.position.cpu().numpy() // leaf_size  # of each cell
-        self.faces = LeafFaces.of(operator.shape, self.position.cpu().numpy(), leaf_size).to(device)
+        position, count = self.position.cpu().numpy(), len(self.vectors.cells)
+        self._leaf = position // leaf_size  # of each cell
+        self.faces = LeafFaces.of(operator.shape, position, leaf_size, device)
         self._shared = shared and aligned and device.type == "cpu"
-        self.blocks = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float64, device=device)
+        zeros = operator.diagonal().new_zeros
+        self.blocks = zeros(count, leaf_size, leaf_size)
         self.inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)
         self._diagonals = self.blocks.diagonal(dim1=1, dim2=2)
-        self._pinning = torch.ones((count, leaf_size), dtype=torch.float64, device=device)
+        self._pinning = zeros(count, leaf_size)
         self._solved = torch.zeros((count, 1, leaf_size), dtype=torch.float32, device=device)
-        self.weights = torch.zeros(self.faces.leaves.shape[1] + 1, dtype=torch.float64, device=device)
-        self._inverted = torch.zeros(self.faces.face.shape, dtype=torch.float64, device=device)
-        self._diagonal = torch.zeros(n + 1, dtype=torch.float64, device=device)  # with an end for the padding
+        self.weights = zeros(self.faces.leaves.shape[1] + 1)
+        self._inverted = zeros(self.faces.face.shape)
+        self._diagonal = zeros(position.size + 1)  # with an end for the padding
         self.changed = torch.arange(count)
         if self._shared:
             entries = self.faces.entries[0].view(-1) % leaf_size**2
@@ -69,18 +68,15 @@ class BlockJacobi(Preconditioner):
 
     def _update_geometry(self) -> None:
         """Mark the anchors of components that lie within one leaf."""
-        operator = self.operator
-        labels = operator.labels.ravel()
+        operator, cells = self.operator, self.vectors.cells.cpu().numpy()
+        labels, anchors = operator.labels.ravel(), operator.anchors.cpu().numpy()
         fluid = labels >= 0
-        low = np.full(operator.components, self._leaf.size)
-        high = np.full(operator.components, -1)
-        np.minimum.at(low, labels[fluid], self._leaf[fluid])
-        np.maximum.at(high, labels[fluid], self._leaf[fluid])
-        closed = low == high
+        closed = np.ones(operator.components, dtype=bool)
+        closed[labels[fluid & (self._leaf != self._leaf[anchors][labels])]] = False
         factor = np.ones(self._leaf.size + 1)
-        factor[operator.anchors.cpu().numpy()[closed]] = 2.0
-        self._pinning.copy_(torch.from_numpy(factor[self.vectors.cells.cpu().numpy()]))
-        coupled = np.append(fluid & ~closed[labels], False)[self.vectors.cells.cpu().numpy()]
+        factor[anchors[closed]] = 2.0
+        self._pinning.copy_(torch.from_numpy(factor[cells]))
+        coupled = np.append(fluid & ~closed[labels], False)[cells]
         self.coupled = torch.from_numpy(coupled).to(operator.device)  # (K, L)
 
     def update_changed(self) -> tuple[np.ndarray, Tensor]:
@@ -104,7 +100,14 @@ class BlockJacobi(Preconditioner):
     def _setup(self) -> None:
         face_weights(self.operator, out=self.weights)
         self._assemble(slice(None))
-        self._invert()
+        if not self._shared:
+            self.inverses.copy_(_inverses(self.blocks))
+            return
+        values = self.blocks.view(len(self.blocks), -1)[:, self._pattern]
+        scale = values.amax(dim=1)  # (K,)
+        unique, kind = copies(values / scale[:, None])
+        inverses = _inverses(self.blocks[unique])[kind]
+        torch.mul(inverses, (scale[unique][kind] / scale).float()[:, None, None], out=self.inverses)
 
     def _update_stages(self) -> list[Stage]:
         if self.operator.device.type != "cpu":  # which leaves changed is not for the host to know
@@ -124,33 +127,12 @@ class BlockJacobi(Preconditioner):
         # last: faces to other leaves and the table's padding have written to the diagonal
         self._diagonals[which] = torch.where(diagonal == 0.0, largest, diagonal)
 
-    def _invert(self) -> None:
-        """All inverses."""
-        if not self._shared:
-            self.inverses.copy_(_inverses(self.blocks))
-            return
-        values = self.blocks.view(len(self.blocks), -1)[:, self._pattern]
-        scale = values.amax(dim=1)  # (K,)
-        unique, kind = copies(values / scale[:, None])
-        inverses = _inverses(self.blocks[unique])[kind]
-        torch.mul(inverses, (scale[unique][kind] / scale).float()[:, None, None], out=self.inverses)
-
-    def gather(self, field: Tensor) -> Tensor:
-        """See LeafVectors."""
-        return self.vectors.gather(field)
-
-    def scatter(self, rows: Tensor, out: Tensor) -> None:
-        """See LeafVectors."""
-        self.vectors.scatter(rows, out)
-
     def solve(self, rows: Tensor) -> Tensor:
-        """D^-1 ``rows``, (K, 1, L) float32; overwritten by the next call. Row form: far faster than matrix
-        times column.
-        """
+        """D^-1 ``rows``, (K, 1, L) float32; overwritten by the next call. As rows: columns are far slower."""
         return torch.bmm(rows, self.inverses.mT, out=self._solved)
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
-        self.scatter(self.solve(self.gather(residual)), out)
+        self.vectors.scatter(self.solve(self.vectors.gather(residual)), out)
 
 
 def _inverses(blocks: Tensor) -> Tensor:

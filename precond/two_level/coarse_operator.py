@@ -1,8 +1,7 @@
-"""The coarse operator, the Galerkin product of the leaves' bases: A_c = U^T A U by blocks.
+"""The coarse operator A_c = U^T A U, the Galerkin product of the leaves' bases.
 
-A_c couples leaves that share a face: one r x r block a leaf and one a pair of neighbours, each a product of
-batched small matrices. Its kernel is known: one vector for every group of fluid components that share leaves,
-removed by pinning a constant column.
+One r x r block a leaf and one a pair of leaves that share a face. Its null space is known, one vector for
+every group of fluid components that share leaves, and removed by pinning a constant column.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from precond.poisson import PoissonOperator
 
 @dataclass
 class LeafPairs:
-    """Neighbouring leaves and the faces between them; static for a grid and a leaf size.
+    """Neighbouring leaves and the faces between them, static.
 
     first, second: (P,) int64 leaves, first < second. inside, outside: (P, F) int64, flat (K L) places of each
     face's cell in the first and in the second leaf. face: (P, F) int64 into leaf_faces.face_weights, its zero
@@ -39,11 +38,8 @@ class LeafPairs:
         """The pairs of the grid; ``position`` (nx ny,) is each cell's place in the flat (K, L)."""
         cells, exists = faces_of_grid(operator.shape)
         a, b = position[cells]  # flat (K L) places
-        crossing = exists & (a // leaf_size != b // leaf_size)
-        face = np.flatnonzero(crossing)
-        a, b = a[face], b[face]
-        swap = a > b
-        a, b = np.where(swap, b, a), np.where(swap, a, b)
+        face = np.flatnonzero(exists & (a // leaf_size != b // leaf_size))
+        a, b = np.minimum(a, b)[face], np.maximum(a, b)[face]
         count = int(position.max()) // leaf_size + 1
         pairs, pair_of = np.unique(a // leaf_size * count + b // leaf_size, return_inverse=True)
         tables = grouped(pair_of, np.stack([a, b, face]), len(pairs), [0, 0, len(exists)])
@@ -63,8 +59,7 @@ def galerkin_blocks(
 ) -> tuple[Tensor, Tensor]:
     """Diagonal blocks U_k^T D_k U_k (K, r, r) and off-diagonal ones U_k^T A_kl U_l (P, r, r), differentiable.
 
-    ``basis`` (K, L, r) and ``blocks`` (K, L, L) of one dtype; ``weights`` is
-    leaf_faces.face_weights(operator).
+    ``basis`` (K, L, r) and ``blocks`` (K, L, L) of one dtype; ``weights``: leaf_faces.face_weights(operator).
     """
     flat = basis.reshape(-1, basis.shape[-1])
     faces = weights[pairs.face].to(basis.dtype)  # (P, F)
@@ -81,12 +76,11 @@ class CoarseOperator:
     """
 
     def __init__(self, faces: LeafFaces, pairs: LeafPairs, rank: int):
-        def buffer(table: Tensor) -> Tensor:
-            return torch.zeros((*table.shape, rank), dtype=torch.float64, device=table.device)
-
         self._faces, self._pairs = faces, pairs
-        self._differences = buffer(faces.face)  # (K, F, r)
-        self._inside, self._outside = buffer(pairs.face), buffer(pairs.face)  # (P, F, r)
+        self._differences, self._inside, self._outside = (  # (K, F, r), (P, F, r), (P, F, r)
+            torch.zeros((*table.shape, rank), dtype=torch.float64, device=table.device)
+            for table in (faces.face, pairs.face, pairs.face)
+        )
 
     def update(self, basis: Tensor) -> None:
         """Follow a new ``basis`` (K, L, r)."""
@@ -120,17 +114,13 @@ def assembled(diagonal: Tensor, off: Tensor, pairs: LeafPairs) -> Tensor:
 
 
 def pinned_leaves(operator: PoissonOperator, cells: Tensor, coupled: Tensor) -> np.ndarray:
-    """One leaf for every kernel vector of A_c: components that share a leaf have one constant column between
-    them.
-
-    ``coupled`` (K, L) bool marks the cells that the basis covers.
+    """One leaf for every null vector of A_c: components that share a leaf have one constant column between
+    them. ``coupled`` (K, L) bool marks the cells that the basis covers.
     """
     inside = coupled.cpu().numpy()
-    cells = cells.cpu().numpy()[inside]
     leaf = np.nonzero(inside)[0]
-    count = len(inside)
-    ends = (leaf, count + operator.labels.ravel()[cells])
-    size = count + operator.components
+    ends = (leaf, len(inside) + operator.labels.ravel()[cells.cpu().numpy()[inside]])
+    size = len(inside) + operator.components
     graph = scipy.sparse.coo_array((np.ones(len(leaf)), ends), shape=(size, size))
     _, group = scipy.sparse.csgraph.connected_components(graph, directed=False)
     occupied = np.unique(leaf)

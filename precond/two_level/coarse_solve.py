@@ -27,25 +27,22 @@ class CoarseSolve:
     """Z of K leaves with ``rank`` columns each, as they are numbered, (K,) int64: `place` all blocks,
     `factorise`, then `solve`. Blocks that changed are placed again before the next `factorise`.
 
-    ``dense`` is the form for a GPU, for which every application is one product: `times`. On the CPU number
-    (K r,) int64 is that of each unknown, leaf by leaf, and failed says whether there is no factorisation.
+    ``dense`` is the form for a GPU, whose every application is one product. On the CPU number (K r,) int64 is
+    that of each unknown, leaf by leaf, and failed says whether there is no factorisation.
     """
 
     def __init__(self, pairs: LeafPairs, number: np.ndarray, rank: int, dense: bool):
-        count, device = len(number), pairs.first.device
+        count = len(number)
         self._pairs, self._size, self._dense, self._banded = pairs, count * rank, dense, False
         if dense:
             self._allocate_blocks(count, rank)
-            size = (self._size, self._size)
-            self._inverse = torch.full(size, torch.nan, dtype=torch.float64, device=device)
+            self._inverse = self._blocks.new_full((self._size, self._size), torch.nan)
             return
-        first, second = pairs.first.numpy(), pairs.second.numpy()
-        entry = np.arange(rank)
-        rows, columns = np.concatenate([np.arange(count), first]), np.concatenate([np.arange(count), second])
-        shape = (len(rows), rank, rank)
-        rows = np.broadcast_to((number[rows][:, None] * rank + entry)[:, :, None], shape)
-        columns = np.broadcast_to((number[columns][:, None] * rank + entry)[:, None, :], shape)
-        below = np.maximum(rows, columns) - np.minimum(rows, columns)
+        numbers = number[:, None] * rank + np.arange(rank)  # (K, r)
+        rows = np.concatenate([numbers, numbers[pairs.first.numpy()]])[:, :, None]
+        columns = np.concatenate([numbers, numbers[pairs.second.numpy()]])[:, None, :]
+        rows, columns = np.broadcast_arrays(rows, columns)  # (K + P, r, r)
+        below = np.abs(rows - columns)
         self._width = int(below.max(initial=0)) + 1
         self._banded = self._width <= WIDEST_BAND
         if self._banded:
@@ -55,7 +52,7 @@ class CoarseSolve:
         else:
             self._allocate_blocks(count, rank)
             self._entries = (rows.ravel(), columns.ravel())
-        self.number = (number[:, None] * rank + entry).ravel()
+        self.number = numbers.ravel()
         self._order = np.argsort(self.number)
         self.failed = True
 
@@ -69,9 +66,8 @@ class CoarseSolve:
         self, leaves: Tensor | slice, diagonal: Tensor, pairs: Tensor | slice, off: Tensor, pinned: Tensor
     ) -> None:
         """Take the blocks ``diagonal`` (k, r, r), which it changes, of ``leaves`` and ``off`` (p, r, r) of
-        ``pairs``, all float64; those are (k,) and (p,) int64, or slices.
-
-        ``pinned`` (k,) is 1 for leaves whose constant column is pinned, else 0.
+        ``pairs``, all float64; those are (k,) and (p,) int64, or slices. ``pinned`` (k,) is 1 for leaves
+        whose constant column is pinned, else 0.
         """
         own = diagonal.diagonal(dim1=1, dim2=2)
         own *= 1.0 + REGULARISATION
@@ -85,9 +81,7 @@ class CoarseSolve:
             self._off[pairs] = off
 
     def factorise(self) -> None:
-        """Follow the blocks that were placed. The sparse factorisation does not notice an indefinite
-        matrix.
-        """
+        """Follow the blocks that were placed. The sparse form does not notice an indefinite matrix."""
         if self._dense:
             factor, info = torch.linalg.cholesky_ex(assembled(self._diagonal, self._off, self._pairs))
             self._inverse.copy_(inverse_of_factors(factor)).masked_fill_(info != 0, torch.nan)
@@ -98,23 +92,19 @@ class CoarseSolve:
             self._factor, info = _factorise_band(band.copy(order="F"), lower=1, overwrite_ab=1)
             self.failed = info != 0 or not np.isfinite(self._factor[0].sum())  # LAPACK may let NaN pass
         elif bool(torch.isfinite(self._blocks).all()):
-            self._factor = symmetric_factors(self._sparse(self._blocks.numpy()))
+            (rows, columns), values = self._entries, self._blocks.numpy()
+            off = slice(self._diagonal.numel(), None)  # stand there once
+            entries = np.append(rows, columns[off]), np.append(columns, rows[off])
+            matrix = (np.append(values, values[off]), entries)
+            self._factor = symmetric_factors(scipy.sparse.coo_array(matrix, shape=(self._size, self._size)))
             self.failed = False
 
-    def _sparse(self, values: np.ndarray) -> scipy.sparse.sparray:
-        """The matrix in the band's numbering; ``values`` are all blocks."""
-        rows, columns = self._entries
-        off = slice(self._diagonal.numel(), None)  # stand there once
-        entries = np.append(rows, columns[off]), np.append(columns, rows[off])
-        shape = (self._size, self._size)
-        return scipy.sparse.coo_array((np.append(values, values[off]), entries), shape=shape).tocsc()
-
-    def solve(self, right: Tensor) -> Tensor:
-        """Z ``right`` for ``right`` (K r,) or (K r, m) float64, leaf by leaf; NaN where factorising
-        failed.
+    def solve(self, right: Tensor, out: Tensor | None = None) -> Tensor:
+        """Z ``right`` for ``right`` (K r,) or (K r, m) float64, leaf by leaf; NaN if factorising failed. The
+        dense form can put it into ``out``.
         """
         if self._dense:
-            return self._inverse @ right
+            return torch.matmul(self._inverse, right, out=out)
         return torch.from_numpy(self.solve_numbered(right.numpy()[self._order])[self.number])
 
     def solve_numbered(self, right: np.ndarray) -> np.ndarray:
@@ -128,7 +118,3 @@ class CoarseSolve:
         below = self._width - 1  # as pbtrs, without what it costs to ask for one
         half = dtbsv(below, self._factor, right, lower=1, overwrite_x=1)
         return dtbsv(below, self._factor, half, lower=1, trans=1, overwrite_x=1)
-
-    def times(self, right: Tensor, out: Tensor) -> None:
-        """``out`` = Z ``right``, both (K r,) float64; of the dense form alone."""
-        torch.mv(self._inverse, right, out=out)

@@ -1,8 +1,8 @@
-"""Exact leaves and a Galerkin far field, balanced: symmetric positive definite whatever the basis is.
+"""The two-level preconditioner, exact leaves and a Galerkin coarse space: definite whatever the basis is.
 
 Leaves are aligned blocks of the grid (precond.partition.morton.leaves): cut along the Morton curve of a 91 x
-91 grid they are torn, and cost a third more iterations. With D the diagonal leaf blocks of A, U the far-field
-basis (r columns per leaf) and Z = (U^T A U)^-1,
+91 grid they are torn, and cost a third more iterations. With D the diagonal leaf blocks of A, U the basis of
+the coarse space (r columns per leaf) and Z = (U^T A U)^-1,
 
     M = P^T D^-1 P + U Z U^T,    P = I - A U Z U^T.
 
@@ -26,19 +26,18 @@ from precond.device import ops
 from precond.partition.morton import leaf_numbers
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
-from precond.two_level.bases import geneo_modes, leaf_positions, monomials, orthonormalised
+from precond.two_level.bases import SparseBasis, geneo_modes, leaf_positions, monomials, orthonormalised
 from precond.two_level.block_jacobi import BlockJacobi
 from precond.two_level.coarse_operator import CoarseOperator, LeafPairs, pinned_leaves
 from precond.two_level.coarse_solve import CoarseSolve
-from precond.two_level.sparse_basis import SparseBasis
 
 
 class TwoLevel(Preconditioner):
-    """The balanced form on any basis; subclasses say which by `_basis`.
+    """On any basis; subclasses say which by `_basis`.
 
-    ``additive`` drops the balance: M = D^-1 + U Z U^T, one product with A cheaper, about 1.6 times the
+    ``additive`` drops the projections: M = D^-1 + U Z U^T, one product with A cheaper, about 1.6 times the
     iterations. ``on_device`` is the form for a GPU (default: where the operator is on one): a dense Z, and
-    the operations of precond.device.ops, four for an application of the balanced form.
+    the operations of precond.device.ops, four for an application unless additive.
     """
 
     learned: ClassVar[bool] = False  # `_basis` is a network's inference, and timed as such
@@ -59,32 +58,26 @@ class TwoLevel(Preconditioner):
         self._on_device = operator.device.type != "cpu" if on_device is None else on_device
         self.leaves = BlockJacobi(operator, leaf_size, aligned=True, shared=not self._on_device)
         vectors, device = self.leaves.vectors, operator.device
-        cells = vectors.cells.cpu().numpy()
         self.pairs = LeafPairs.of(operator, self.leaves.position.cpu().numpy(), leaf_size)
-        count = len(cells)
-        self.coarse = CoarseSolve(
-            self.pairs, leaf_numbers(cells, operator.shape), rank, dense=self._on_device
-        )
+        count, number = len(vectors.cells), leaf_numbers(vectors.cells.cpu().numpy(), operator.shape)
+        self.coarse = CoarseSolve(self.pairs, number, rank, dense=self._on_device)
         self.coarse_operator = CoarseOperator(self.leaves.faces, self.pairs, rank)
         self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=device)
-        self._pinned = torch.zeros(count, dtype=torch.float64, device=device)
-
-        def buffer(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float64, device=device)
-
-        self._solution, self._image = buffer(2, *operator.shape)
+        zeros = operator.diagonal().new_zeros
+        self._pinned = zeros(count)
+        self._solution, self._image = zeros(2, *operator.shape)
         self._multiply = operator.bind(self._solution, self._image)
         if self._on_device:
-            self._restriction = buffer(count, leaf_size, rank)  # the basis, and transposed: a faster product
-            self._prolongation = buffer(count, rank, leaf_size)
+            self._restriction = zeros(count, leaf_size, rank)  # the basis, and transposed: a faster product
+            self._prolongation = zeros(count, rank, leaf_size)
             self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=device)
-            self._strips, self._coefficients = buffer(2, count, rank)
+            self._strips, self._coefficients = zeros(2, count, rank)
         else:
-            self._products = SparseBasis(vectors, rank, self.coarse.number)
+            self._sparse_basis = SparseBasis(vectors, rank, self.coarse.number)
             self._pair_of_face = self.pairs.of_faces(len(self.leaves.weights))
 
     def _basis(self) -> Tensor:
-        """Orthonormal far-field basis (K, L, r) float32 for the operator's present coefficients."""
+        """Orthonormal basis (K, L, r) float32 for the operator's present coefficients."""
         raise NotImplementedError
 
     def _update_geometry(self) -> None:
@@ -92,9 +85,8 @@ class TwoLevel(Preconditioner):
         coupled, cells = self.leaves.coupled, self.leaves.vectors.cells
         self.mask = coupled.float()  # (K, L)
         self.positions = leaf_positions(self.operator.shape, cells, coupled)
-        pinned = torch.from_numpy(pinned_leaves(self.operator, cells, coupled)).to(coupled.device)
         self._pinned.zero_()
-        self._pinned[pinned] = 1.0
+        self._pinned[pinned_leaves(self.operator, cells, coupled)] = 1.0
 
     def _stages(self) -> list[Stage]:
         """Leaves, basis, coarse operator."""
@@ -109,16 +101,15 @@ class TwoLevel(Preconditioner):
             self._restriction.copy_(self.basis)
             self._prolongation.copy_(self.basis.mT)
         else:
-            self._products.update(self.basis)
+            self._sparse_basis.update(self.basis)
 
     def _update_stages(self) -> list[Stage]:
         """The coarse operator of the present A on the basis that is there, and leaves near it."""
-        if self._on_device:  # which leaves changed is not for the host to know
-            return [("setup", self.leaves._setup), ("setup", self._assemble_coarse)]
-        return [("setup", self._update_changed)]
+        leaves, _, coarse = self._stages()
+        return [leaves, coarse] if self._on_device else [("setup", self._update_changed)]
 
     def _update_changed(self) -> None:
-        """Follow where face weights changed."""
+        """Follow where face weights changed, which on a device is not for the host to know."""
         faces, leaves = self.leaves.update_changed()
         if self.coarse.failed:  # whatever was placed
             self._assemble_coarse()
@@ -136,35 +127,35 @@ class TwoLevel(Preconditioner):
         self.coarse.factorise()
 
     @property
-    def _balanced(self) -> bool:
-        """Whether the balance is applied: Z is of the coefficients at the last set-up, and balancing later
-        ones with it would not be symmetric. Without it M stays definite whatever became of A.
+    def _projects(self) -> bool:
+        """Whether P is applied: Z is of the coefficients at the last set-up, and with later ones the product
+        would not be symmetric. Without P, M stays definite whatever became of A.
         """
         return not self.additive and (self._on_device or self.is_current)
 
     def _coarse_part(self, residual: Tensor) -> Tensor:
         """U Z U^T ``residual``, both flat (nx ny,), all float64: what rounds, Z magnifies."""
         if not self._on_device:
-            strips = self._products.restrict(residual.numpy())
-            return torch.from_numpy(self._products.prolong(self.coarse.solve_numbered(strips)))
-        rows = self.leaves.vectors.gather_double(residual)[:, None]  # (K, 1, L)
+            strips = self._sparse_basis.restriction @ residual.numpy()
+            return torch.from_numpy(self._sparse_basis.prolongation @ self.coarse.solve_numbered(strips))
+        rows = self.leaves.vectors.gather(residual, torch.float64)  # (K, 1, L)
         strips = torch.bmm(rows, self._restriction)  # (K, 1, r)
         coefficients = self.coarse.solve(strips.view(-1)).view_as(strips)
         return torch.bmm(coefficients, self._prolongation).view(-1)[self.leaves.position]
 
     def initial_correction(self, residual: Tensor, out: Tensor) -> bool:
-        """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do without the balance."""
-        if self._balanced:
+        """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do without P."""
+        if self._projects:
             out.view(-1).copy_(self._coarse_part(residual.reshape(-1)))
-        return self._balanced
+        return self._projects
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         if self._on_device and not self.additive:
             self._apply_on_device(residual.view(-1), out.view(-1))
             return
-        self.leaves.scatter(self.leaves.solve(self.leaves.gather(residual)), self._solution)
+        self.leaves._apply(residual, self._solution)
         left = residual
-        if self._balanced:
+        if self._projects:
             self._multiply()
             left = torch.sub(residual, self._image, out=self._image)
         torch.add(self._solution, self._coarse_part(left.reshape(-1)).view_as(out), out=out)
@@ -176,12 +167,12 @@ class TwoLevel(Preconditioner):
         ops.solve_leaves(residual, cells, self.leaves.inverses, rows, image)
         diagonal, weights = operator.diagonal().view(-1), operator.flat_face_weights()
         ops.restrict_residual(residual, image, diagonal, *weights, cells, self.basis, strips)
-        self.coarse.times(strips.view(-1), self._coefficients.view(-1))
+        self.coarse.solve(strips.view(-1), out=self._coefficients.view(-1))
         ops.prolong(rows, self._coefficients, cells, self.basis, out)
 
 
 class CoarseMonomial(TwoLevel):
-    """Far field of monomials in the cell's position: what the network starts from."""
+    """Coarse space of monomials in the cell's position: what the network starts from."""
 
     name = "coarse-monomial"
 
@@ -194,7 +185,7 @@ class CoarseMonomial(TwoLevel):
 
 
 class CoarseGenEO(TwoLevel):
-    """Far field of every leaf's lowest generalised eigenvectors: a reference, slow to set up."""
+    """Coarse space of every leaf's lowest generalised eigenvectors: a reference, slow to set up."""
 
     name = "coarse-geneo"
     capturable_setup = False  # eigenvectors ask the host
@@ -203,8 +194,6 @@ class CoarseGenEO(TwoLevel):
         mask = self.mask.to(self.leaves.blocks.dtype)
         modes = geneo_modes(self.leaves.blocks, mask, self.rank)
         columns = orthonormalised(torch.cat([mask[..., None], modes], dim=-1))
-        empty = (
-            columns.norm(dim=1) < 0.5
-        )  # (K, r + 1): the mode that the constant had already spanned goes last
+        empty = columns.norm(dim=1) < 0.5  # (K, r + 1): the mode that the constant spans goes last
         order = empty.to(torch.int64).argsort(dim=1, stable=True)
         return columns.gather(2, order[:, None, :].expand_as(columns))[..., : self.rank].float()

@@ -134,7 +134,7 @@ def test_every_one_tells_the_bytes_that_it_holds(name, make_case):
 
 
 def test_following_a_moved_density_serves_as_a_new_setup_does(name, make_case):
-    """Exactly so, the move being a large one, for all but those that keep a far field made for the old
+    """Exactly so, the move being a large one, for all but those that keep a coarse space made for the old
     density; they stay definite.
     """
     case, later = make_case((40, 27), 100.0, True), make_case((40, 27), 100.0, True)

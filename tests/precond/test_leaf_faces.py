@@ -33,7 +33,7 @@ def test_faces_add_up_to_the_leaves_blocks(make_case, leaf_size, aligned):
 
 
 @pytest.mark.parametrize("some", [False, True])
-def test_the_coupling_of_faces_is_galerkins(make_case, some):
+def test_the_coarse_operator_of_faces_is_galerkins(make_case, some):
     case = make_case((22, 13), 100.0, False)
     leaves = BlockJacobi(case.operator, 16, aligned=True)
     leaves.setup()

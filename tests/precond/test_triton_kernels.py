@@ -23,7 +23,7 @@ import importlib, sys, torch
 torch.cuda.is_available = lambda: {available}
 torch.cuda.get_device_capability = lambda: ({capability}, 0)
 importlib.import_module("precond.device.{module}")
-importlib.import_module("precond.device.backend").use_triton()
+importlib.import_module("precond.device.ops").use_triton()
 names = [operation._qualname for operation in importlib.import_module("precond.device.ops").OPERATIONS]
 print("triton" in sys.modules, {{torch._C._dispatch_has_kernel_for_dispatch_key(n, "CUDA") for n in names}})
 """

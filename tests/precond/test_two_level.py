@@ -1,4 +1,4 @@
-"""The balanced form: exact, definite for any basis, its Kaporin number in closed form."""
+"""The two-level preconditioner: exact, definite for any basis, its Kaporin number in closed form."""
 
 import numpy as np
 import pytest
