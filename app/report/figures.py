@@ -37,16 +37,8 @@ def look(method: str, methods: list[str]) -> dict[str, Any]:
         line, width, colour, marker = "-.", 0.8, "0.3", SPARE[spare.index(method) % len(SPARE)]
     else:
         line, width, colour, marker = METHODS.loc[method, ["line", "width", "colour", "marker"]]
-    fill = colour if line == "-" else "white"
-    return {
-        "ls": line,
-        "lw": float(width),
-        "color": colour,
-        "marker": marker,
-        "ms": 4.0,
-        "mfc": fill,
-        "mew": 0.8,
-    }
+    filled = {"ms": 4.0, "mfc": colour if line == "-" else "white", "mew": 0.8}
+    return {"ls": line, "lw": float(width), "color": colour, "marker": marker, **filled}
 
 
 def sweep_figure(part: pd.DataFrame, across: str, by: str, measure: str, path: Path) -> None:
@@ -61,9 +53,8 @@ def sweep_figure(part: pd.DataFrame, across: str, by: str, measure: str, path: P
                 mine = panel[panel.method == method].sort_values(across)
                 axes.plot(mine[across], mine[measure], label=method, **look(method, methods))
             lost = panel[panel.failed > 0]
-            axes.plot(
-                lost[across], lost[measure], **RING, label="some frames failed" if part.failed.any() else None
-            )
+            told = "some frames failed" if part.failed.any() else None
+            axes.plot(lost[across], lost[measure], **RING, label=told)
             axes.set(xscale="log", yscale="log", xlabel=LABELS[across])
             axes.set_title(say(by, value) if len(every) > 1 else "")
             ticks = np.sort(panel[across].unique())[:: 2 if panel[across].nunique() > 5 else 1]
@@ -77,26 +68,18 @@ def spectra_figure(rows: pd.DataFrame, path: Path) -> None:
     with _figure(rows.case.nunique(), 0.22 * len(methods) + 0.6, path) as every:
         for axes, (case, mine) in zip(every, rows.groupby("case", sort=False), strict=True):
             for row in mine.itertuples():
-                height, values = (
-                    methods.index(row.preconditioner),
-                    np.log10(row.eigenvalues[row.eigenvalues > 0]),
-                )
+                height = methods.index(row.preconditioner)
+                values = np.log10(row.eigenvalues[row.eigenvalues > 0])
                 if not len(values):
                     continue
-                bins = (
-                    np.arange(np.floor(10 * values.min()) - 0.5, 10 * values.max() + 1.5) / 10
-                )  # 1 amid a bin
+                least, most = values.min(), values.max()
+                bins = np.arange(np.floor(10 * least) - 0.5, 10 * most + 1.5) / 10  # 1 amid a bin
                 tops = np.log1p(np.histogram(values, bins)[0]) / np.log1p(len(row.eigenvalues))
                 axes.stairs(height + 0.85 * tops, 10**bins, baseline=height, fill=True, color="0.35")
-                axes.plot([10 ** values.min(), 10 ** values.max()], [height] * 2, "|", color="black", ms=8.0)
+                axes.plot([10**least, 10**most], [height] * 2, "|", color="black", ms=8.0)
                 if row.negative:
-                    axes.text(
-                        10 ** values.min(),
-                        height + 0.4,
-                        f"{row.negative:.0f} negative ",
-                        fontsize=6,
-                        ha="right",
-                    )
+                    text = f"{row.negative:.0f} negative "
+                    axes.text(10**least, height + 0.4, text, fontsize=6, ha="right")
             axes.set(xscale="log", xlabel="eigenvalues of $MA$ (heights logarithmic)", title=case)
             axes.set_yticks(range(len(methods)), methods)
             axes.set_ylim(-0.3, len(methods))

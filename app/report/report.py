@@ -10,6 +10,7 @@ import importlib.util
 import re
 import textwrap
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ import pandas as pd
 from app.environment import ROOT
 from app.report import results, tables
 from app.report.results import Session, session_of
-from app.report.tables import markdown, say, where
+from app.report.tables import markdown, say, words
 from precond.errors import UsageError
 
 REFERENCE = ROOT / "assets" / "reference"
@@ -28,6 +29,7 @@ FIGURES = Path("assets") / "figures"
 KNOWN = ("bench.csv", "bench.yaml", "published.yaml", "spectra*.json", "recording-*.yaml", "study-*.*")
 COMPARED = ("stirred", (4096, 65536))  # what the first table shows: family and cells
 TIMED = ("barriers", (16384,))  # where the parts of the time are told
+PLACE = ("family", "contrast", "cells")
 
 
 class Nothing(LookupError):
@@ -120,12 +122,11 @@ class Report:
 
     def choice(self) -> SimpleNamespace:
         """Every method, with when to use it; where they are compared, and how many columns there are."""
-        part = _at(self._ours(), *COMPARED)
-        table = tables.choice_table(self._ours(), part)
-        place = part[["family", "contrast"]].iloc[0]
-        return SimpleNamespace(
-            table=table, where=", ".join(map(say, place.index, place)), columns=self._ours().place.nunique()
-        )
+        ours = self._ours()
+        part = _at(ours, *COMPARED)
+        place = words(part, "family", "contrast")[0]
+        table = tables.choice_table(ours, part)
+        return SimpleNamespace(table=table, where=place, columns=ours.place.nunique())
 
     def learning(self) -> SimpleNamespace:
         """What learning buys, and what it does not."""
@@ -136,12 +137,10 @@ class Report:
         counts = ran[ran.failed == 0].pivot(index="place", columns="method", values="iterations")
         counts = counts.reindex(columns=["coarse-learned", "coarse-monomial"])
         learned = ran[ran.learned]
-        won = learned.groupby("place")[["fastest", "fewest"]].any().sum()
         lost = learned.groupby("method")[["failed", "frames"]].sum().itertuples()
         return SimpleNamespace(
             places=ran.place.nunique(),
-            fastest=won.fastest,
-            fewest=won.fewest,
+            **learned.groupby("place")[["fastest", "fewest"]].any().sum(),
             ratio=(counts["coarse-learned"] / counts["coarse-monomial"]).describe(),
             slower=learned.groupby("place").slower.min().replace(np.inf, np.nan).describe(),
             failed=", ".join(f"`{method}` {failed} of {frames}" for method, failed, frames in lost),
@@ -154,7 +153,7 @@ class Report:
     def parts(self) -> SimpleNamespace:
         """The parts of the time, products and memory of every method in one place."""
         part = _at(self._kinds("family"), *TIMED)
-        return SimpleNamespace(table=tables.parts_table(part), where=where(part.iloc[0]))
+        return SimpleNamespace(table=tables.parts_table(part), where=words(part, *PLACE)[0])
 
     def of(self, kinds: str, family: str = "") -> SimpleNamespace:
         """All methods in runs of ``kinds`` (parted by +): one table, figures where there are curves, and what
@@ -162,75 +161,67 @@ class Report:
         """
         part, name = self._kinds(*kinds.split("+"), family=family), family or kinds
         most = {"family": max(1, 4 // part.contrast.nunique()), "external": 3, "contrast": 9}.get(kinds, 1)
-        across, by = (
-            ("cells", "contrast") if family else ("contrast" if kinds == "contrast" else "cells", "family")
-        )
-        images = [
-            self._figure(f"{what}-{name}", "sweep_figure", part, across, by, measure)
-            for what, measure in (("iterations", "iterations"), ("time", "total_ms"))
-            if part[across].nunique() > 2 and "+" not in kinds
-        ]
+        across, by = "cells", "contrast" if family else "family"
+        if kinds == "contrast":
+            across, by = "contrast", "family"
+        images = []
+        if part[across].nunique() > 2 and "+" not in kinds:
+            for what, measure in (("iterations", "iterations"), ("time", "total_ms")):
+                images.append(self._figure(f"{what}-{name}", "sweep_figure", part, across, by, measure))
         table = tables.methods_table(tables.thinned(part, most), spread=bool(family))
         return SimpleNamespace(table=table, figures=" ".join(images), measured=self._measured(part))
 
     def _measured(self, part: pd.DataFrame) -> str:
-        rows = self._bench.rows[
-            self._bench.rows.run.isin(part.run) & self._bench.rows.family.isin(part.family)
-        ]
+        rows, header = self._bench.rows, self._bench.header
+        rows = rows[rows.run.isin(part.run) & rows.family.isin(part.family)]
         said = [f"{'-'.join(map(str, sorted({part.frames.min(), part.frames.max()})))} frames a column"]
         said += [say(name, part[name].iloc[0]) for name in tables.VARIED[3:] if part[name].nunique() == 1]
         for outcome, methods in rows[rows.failed].groupby("outcome").method:
             said.append(f"{outcome.removeprefix('failed: ')}: {tables.counted(methods)}")
         for run in part.run.unique():
-            header = self._bench.header.runs[run]
-            said += [f"left out: {', '.join(header.skipped)}"] * bool(header.skipped)
-            said += [f"{run} ended early: {header.ended}"] * (header.ended != "completed")
-        sessions = [self._bench.header.sessions[number] for number in rows.session.unique()]
+            skipped, ended = header.runs[run].skipped, header.runs[run].ended
+            said += [f"left out: {', '.join(skipped)}"] * bool(skipped)
+            said += [f"{run} ended early: {ended}"] * (ended != "completed")
+        sessions = [header.sessions[number] for number in rows.session.unique()]
         return f"{'; '.join(dict.fromkeys(said))}. {_words(sessions)}"
 
     def external(self) -> SimpleNamespace:
         """How often solvers of other programs win."""
         part = self._kinds("external")
         won = part[part.fastest & part.method.str.startswith(results.EXTERNAL)].method
-        return SimpleNamespace(
-            fastest=len(won), places=part.place.nunique(), names=tables.counted(won) or "none"
-        )
+        names = tables.counted(won) or "none"
+        return SimpleNamespace(fastest=len(won), places=part.place.nunique(), names=names)
 
     def published(self) -> SimpleNamespace:
         """Our counts beside the published ones, and those of the same frames in well-posed conditions."""
         part, path = self._kinds("published"), self._data / "published.yaml"
-        values = results.read_published(path if path.exists() else REFERENCE / path.name)
+        values = results.read_table(
+            path if path.exists() else REFERENCE / path.name, "file of published counts"
+        )
         rows, of = self._bench.rows, values.iloc[0]
         early = (rows.run.isin(part.run) & rows.outcome.eq("left early")).sum()
         rows = rows[rows.family.eq(of.family) & rows.rtol.eq(of.rtol) & rows.contrast.eq(0)]
-        table, agree, total = tables.published_table(rows, values)
-        return SimpleNamespace(
-            table=table,
-            agree=agree,
-            total=total,
-            early=early,
-            source=of.source,
-            measured=self._measured(part),
-        )
+        told = tables.published_table(rows, values)
+        return SimpleNamespace(**told, early=early, source=of.source, measured=self._measured(part))
 
     def recordings(self) -> SimpleNamespace:
         """A row for every method and scene in its conditions, medians of the recordings; frames a second."""
-        runs, sessions = results.read_recordings(sorted(self._data.glob("recording-*.yaml")))
-        if not sessions:
+        runs = results.read_recordings(sorted(self._data.glob("recording-*.yaml")))
+        if runs.empty:
             raise Nothing
-        table = tables.recordings_table(runs)
         reused = runs[runs.reuse_setup == "True"].groupby("preconditioner").fps_mean.median()
         speeds = [f"`{name}` {fps:.0f}" for name, fps in reused.sort_values(ascending=False).items()]
-        return SimpleNamespace(table=table, speeds=", ".join(speeds), measured=_words(sessions))
+        table = tables.recordings_table(runs)
+        return SimpleNamespace(table=table, speeds=", ".join(speeds), measured=_words(runs.session))
 
     def spectra(self) -> SimpleNamespace:
         """One table and two figures of the files of `spectra`."""
-        found = [results.read_spectra(path) for path in sorted(self._data.glob("spectra*.json"))]
-        if not found:
+        paths = sorted(self._data.glob("spectra*.json"))
+        if not paths:
             raise Nothing
-        rows = pd.concat([rows.assign(rtol=rtol) for rows, rtol, _ in found])
-        rows["case"] = [where(row) for row in rows.itertuples()]
-        measured = f"{say('rtol', rows.rtol.max())}. {_words(session for *_, session in found)}"
+        rows = pd.concat([results.read_table(path, "file of spectra") for path in paths])
+        rows["case"] = words(rows, *PLACE)
+        measured = f"{say('rtol', rows.rtol.max())}. {_words(rows.session)}"
         figure = self._figure("spectra", "spectra_figure", rows)
         return SimpleNamespace(table=tables.spectra_table(rows), figure=figure, measured=measured)
 
@@ -244,19 +235,16 @@ class Report:
         alike: dict[tuple[str, ...], list[Any]] = {}
         for path in paths:
             study = read_study(path)
-            alike.setdefault(tuple(tabulate(study)[0]), []).append((path, study))
+            columns, rows = tabulate(study)
+            sessions = [session_of({**of, "command": study.command}, path) for of in study.sessions]
+            alike.setdefault(tuple(columns), []).append((study, rows, sessions))
         parts = []
         for columns, found in alike.items():
-            said = [f"**{', '.join(study.title for _, study in found)}**"]
-            said += dict.fromkeys(f"{study.budget}; {study.conditions}" for _, study in found)
-            sessions = [
-                session_of({**session, "command": study.command}, path)
-                for path, study in found
-                for session in study.sessions
-            ]
-            rows = dict.fromkeys(tuple(row) for _, study in found for row in tabulate(study)[1])
-            table = markdown(pd.DataFrame(list(rows), columns=columns))
-            parts += [_wrapped(f"{'. '.join(said)}. {_words(sessions)}"), table]
+            studies, rows, sessions = zip(*found, strict=True)
+            said = [f"**{', '.join(study.title for study in studies)}**"]
+            said += dict.fromkeys(f"{study.budget}; {study.conditions}" for study in studies)
+            parts.append(_wrapped(f"{'. '.join(said)}. {_words(chain(*sessions))}"))
+            parts.append(markdown(pd.DataFrame(chain(*rows), columns=columns).drop_duplicates()))
         return "\n\n".join([*parts, _wrapped(f"{LEGEND[0].upper()}{LEGEND[1:]}.")]).replace("+-", "±")
 
 

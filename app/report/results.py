@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,38 +20,7 @@ DIRECT = ("direct", f"{EXTERNAL}superlu", f"{EXTERNAL}cholmod")  # do not compet
 PLACE = ["run", "kind", "family", "split", "conditions", "rule", "contrast", "rtol", "cells"]
 MEASURES = ("total_ms", "setup_ms", "inference_ms", "solve_ms", "matrix_products", "memory_mib")
 PHASES = ["setup_ms", "inference_ms", "solve_ms", "frame_ms"]
-
-
-def _columns(**kinds: str) -> dict[str, str]:
-    return {name: kind for kind, names in kinds.items() for name in names.split()}
-
-
-# what is read of each kind of results; columns of text_ and number_ may be empty
-BENCH = _columns(
-    text="run family split conditions method outcome",
-    text_="rule precision",
-    whole="cells frame session",
-    number="rtol",
-    number_="contrast iterations setup_ms inference_ms solve_ms matrix_products memory_mib",
-)
-SPECTRUM = _columns(
-    text="family preconditioner outcome",
-    whole="cells",
-    number_="contrast iterations condition_number log_kaporin negative",
-)
-PUBLISHED = _columns(
-    text="source family preconditioner rule split",
-    whole="cells frames iterations",
-    number="rtol",
-    number_="std",
-)
-RECORDING = _columns(
-    text="settings.scene settings.grid settings.preconditioner settings.reuse_setup settings.warm_start"
-    " summary.ended",
-    whole="settings.frames summary.rows summary.unconverged",
-    number="settings.contrast settings.rtol summary.fps_mean summary.iterations_mean "
-    + " ".join(f"summary.mean.{name}" for name in PHASES),
-)
+TABLES = read_yaml(Path(__file__).parent / "columns.yaml")  # what is read of each kind of results
 
 
 class Session(Settings):
@@ -81,12 +48,11 @@ class Header(Settings):
     sessions: list[Session]
 
 
-@dataclass(frozen=True)
-class Bench:
+class Bench(NamedTuple):
     """The results of `bench`.
 
-    rows: one a solve: the columns BENCH, total_ms, failed and kind (see `_kind`); contrast is 0 where every
-    frame draws its own. summary: one row per method and place, see `_summary`.
+    rows: one a solve: the columns of TABLES, total_ms, failed and kind (see `_kind`); contrast is 0 where
+    every frame draws its own. summary: one row per method and place, see `_summary`.
     """
 
     rows: pd.DataFrame
@@ -99,20 +65,15 @@ def read_bench(folder: Path) -> Bench | None:
     table, yaml = folder / "bench.csv", folder / "bench.yaml"
     if not table.exists() and not yaml.exists():
         return None
-    header = validated(Header, read_yaml(yaml), str(yaml))
-    with _reading(table, "table of results"):
-        rows = checked(pd.read_csv(table, dtype=str, keep_default_na=False), BENCH, str(table))
-    rows = rows.fillna({"contrast": 0.0})
+    header, rows = validated(Header, read_yaml(yaml), str(yaml)), read_table(table, "table of results")
     rows["total_ms"] = rows.setup_ms + rows.inference_ms + rows.solve_ms
     rows["failed"] = ~rows.outcome.isin(STOPPED)
+    untold = ~rows.failed & ~((rows.total_ms > 0) & (rows.iterations >= 0))
     for wrong, complaint in (
         (~rows.run.isin(list(header.runs)), f"its run is not in {yaml.name}"),
         (rows.session >= len(header.sessions), f"its session is not in {yaml.name}"),
         ((rows.cells < 1) | (rows.rtol <= 0), "cells and rtol must be above 0"),
-        (
-            ~rows.failed & ~((rows.total_ms > 0) & (rows.iterations >= 0)),
-            "stopped without iterations or time",
-        ),
+        (untold, "stopped without iterations or time"),
     ):
         if wrong.any():
             raise UsageError(f"{table}: row {wrong.idxmax() + 2}: {complaint}")
@@ -120,38 +81,55 @@ def read_bench(folder: Path) -> Bench | None:
     return Bench(rows, _summary(rows), header)
 
 
-@contextlib.contextmanager
-def _reading(path: Path, what: str) -> Iterator[None]:
-    """Errors of reading ``path`` as UsageError."""
+def read_table(path: Path, what: str) -> pd.DataFrame:
+    """The columns of ``what``, a name in TABLES, from the file ``path``, by the last part of their names:
+    texts, numbers, finite and from 0 on, those left empty NaN, but a contrast 0, and arrays of float64. A
+    file with a header gives every row its ``session``, too.
+
+    Raises UsageError that names the file and row and column; the first row below a header is 2.
+    """
+    form, session = TABLES[what], {}
     try:
-        yield
+        if path.suffix == ".csv":
+            rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+        else:
+            json_file = path.suffix == ".json"
+            content = json.loads(path.read_text(encoding="utf-8")) if json_file else read_yaml(path)
+            flat = content | content.get("settings", {})  # json_normalize does not share what lies deeper
+            rows = pd.json_normalize(flat, form.get("rows"), form.get("shared"))
+            if "header" in form:
+                session = {"session": [session_of(content, path)] * len(rows)}
+        found = _checked(rows, form["columns"], path).fillna({"contrast": 0.0}).assign(**session)
     except UsageError:
         raise
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except (AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: is no {what}, or damaged: {in_one_line(error)}") from None
+    return found
 
 
-def checked(frame: pd.DataFrame, columns: dict[str, str], where: str) -> pd.DataFrame:
-    """``columns`` of ``frame`` as what they are said to be: numbers finite and from 0 on, empty ones NaN.
-
-    Raises UsageError that begins with ``where`` and names row and column; the first row below a header is 2.
-    """
-    missing = [name for name, kind in columns.items() if name not in frame and not kind.endswith("_")]
-    if missing or frame.empty:
-        raise UsageError(f"{where}: {'lacks ' + ', '.join(missing) if missing else 'holds no rows'}")
-    found = frame.reindex(columns=list(columns)).astype(object).fillna("").astype(str)
-    for name, kind in columns.items():
-        text, wrong = found[name], False
+def _checked(rows: pd.DataFrame, columns: dict[str, str], path: Path) -> pd.DataFrame:
+    kinds = {name: kind for kind, names in columns.items() for name in names.split()}
+    missing = [name for name, kind in kinds.items() if name not in rows and not kind.endswith("_")]
+    if missing or rows.empty:
+        raise UsageError(f"{path}: {'lacks ' + ', '.join(missing) if missing else 'holds no rows'}")
+    found = rows.reindex(columns=list(kinds)).astype(object).fillna("")
+    for name, kind in kinds.items():
+        if kind == "lists":
+            found[name] = [np.asarray(each if isinstance(each, list) else [], float) for each in rows[name]]
+            continue
+        text = found[name] = found[name].astype(str)
+        wrong = False
         if not kind.startswith("text"):
             found[name] = numbers = pd.to_numeric(text, errors="coerce")
             wrong = ~(np.isfinite(numbers) & (numbers >= 0)) | (kind == "whole") & (numbers % 1 != 0)
         wrong = wrong & text.ne("") if kind.endswith("_") else wrong | text.eq("")
         if wrong.any():
             row, kind = wrong.idxmax(), kind.rstrip("_").replace("whole", "whole number")
-            raise UsageError(f"{where}: row {row + 2}: {name}: {text[row]!r} is not a {kind}")
-    return found.astype({name: int for name, kind in columns.items() if kind == "whole"})
+            raise UsageError(f"{path}: row {row + 2}: {name}: {text[row]!r} is not a {kind}")
+    found = found.astype({name: int for name, kind in kinds.items() if kind == "whole"})
+    return found.rename(columns=lambda name: name.rpartition(".")[2])
 
 
 def _kind(run: pd.DataFrame) -> str:
@@ -197,51 +175,23 @@ def _summary(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def read_spectra(path: Path) -> tuple[pd.DataFrame, float, Session]:
-    """A row per case and method, with eigenvalues and history as arrays; the tolerance; the session.
-
-    Raises UsageError for a file that is not one of `spectra` or is damaged.
-    """
-    with _reading(path, "file of spectra"):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        rows = pd.json_normalize(content["cases"], "rows", ["family", "contrast", "cells"])
-        found = checked(rows, SPECTRUM, str(path)).fillna({"contrast": 0.0})
-        for name in ("eigenvalues", "history"):
-            found[name] = [
-                np.asarray(value if isinstance(value, list) else [], float) for value in rows[name]
-            ]
-        return found, float(content["settings"]["rtol"]), session_of(content, path)
-
-
-def read_published(path: Path) -> pd.DataFrame:
-    """A row for every published count. Raises UsageError for a file that is damaged."""
-    with _reading(path, "file of published counts"):
-        return checked(
-            pd.json_normalize(read_yaml(path), "values", ["source", "family", "rtol"]), PUBLISHED, str(path)
-        )
-
-
-def read_recordings(paths: Iterable[Path]) -> tuple[pd.DataFrame, list[Session]]:
-    """A row per recording, its settings and summary by name, and the sessions.
+def read_recordings(paths: Iterable[Path]) -> pd.DataFrame:
+    """A row per recording, its settings and summary by name, and its session.
 
     Raises UsageError for a file that is not the run.yaml of a recording which ended as it should.
     """
-    rows, sessions = [pd.DataFrame()], []
+    rows = [pd.DataFrame()]
     for path in paths:
-        run = read_yaml(path)
-        sessions.append(session_of(run, path))
-        row = checked(pd.json_normalize(run), RECORDING, str(path))
-        row.columns = [name.rpartition(".")[2] for name in row]
-        if row.ended[0] != "completed" or row["rows"][0] != row.frames[0]:
+        rows.append(read_table(path, "recording"))
+        run = rows[-1].iloc[0]
+        if run.ended != "completed" or run["rows"] != run.frames:
             raise UsageError(f"{path}: the recording ended early; record it again")
-        rows.append(row)
-    return pd.concat(rows, ignore_index=True), sessions
+    return pd.concat(rows, ignore_index=True)
 
 
 def session_of(content: Any, path: Path) -> Session:
     """The session in the header of a file. Raises UsageError where it is none."""
-    names = {name: name for name in Session.model_fields} | {"started": "date"}
-    found = (
-        {names[name]: content[name] for name in names if name in content} if isinstance(content, dict) else {}
+    header = {"date": content["started"], **content} if "started" in content else content
+    return validated(
+        Session, {name: header[name] for name in Session.model_fields if name in header}, str(path)
     )
-    return validated(Session, found, str(path))

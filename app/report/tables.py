@@ -14,18 +14,18 @@ from app.report.results import MEASURES, PHASES, STOPPED
 from precond import is_learned, registered_preconditioners
 
 VARIED = ["run", "family", "split", "contrast", "rtol", "cells"]  # what a column can stand for
-METHODS = pd.read_csv(
-    Path(__file__).parent / "methods.csv", index_col="method", dtype=str
-)  # what is said, looks
+METHODS = pd.read_csv(Path(__file__).parent / "methods.csv", index_col="method", dtype=str)
 
 
-def pivoted(cells: list[tuple[str, str, str]], first: str) -> str:
-    """A table from (row, column, text), both in the order in which they come; ``first`` heads the rows."""
+def pivoted(cells: Iterable[tuple[str, str, str]], first: str) -> str:
+    """A table from (row, column, text), both in the order in which they come; ``first`` heads the rows, which
+    are in the registry's order if methods.
+    """
     frame = pd.DataFrame(cells, columns=[first, "column", "text"]).drop_duplicates([first, "column"])
+    rows = ordered(frame[first]) if first == "method" else frame[first].unique()
     wide = frame.pivot(index=first, columns="column", values="text")
-    return markdown(
-        wide.reindex(index=frame[first].unique(), columns=frame.column.unique()).fillna("").reset_index()
-    )
+    wide = wide.reindex(index=rows, columns=frame.column.unique()).fillna("")
+    return markdown((wide.rename(index=marked) if first == "method" else wide).reset_index())
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -68,23 +68,21 @@ def say(name: str, value: Any) -> str:
     return {"cells": "N = {:,}", "split": "{} frames"}.get(name, "{}").format(value)
 
 
-def where(row: Any) -> str:
-    """Family, contrast and N."""
-    return ", ".join([row.family, say("contrast", row.contrast), say("cells", row.cells)])
+def words(part: pd.DataFrame, *names: str) -> list[str]:
+    """For every row its values in the columns ``names`` in words."""
+    return [", ".join(map(say, names, values)) for values in part[list(names)].itertuples(index=False)]
 
 
 def thinned(part: pd.DataFrame, most: int) -> pd.DataFrame:
     """``part`` with at most ``most`` values of N of each kind and family, evenly among those there."""
-    kept = []
-    for _, mine in part.groupby(["kind", "family"], sort=False):
-        sizes = np.sort(mine.cells.unique())
-        chosen = (
-            np.linspace(0, len(sizes) - 1, most + 2)[1:-1]
-            if most == 1
-            else np.linspace(0, len(sizes) - 1, most)
-        )
-        kept.append(mine[mine.cells.isin(sizes[np.round(chosen).astype(int)])])
-    return pd.concat(kept)
+
+    def kept(cells: pd.Series) -> pd.Series:
+        sizes = np.unique(cells)
+        last = len(sizes) - 1
+        chosen = np.linspace(0, last, most) if most > 1 else last / 2
+        return cells.isin(np.atleast_1d(sizes[np.round(chosen).astype(int)]))
+
+    return part[part.groupby(["kind", "family"], sort=False).cells.transform(kept).astype(bool)]
 
 
 def cell(row: Any, spread: bool) -> str:
@@ -104,13 +102,8 @@ def methods_table(part: pd.DataFrame, spread: bool) -> str:
     by = [name for name in VARIED[1:] if part[name].nunique() > 1] or ["cells"]
     by = ["run", *by] if part.duplicated(["method", *by]).any() else by
     part = part.sort_values(by, kind="stable")
-    columns = [", ".join(map(say, by, values)) for values in part[by].itertuples(index=False)]
-    texts = {
-        (row.method, column): cell(row, spread)
-        for row, column in zip(part.itertuples(), columns, strict=True)
-    }
-    order = [(method, column) for method in ordered(part.method) for column in dict.fromkeys(columns)]
-    return pivoted([(marked(m), column, texts.get((m, column), "")) for m, column in order], "method")
+    rows = zip(part.itertuples(), words(part, *by), strict=True)
+    return pivoted([(row.method, column, cell(row, spread)) for row, column in rows], "method")
 
 
 def choice_table(ours: pd.DataFrame, shown: pd.DataFrame) -> str:
@@ -141,15 +134,15 @@ def winners_table(families: pd.DataFrame) -> str:
     the fastest learned one is; then who takes the fewest iterations.
     """
     cells = []
-    for (family, contrast, size), mine in thinned(families, 4).groupby(["family", "contrast", "cells"]):
+    families = families.assign(row=words(families, "family", "contrast"), column=words(families, "cells"))
+    families = families.sort_values(["family", "contrast", "cells"], kind="stable")
+    for (row, column), mine in thinned(families, 4).groupby(["row", "column"], sort=False):
         fast, learned = mine[mine.fastest], mine[mine.learned].slower.min()
         said = f"{', '.join(map(marked, fast.method))} {number(fast.total_ms.min())}"
         said += f", † {learned:.1f}x" if np.isfinite(learned) else ", † fails" * bool(mine.learned.any())
-        cells.append(
-            (f"{family}, {say('contrast', contrast)}", say("cells", size), said if len(fast) else "")
-        )
-    for (family, contrast), mine in families[families.fewest].groupby(["family", "contrast"]):
-        cells.append((f"{family}, {say('contrast', contrast)}", "fewest iterations", counted(mine.method)))
+        cells.append((row, column, said if len(fast) else ""))
+    for row, methods in families[families.fewest].groupby("row", sort=False).method:
+        cells.append((row, "fewest iterations", counted(methods)))
     return pivoted(cells, "family")
 
 
@@ -160,71 +153,52 @@ def counted(methods: pd.Series) -> str:
 
 def parts_table(part: pd.DataFrame) -> str:
     """A row per method of one place: the parts of its time, products with the matrix, memory, precision."""
-    part = part.set_index("method").loc[ordered(part.method)]
-    cells = (
-        part[[*MEASURES[1:4], "total_ms", "p95_ms", *MEASURES[4:]]]
-        .map(number)
-        .assign(precision=part.precision)
-    )
+    part = part.set_index("method").loc[ordered(part.method)].rename(index=marked)
+    cells = part[[*MEASURES[1:4], "total_ms", "p95_ms", *MEASURES[4:]]].map(number)
     cells.columns = [name.replace("setup", "set-up").replace("_", " ") for name in cells]
-    return markdown(cells.rename(index=marked).reset_index())
+    return markdown(cells.assign(precision=part.precision).reset_index())
 
 
-def published_table(rows: pd.DataFrame, values: pd.DataFrame) -> tuple[str, int, int]:
+def published_table(rows: pd.DataFrame, values: pd.DataFrame) -> dict[str, Any]:
     """Means of ``rows`` beside the published ``values`` whose frames are all there, and those of the same
     frames in well-posed conditions; how many of the values agree within 0.5 %, and how many there are.
     """
-    cells, agree = [], []
-    rows = rows.dropna(subset="iterations").drop_duplicates(
-        ["method", "cells", "split", "rule", "frame", "conditions"]
-    )
+    cells, agree, place = [], [], ["method", "cells", "split"]
+    rows = rows.dropna(subset="iterations").drop_duplicates([*place, "rule", "frame", "conditions"])
+    rows, values = rows.set_index(place).sort_index(), values.rename(columns={"preconditioner": "method"})
     for value in values.itertuples():
-        same = rows[
-            rows.method.eq(value.preconditioner) & rows.cells.eq(value.cells) & rows.split.eq(value.split)
-        ]
-        same = same[same.frame < value.frames]
-        ours, exact = (
-            same[same.rule == value.rule].iterations,
-            same[same.conditions == "well-posed"].iterations,
-        )
+        same = rows[rows.index.isin([(value.method, value.cells, value.split)]) & (rows.frame < value.frames)]
+        ours = same[same.rule == value.rule].iterations
+        exact = same[same.conditions == "well-posed"].iterations
         if len(ours) < value.frames:
             continue
         frames = f"{value.frames} {value.split} frames" if value.frames > 1 else f"{value.split} frame 0"
-        place, method = f"{frames}, {say('cells', value.cells)}", f"`{value.preconditioner}`"
+        place, method = f"{frames}, {say('cells', value.cells)}", f"`{value.method}`"
         said = f"{ours.mean():.0f} / {value.iterations}" + (f" ± {value.std:.0f}" if value.std > 0 else "")
         cells.append((place, f"{method}, {value.rule.upper()} rule", said))
         cells.append((place, f"{method}, well-posed", f"{exact.mean():.0f}" if len(exact) else "-"))
         agree.append(abs(ours.mean() / value.iterations - 1) < 0.005)
-    return pivoted(cells, "frames"), sum(agree), len(agree)
+    return {"table": pivoted(cells, "frames"), "agree": sum(agree), "total": len(agree)}
 
 
 def recordings_table(runs: pd.DataFrame) -> str:
     """A row for every method and scene in its conditions, medians of the recordings, the fastest first."""
     anew = np.where(runs.reuse_setup == "True", "", ", set up in every frame")
-    of = [
-        f"{run.scene}, {run.grid}, {say('contrast', run.contrast)}, {say('rtol', run.rtol)}"
-        for run in runs.itertuples()
-    ]
+    of = words(runs, "scene", "grid", "contrast", "rtol")
     found = runs.assign(scene=of, method=runs.preconditioner.map(marked) + anew).groupby(["scene", "method"])
-    median = (
-        found[["fps_mean", "iterations_mean", *PHASES]]
-        .median()
-        .sort_values(["scene", "fps_mean"], ascending=False)
-    )
+    median = found[["fps_mean", "iterations_mean", *PHASES]].median()
+    median = median.sort_values(["scene", "fps_mean"], ascending=False)
     median.columns = ["frames/s", "iterations", "set-up ms", "inference ms", "solve ms", "frame ms"]
-    return markdown(
-        median.map(number).assign(runs=found.size(), unconverged=found.unconverged.sum()).reset_index()
-    )
+    totals = {"runs": found.size(), "unconverged": found.unconverged.sum()}
+    return markdown(median.map(number).assign(**totals).reset_index())
 
 
 def spectra_table(rows: pd.DataFrame) -> str:
     """A row per method: for every case iterations, condition number, log K / n and negative eigenvalues."""
     cells = []
-    for row in sorted(
-        rows.itertuples(), key=lambda row: ordered(rows.preconditioner).index(row.preconditioner)
-    ):
+    for row in rows.itertuples():
         count = f"{row.iterations:.0f}" if row.outcome == STOPPED[0] else row.outcome
         kaporin = f"{row.log_kaporin:.4f}".replace("nan", "-")
         said = (count, number(row.condition_number), kaporin, f"{row.negative:.0f}")
-        cells.append((marked(row.preconditioner), row.case, " / ".join(said)))
+        cells.append((row.preconditioner, row.case, " / ".join(said)))
     return pivoted(cells, "method")

@@ -16,7 +16,7 @@ import yaml
 
 from app.cli import main
 from app.report.report import REFERENCE, Report
-from app.report.results import read_bench, read_published, read_recordings
+from app.report.results import read_bench, read_recordings, read_table
 from precond.errors import UsageError
 
 ROOT = REFERENCE.parents[1]
@@ -225,7 +225,7 @@ def test_published_counts_stand_beside_ours_and_the_well_posed_ones(tmp_path):
     assert "1 of 3 agree within 0.5 %" in " ".join(text.split())
     published.write_text("values: [{}]", encoding="utf-8")
     with pytest.raises(UsageError, match=r"published\.yaml"):
-        read_published(published)
+        read_table(published, "file of published counts")
 
 
 def test_a_row_of_recordings_is_the_median_of_its_runs(tmp_path):
@@ -264,7 +264,7 @@ def test_no_damage_of_a_recording_is_a_traceback(wrong, tmp_path):
         part[keys[-1]] = wrong
         paths, message = recordings(tmp_path, content), ""
         try:
-            assert len(read_recordings(paths)[0]) == 1
+            assert len(read_recordings(paths)) == 1
         except UsageError as error:
             message = str(error)
         assert not message or str(paths[0]) in message
