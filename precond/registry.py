@@ -40,15 +40,15 @@ _ENTRIES = {
         "two_level.block_jacobi:BlockJacobi", "exact inverses of blocks along the Morton curve"
     ),
     "coarse-monomial": Entry(
-        "two_level.preconditioner:CoarseMonomial", "exact leaves, far field of monomials, balanced"
+        "two_level.preconditioner:CoarseMonomial", "exact leaves, coarse space of monomials"
     ),
     "coarse-geneo": Entry(
         "two_level.preconditioner:CoarseGenEO",
-        "exact leaves, far field of each leaf's lowest modes, balanced",
+        "exact leaves, coarse space of each leaf's lowest modes (GenEO)",
     ),
     "coarse-learned": Entry(
         "learned.coarse_learned:CoarseLearned",
-        "exact leaves, learned far field, balanced",
+        "exact leaves, coarse space predicted by a network",
         model="coarse-learned.safetensors",
     ),
     "hmatrix": Entry(

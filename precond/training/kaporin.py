@@ -2,7 +2,7 @@
 
 K(MA) = (tr(MA) / n) / det(MA)^(1/n) on the n-dimensional range of A bounds the iterations of conjugate
 gradients (Kaporin, Numer. Linear Algebra Appl. 1, 1994). With D the leaf blocks, A = D + O, G = U^T D U, A_c
-= U^T A U, Z = A_c^+, m the rank of A_c, everything but the far field is constant:
+= U^T A U, Z = A_c^+, m the rank of A_c, everything but the coarse space is constant:
 
     additive, M = D^-1 + U Z U^T:            tr(MA) = N + m
                                              log det MA = const + log det(A_c + G) - log det' A_c
@@ -47,7 +47,7 @@ def additive_objective(basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights:
 
 
 def balanced_objective(basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights: Tensor) -> Tensor:
-    """(n/K) log K(MA) of the balanced form up to a constant; arguments as for additive_objective."""
+    """(n/K) log K(MA) of the two-level preconditioner up to a constant; arguments as for additive_objective."""
     coarse, diagonal, kernel = _coarse(basis, blocks, pairs, weights)
     count, _, rank = basis.shape
     size = int((basis[..., 0] > 0.0).sum())
