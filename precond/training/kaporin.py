@@ -47,7 +47,7 @@ def additive_objective(basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights:
 
 
 def balanced_objective(basis: Tensor, blocks: Tensor, pairs: LeafPairs, weights: Tensor) -> Tensor:
-    """(n/K) log K(MA) of the two-level preconditioner up to a constant; arguments as for additive_objective."""
+    """(n/K) log K(MA) of the two-level form up to a constant; arguments as for additive_objective."""
     coarse, diagonal, kernel = _coarse(basis, blocks, pairs, weights)
     count, _, rank = basis.shape
     size = int((basis[..., 0] > 0.0).sum())
