@@ -15,10 +15,11 @@ from torch import Tensor
 SMALLEST_SIDE = 8
 _VERSIONS = itertools.count(1)
 FACE_DENSITIES = ("harmonic", "arithmetic")
+Device = torch.device | str
 
 
 def as_grid(
-    value: Any, name: str, shape: tuple[int, int] | None = None, device: torch.device | str | None = None
+    value: Any, name: str, shape: tuple[int, int] | None = None, device: Device | None = None
 ) -> Tensor:
     """``value``, a tensor or whatever numpy can make an array of, as a (nx, ny) float64 tensor without
     gradient, on ``device`` unless None. Raises ValueError for what is no grid of real numbers, or not of
@@ -82,9 +83,7 @@ class PoissonOperator:
         (nx, ny) int64, component of each cell, -1 in solids (numpy).
     """
 
-    def __init__(
-        self, shape: tuple[int, int], device: torch.device | str = "cpu", face_density: str = "harmonic"
-    ):
+    def __init__(self, shape: tuple[int, int], device: Device = "cpu", face_density: str = "harmonic"):
         """An operator without coefficients; `from_density` is the public way in."""
         if face_density not in FACE_DENSITIES:
             raise ValueError(f"face_density must be one of {', '.join(FACE_DENSITIES)}, not '{face_density}'")
@@ -96,12 +95,10 @@ class PoissonOperator:
         self.solid = torch.zeros(nx, ny, dtype=torch.bool, device=self.device)
         self.face_weights_x = self._zeros(nx + 1, ny)
         self.face_weights_y = self._zeros(nx, ny + 1)
-        self._diagonal = self._zeros(nx, ny)
+        self._diagonal, self.fluid = self._zeros(nx, ny), self._zeros(nx, ny)
         self._half = self._zeros(nx, ny)  # each cell's half of its faces' mean
         self._weights_next = self._zeros(nx, ny)  # face_weights_y[:, 1:], contiguous: zero where a row ends
-        self.fluid = self._zeros(nx, ny)
-        self._open_x = self._zeros(nx - 1, ny)
-        self._open_y = self._zeros(nx, ny - 1)
+        self._open_x, self._open_y = self._zeros(nx - 1, ny), self._zeros(nx, ny - 1)
         self._component = torch.zeros(nx * ny, dtype=torch.int64, device=self.device)
         self._component_sum = self._zeros(nx * ny + 1)
         self._component_weight = self._zeros(nx * ny + 1)  # 1 / cells of the component; 0 for solids
@@ -114,11 +111,7 @@ class PoissonOperator:
 
     @classmethod
     def from_density(
-        cls,
-        density: Any,
-        solid: Any = None,
-        device: torch.device | str | None = None,
-        face_density: str = "harmonic",
+        cls, density: Any, solid: Any = None, device: Device | None = None, face_density: str = "harmonic"
     ) -> PoissonOperator:
         """The operator of ``density`` (nx, ny) > 0, any unit, with ``solid`` (nx, ny) bool cells closed off.
 
@@ -206,12 +199,9 @@ class PoissonOperator:
         p, flat = p.view(-1), out.view(-1)
         diagonal = self._diagonal.view(-1)
         wx, wy = self.flat_face_weights()
-        terms = (
-            (flat[ny:], wx, p[:-ny]),
-            (flat[:-ny], wx, p[ny:]),
-            (flat[1:], wy, p[:-1]),
-            (flat[:-1], wy, p[1:]),
-        )
+        along_x = (flat[ny:], wx, p[:-ny]), (flat[:-ny], wx, p[ny:])
+        along_y = (flat[1:], wy, p[:-1]), (flat[:-1], wy, p[1:])
+        terms = (*along_x, *along_y)
 
         def product() -> Tensor:
             torch.mul(diagonal, p, out=flat)
@@ -243,9 +233,7 @@ class PoissonOperator:
         nx, ny = self.shape
         wx, wy = (weights.cpu().numpy() for weights in self.flat_face_weights())
         diagonal = self._diagonal.cpu().numpy().ravel()
-        bands = scipy.sparse.diags_array(
-            [-wx, -wy, diagonal, -wy, -wx], offsets=[-ny, -1, 0, 1, ny], shape=(nx * ny, nx * ny)
-        )
-        matrix = scipy.sparse.csr_array(bands)
+        bands, offsets = [-wx, -wy, diagonal, -wy, -wx], [-ny, -1, 0, 1, ny]
+        matrix = scipy.sparse.diags_array(bands, offsets=offsets, shape=(nx * ny, nx * ny), format="csr")
         matrix.eliminate_zeros()
         return matrix

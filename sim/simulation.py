@@ -10,6 +10,7 @@ the long run.
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -97,20 +98,15 @@ class Simulation:
         self.spacing = scene.height_m / ny
         self.domain = (nx * self.spacing, scene.height_m)
 
-        def cells(*lead: int) -> torch.Tensor:
-            return torch.zeros((*lead, nx, ny), dtype=torch.float64, device=self.device)
-
-        def faces() -> torch.Tensor:
-            return torch.zeros((2, nx + 1, ny + 1), dtype=torch.float64, device=self.device)
-
-        self.phase, self.density = cells(), cells()
+        zeros = partial(torch.zeros, dtype=torch.float64, device=self.device)
+        faces = partial(zeros, (2, nx + 1, ny + 1))
+        self.phase, self.density = zeros(nx, ny), zeros(nx, ny)
         self.solid = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
         self.velocity = faces()  # projected
         self._moved, self._spare = faces(), faces()  # after transport, where the next step begins; scratch
         self._heavy_flux = faces()
-        self._slopes = torch.zeros((4, nx + 1, ny + 1), dtype=torch.float64, device=self.device)
-        self._work = cells(3)
-        self._row_sums = torch.zeros((nx, 4), dtype=torch.float64, device=self.device)
+        self._slopes = zeros(4, nx + 1, ny + 1)
+        self._work, self._row_sums = zeros(3, nx, ny), zeros(nx, 4)
         self._serial = self.device.type == "cpu" and nx * ny <= SERIAL_CELLS
         self._fill_initial_state()
         self.projection = Projection(self.density, self.solid, settings)
@@ -247,15 +243,11 @@ class Simulation:
         return steps
 
     def _transport_once(self, carried: torch.Tensor, target: torch.Tensor, ratio: float) -> None:
-        phase, solid, velocity, flux = map(
-            kernel_argument, (self.phase, self.solid, self.velocity, self._heavy_flux)
-        )
-        work, row_sums, carried, density, slopes, target = map(
-            kernel_argument, (self._work, self._row_sums, carried, self.density, self._slopes, target)
-        )
-        transport_phase(phase, solid, velocity, flux, work, row_sums, ratio, self._serial)
-        state = carried, velocity, flux, density, phase, solid, slopes, target
-        transport_momentum(*state, self._contrast, ratio, self._serial)
+        interface = self.phase, self.solid, self.velocity, self._heavy_flux, self._work, self._row_sums
+        transport_phase(*map(kernel_argument, interface), ratio, self._serial)
+        momentum = carried, self.velocity, self._heavy_flux, self.density, self.phase, self.solid
+        fields = map(kernel_argument, (*momentum, self._slopes, target))
+        transport_momentum(*fields, self._contrast, ratio, self._serial)
 
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
         """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError for
@@ -273,12 +265,8 @@ class Simulation:
         _check_finite("paint", x, y, radius)
         if what not in PAINTS:
             raise UsageError(f"paint: {what!r} is not one of {', '.join(PAINTS)}")
-        nx, ny = self.shape
-        centre_x = (torch.arange(nx, device=self.device) + 0.5) * self.spacing - x
-        centre_y = (torch.arange(ny, device=self.device) + 0.5) * self.spacing - y
-        disc = (
-            centre_x[:, None] ** 2 + centre_y[None, :] ** 2 < max(radius, 0.5 * self.spacing) ** 2
-        )  # (nx, ny)
+        away = (self._centres(0)[:, None] - x) ** 2 + (self._centres(1) - y) ** 2  # (nx, ny), squared
+        disc = away < max(radius, 0.5 * self.spacing) ** 2
         if what in ("solid", "erase"):
             before = self.solid.clone()
             self.solid[disc] = int(what == "solid")
@@ -296,6 +284,10 @@ class Simulation:
         else:
             self.phase[disc & (self.solid == 0)] = float(what == "heavy")
         self._renew_density()
+
+    def _centres(self, axis: int) -> torch.Tensor:
+        """The cells' centres along an axis, in m."""
+        return (torch.arange(self.shape[axis], device=self.device) + 0.5) * self.spacing
 
     def field(self, name: str) -> np.ndarray:
         """One of FIELDS as a fresh float32 array (nx, ny): kg/m^3, Pa, m/s, 1/s, 1/s. Raises ValueError for
@@ -334,8 +326,7 @@ class Simulation:
 
     def heavy_height(self) -> float:
         """Height of the heavy fluid's centre above the floor, in m; not a number when there is none."""
-        heights = (torch.arange(self.shape[1], device=self.device) + 0.5) * self.spacing
-        return float((self.phase * heights).sum() / self.phase.sum())
+        return float((self.phase * self._centres(1)).sum() / self.phase.sum())
 
     def total_energy(self) -> float:
         """Kinetic and potential energy in J per metre of depth, of the state that the next step starts from.
@@ -346,8 +337,7 @@ class Simulation:
         rho = torch.where(self.solid == 0, self.density, 0.0)
         u, v = self._moved[0, 1:-1, :-1], self._moved[1, :-1, 1:-1]
         kinetic = 0.25 * (((rho[1:] + rho[:-1]) * u**2).sum() + ((rho[:, 1:] + rho[:, :-1]) * v**2).sum())
-        heights = (torch.arange(self.shape[1], device=self.device) + 0.5) * self.spacing
-        potential = self.settings.gravity * (rho * heights).sum()
+        potential = self.settings.gravity * (rho * self._centres(1)).sum()
         return float(kinetic + potential) * self.spacing**2
 
     def max_speed(self) -> float:
