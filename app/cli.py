@@ -8,13 +8,15 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 from app.bench.settings import BenchSettings
 from app.config.flags import add_flags
 from app.config.settings import RunOptions, app_settings, merged
 from app.environment import check_device, devices, prepare
-from precond.config import Settings
+from precond.config import Settings, read_yaml
 from precond.errors import UsageError, in_one_line
 
 FAILED = 1
@@ -38,15 +40,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))
     for name, (_, summary, options) in COMMANDS.items():
-        sentence = f"{summary[0].upper()}{summary[1:]}."
-        command = commands.add_parser(
-            name, help=summary, description=sentence, argument_default=argparse.SUPPRESS
-        )
+        about = {"help": summary, "description": f"{summary[0].upper()}{summary[1:]}."}
+        command = commands.add_parser(name, **about, argument_default=argparse.SUPPRESS)
         if isinstance(options, dict):
-            for argument, (metavar, default, text) in options.items():
-                how: dict[str, Any] = {"required": True} if default is ... else {"default": default}
-                kind = int if isinstance(default, int) else str
-                command.add_argument(argument, metavar=metavar, help=text, type=kind, **how)
+            for argument, how in options.items():
+                command.add_argument(
+                    argument, type=int if isinstance(how.get("default"), int) else str, **how
+                )
         else:
             add_flags(command, options)
     suites = commands.choices["bench"].add_mutually_exclusive_group()
@@ -167,51 +167,20 @@ def _list(_flags: dict[str, Any]) -> int:
     return 0
 
 
-def _elsewhere(module: str, function: str) -> Command:
-    """A command that takes its flags as arguments; its module is imported when it is run."""
-    return lambda flags: getattr(importlib.import_module(module), function)(**flags)
+def _elsewhere(place: str, flags: dict[str, Any]) -> int:
+    """Run the function at ``place``, "module:function", which takes its flags as arguments."""
+    module, function = place.split(":")
+    return getattr(importlib.import_module(module), function)(**flags)
 
 
-# what a command does, what --help says of it, and its options: a model, or (metavar, default, help) by name
-COMMANDS: dict[str, tuple[Command, str, type[Settings] | dict[str, tuple[str, Any, str]]]] = {
-    "demo": (_demo, "open a window and stir two fluids", RunOptions),
-    "record": (
-        _record,
-        "run without a window and write timings, settings and a picture to a directory",
-        RunOptions,
-    ),
-    "bench": (_bench, "compare the preconditioners on the benchmark problems", BenchSettings),
-    "spectra": (
-        _elsewhere("app.commands.spectra", "spectra"),
-        "compute the eigenvalues that each preconditioner leaves, and its convergence, on two frames",
-        {
-            "--out": ("FILE", ..., "the JSON file to write"),
-            "--cells": ("N", 1024, "cells of the frames (default: 1024)"),
-        },
-    ),
-    "report": (
-        _elsewhere("app.report.report", "report"),
-        "write RESULTS.md and its figures from the results of bench, spectra and ablate",
-        {
-            "--data": ("DIR", None, "where the results are (default: assets/reference of the project)"),
-            "--out": ("DIR", ".", "where RESULTS.md and assets/figures go (default: the current folder)"),
-        },
-    ),
-    "train": (
-        _elsewhere("app.commands.train", "train"),
-        "train a learned preconditioner as a YAML file says",
-        {
-            "config": ("FILE", None, "YAML file with model, training, data; a model card is one"),
-            "--out": ("PATH", None, "where the weights go, without ending (default: runs/FILE)"),
-        },
-    ),
-    "ablate": (
-        _elsewhere("app.commands.ablate", "ablate"),
-        "train the variants of a learned preconditioner that a YAML file names and tabulate them",
-        {
-            "file": ("FILE", None, "YAML file of the study; of the results of one, only the table is shown"),
-            "--out": ("DIR", None, "where the results go and are looked for (default: runs/ablation-FILE)"),
-        },
-    ),
-    "list": (_list, "show the scenes, preconditioners and devices that can be named", {}),
+HERE = {
+    "demo": (_demo, RunOptions),
+    "record": (_record, RunOptions),
+    "bench": (_bench, BenchSettings),
+    "list": (_list, {}),
 }
+# what a command does, what --help says of it, and its options: a model, or what argparse is to know of each
+COMMANDS: dict[str, tuple[Command, str, type[Settings] | dict[str, dict[str, Any]]]] = {}
+for _name, _of in read_yaml(Path(__file__).parent / "config" / "commands.yaml").items():
+    _function, _options = HERE.get(_name) or (partial(_elsewhere, _of["function"]), _of["arguments"])
+    COMMANDS[_name] = (_function, _of["summary"], _options)

@@ -29,9 +29,8 @@ def ablate(file: str, out: str | None) -> int:
             study, directory, f"python -m app ablate {path}", {"started": now(), **describe()}
         )
     except OSError as error:
-        raise OutputError(
-            f"{directory}: cannot be written: {error.strerror or in_one_line(error)}"
-        ) from error
+        reason = error.strerror or in_one_line(error)
+        raise OutputError(f"{directory}: cannot be written: {reason}") from error
     return _print(results, directory / "study.yaml")
 
 

@@ -6,7 +6,6 @@ here, so that `--help` and a mistyped option answer at once.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -68,23 +67,9 @@ class AppSettings(RunSettings):
         return {**self.simulation.model_dump(), **run}
 
 
-def read_settings_file(path: str | Path) -> dict[Any, Any]:
-    """Settings from a YAML file, or from the part ``settings`` of one, a recording's run.yaml. Raises
-    UsageError.
-    """
-    try:
-        data = read_yaml(path)
-    except UsageError as error:
-        raise UsageError(f"settings file {error}") from None
-    if isinstance(data, dict) and isinstance(data.get("settings"), dict):
-        data = data["settings"]
-    if not isinstance(data, dict):
-        raise UsageError(f"settings file {path}: expected lines like `contrast: 100`")
-    return data
-
-
 def merged(kind: type[Model], flags: dict[str, Any]) -> Model:
-    """Settings from ``flags`` and from the file that ``flags["settings"]`` names; flags win.
+    """Settings from ``flags`` and from the YAML file that ``flags["settings"]`` names, or from the part
+    ``settings`` of one, a recording's run.yaml; flags win.
 
     In the file, names may be spelled like the setting (max_iterations) or the flag (max-iterations, precond).
     Raises UsageError that names flag or file, the setting and what is allowed.
@@ -93,7 +78,15 @@ def merged(kind: type[Model], flags: dict[str, Any]) -> Model:
     spelled: dict[str, str] = {}
     if "settings" in flags:
         source = f"settings file {flags['settings']}"
-        for key, value in read_settings_file(flags["settings"]).items():
+        try:
+            data = read_yaml(flags["settings"])
+        except UsageError as error:
+            raise UsageError(f"settings file {error}") from None
+        if isinstance(data, dict) and isinstance(data.get("settings"), dict):
+            data = data["settings"]
+        if not isinstance(data, dict):
+            raise UsageError(f"{source}: expected lines like `contrast: 100`")
+        for key, value in data.items():
             name = name_of(str(key))
             if name in values:
                 raise UsageError(f"{source}: {key}: given twice, in two spellings")
@@ -109,9 +102,8 @@ def app_settings(flags: dict[str, Any]) -> AppSettings:
     """
     options = merged(RunOptions, flags)
     chosen = {name: value for name, value in options if name in options.model_fields_set}
-    given = {name: value for name, value in chosen.items() if name in SimulationSettings.model_fields}
-    run = {name: value for name, value in chosen.items() if name in RunSettings.model_fields}
-    return AppSettings(**run, simulation=scene_settings(options.scene, given), given=given)
+    run = {name: chosen.pop(name) for name in RunSettings.model_fields if name in chosen}
+    return AppSettings(**run, simulation=scene_settings(options.scene, chosen), given=chosen)
 
 
 def scene_settings(scene_name: str, given: dict[str, Any]) -> SimulationSettings:

@@ -108,9 +108,10 @@ class Report:
     def _kinds(self, *kinds: str, family: str = "") -> pd.DataFrame:
         """The part of the summary that is of ``kinds`` and, where one is given, ``family``."""
         part = self._all[self._all.kind.isin(kinds) & (self._all.family.eq(family) | (family == ""))]
-        if part.empty:
-            raise Nothing
-        return part
+        return _some(part)
+
+    def _files(self, pattern: str) -> list[Path]:
+        return _some(sorted(self._data.glob(pattern)))
 
     def _ours(self) -> pd.DataFrame:
         """Our methods on well-posed problems."""
@@ -130,10 +131,8 @@ class Report:
 
     def learning(self) -> SimpleNamespace:
         """What learning buys, and what it does not."""
-        ran = self._ours()
-        ran = ran[ran.groupby("place").learned.transform("any")]
-        if ran.empty:
-            raise Nothing
+        ours = self._ours()
+        ran = _some(ours[ours.groupby("place").learned.transform("any")])
         counts = ran[ran.failed == 0].pivot(index="place", columns="method", values="iterations")
         counts = counts.reindex(columns=["coarse-learned", "coarse-monomial"])
         learned = ran[ran.learned]
@@ -206,9 +205,7 @@ class Report:
 
     def recordings(self) -> SimpleNamespace:
         """A row for every method and scene in its conditions, medians of the recordings; frames a second."""
-        runs = results.read_recordings(sorted(self._data.glob("recording-*.yaml")))
-        if runs.empty:
-            raise Nothing
+        runs = results.read_recordings(self._files("recording-*.yaml"))
         reused = runs[runs.reuse_setup == "True"].groupby("preconditioner").fps_mean.median()
         speeds = [f"`{name}` {fps:.0f}" for name, fps in reused.sort_values(ascending=False).items()]
         table = tables.recordings_table(runs)
@@ -216,9 +213,7 @@ class Report:
 
     def spectra(self) -> SimpleNamespace:
         """One table and two figures of the files of `spectra`."""
-        paths = sorted(self._data.glob("spectra*.json"))
-        if not paths:
-            raise Nothing
+        paths = self._files("spectra*.json")
         rows = pd.concat([results.read_table(path, "file of spectra") for path in paths])
         rows["case"] = words(rows, *PLACE)
         measured = f"{say('rtol', rows.rtol.max())}. {_words(rows.session)}"
@@ -227,9 +222,7 @@ class Report:
 
     def studies(self) -> str:
         """A table of all studies that test alike, after what they are and where they were made."""
-        paths = sorted(self._data.glob("study-*.yaml"))
-        if not paths:
-            raise Nothing
+        paths = self._files("study-*.yaml")
         from precond.study.study import LEGEND, read_study, tabulate
 
         alike: dict[tuple[str, ...], list[Any]] = {}
@@ -246,6 +239,13 @@ class Report:
             parts.append(_wrapped(f"{'. '.join(said)}. {_words(chain(*sessions))}"))
             parts.append(markdown(pd.DataFrame(chain(*rows), columns=columns).drop_duplicates()))
         return "\n\n".join([*parts, _wrapped(f"{LEGEND[0].upper()}{LEGEND[1:]}.")]).replace("+-", "±")
+
+
+def _some(found: Any) -> Any:
+    """``found``, a table or a list, if anything was."""
+    if not len(found):
+        raise Nothing
+    return found
 
 
 def _wrapped(text: str) -> str:

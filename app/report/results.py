@@ -176,11 +176,11 @@ def _summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_recordings(paths: Iterable[Path]) -> pd.DataFrame:
-    """A row per recording, its settings and summary by name, and its session.
+    """A row for each of ``paths``, one at least: settings and summary by name, and the session.
 
     Raises UsageError for a file that is not the run.yaml of a recording which ended as it should.
     """
-    rows = [pd.DataFrame()]
+    rows = []
     for path in paths:
         rows.append(read_table(path, "recording"))
         run = rows[-1].iloc[0]

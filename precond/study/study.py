@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from timeit import timeit
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -125,10 +126,9 @@ class Study(Settings):
     def read(cls, path: str | Path) -> Study:
         """From a YAML file. Raises UsageError with the file, the section and what is wrong there."""
         written = validated(_Written, read_yaml(path), str(path))
-        task, sections = TASKS[written.form], ("model", "training")
-        base = {name: getattr(written, name) for name in sections}
-        whole = _whole(task, base, str(path))
-        training, shared = whole["training"], {}
+        task, base = TASKS[written.form], {"model": written.model, "training": written.training}
+        whole, shared = _whole(task, base, str(path)), {}
+        model, training = whole["model"], whole["training"]
         if "data" in task.sections:
             shared["data"] = (written.data or RandomSystems()).model_dump()
             systems = f"{shared['data']['systems']} random systems of 1,024 to 4,096 cells"
@@ -137,14 +137,13 @@ class Study(Settings):
         else:
             systems = f"{training['frames']} training frames of {training['n']:,} cells"
         frames = {"family": "barriers", "n": training.get("n", 4096), "frames": TEST_FRAMES}
-        groups = (written.test or {"barriers": frames}).items()
-        test = {name: validated(Group, of, f"{path}: test: {name}") for name, of in groups}
-        shared["test"] = {str(name): group.model_dump(exclude_none=True) for name, group in test.items()}
+        groups = written.test or {"barriers": frames}
+        groups = {name: validated(Group, of, f"{path}: test: {name}") for name, of in groups.items()}
+        shared["test"] = {str(name): group.model_dump(exclude_none=True) for name, group in groups.items()}
         variants = {}
         for name in written.references:
-            options = {key: whole["model"][key] for key in ("leaf_size", "rank") if key in whole["model"]}
-            config = {"preconditioner": name, **options}
-            variants[name] = Variant(label=f"{name}, untrained", config=config)
+            config = {key: model[key] for key in ("leaf_size", "rank") if key in model}
+            variants[name] = Variant(label=f"{name}, untrained", config={"preconditioner": name, **config})
         for name, own in written.variants.items():
             where = f"{path}: variants: {name}"
             if not re.fullmatch(r"[\w-]+", str(name)):
@@ -152,19 +151,15 @@ class Study(Settings):
             if name in variants:
                 raise UsageError(f"{where}: a reference has this name")
             part = validated(_WrittenVariant, own, where)
-            both = {key: _merged(base[key], getattr(part, key), f"{where}: {key}") for key in sections}
-            for setting in FIXED:
-                if setting in part.training:
-                    raise UsageError(f"{where}: training: {setting}: is the same for all variants")
-            config = _whole(task, both, where)
-            variants[str(name)] = Variant(label=part.label or str(name), config=config)
+            both = {key: _merged(of, getattr(part, key), f"{where}: {key}") for key, of in base.items()}
+            if fixed := [name for name in FIXED if name in part.training]:
+                raise UsageError(f"{where}: training: {fixed[0]}: is the same for all variants")
+            variants[str(name)] = Variant(label=part.label or str(name), config=_whole(task, both, where))
         kept = "weights best on held-out frames" if task.keeps_best else "last weights"
         return cls(
-            title=written.title,
-            form=written.form,
+            **written.model_dump(include={"title", "form", "seeds"}),
             conditions=f"unseen problems, rtol 1e-8, x0 = 0, at most {task.limit:,} iterations",
             budget=f"{training['steps']:,} steps on {systems}; the {kept} are tested",
-            seeds=written.seeds,
             shared=shared,
             variants=variants,
         )
@@ -208,12 +203,11 @@ class StudyResults(Study):
 
     def write(self, path: Path) -> None:
         """The pair of files ``path`` (.yaml) and .csv. Raises OSError."""
-        head = self.model_dump(exclude={"rows"})
+        head, table = self.model_dump(exclude={"rows"}), io.StringIO()
         text = yaml.safe_dump(head, sort_keys=False, default_flow_style=None, width=110)
-        table = io.StringIO()
         writer = csv.DictWriter(table, list(Row.model_fields), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row.model_dump() for row in self.rows)
+        writer.writerows(map(dict, self.rows))
         write_whole(path, text.encode())
         write_whole(path.with_suffix(".csv"), table.getvalue().encode())
 
@@ -255,10 +249,9 @@ def run_study(study: Study, directory: Path, command: str, here: dict[str, Any])
     results = StudyResults(**study.model_dump(), command=command)
     if path.exists():
         old = read_study(path)
-        same = {row.variant for row in old.rows} <= study.variants.keys() and all(
-            old.variants[row.variant].config == study.variants[row.variant].config for row in old.rows
-        )
-        if (old.form, old.shared) != (study.form, study.shared) or not same:
+        used = {row.variant: old.variants[row.variant].config for row in old.rows}
+        now = {name: variant.config for name, variant in study.variants.items() if name in used}
+        if (old.form, old.shared, used) != (study.form, study.shared, now):
             raise UsageError(f"{path}: is of another test, data or variants: name another directory")
         results.sessions, results.log, results.rows = old.sessions, old.log, old.rows
         for row in results.rows:
@@ -294,33 +287,28 @@ def _run(results: StudyResults, name: str, seed: int, directory: Path, session: 
         trainer.run()
         card = trainer.card()
         save_model(checkpoint.with_suffix(".safetensors"), task.network, card)
-        row |= {"parameters": card["parameters"], "steps": trainer.step}
-        row["seconds"] = round(trainer.seconds, 1)
+        row |= {"parameters": card["parameters"], "steps": trainer.step, "seconds": round(trainer.seconds, 1)}
         told = ("step", "loss", "failed", "mean")
         results.log[f"{name}-{seed}"] = [{key: e[key] for key in told if key in e} for e in trainer.log]
-    form = task.form if variant.trained else _form(variant, directory)
-    rows = []
-    for group, of in results.shared["test"].items():
-        of = Group(**of)
-        problems = (
-            gallery.problem(of.family, of.n, number, "test", of.contrast) for number in range(of.frames)
-        )
+    form, rows = task.form if variant.trained else _form(variant, directory), []
+    for group, settings in results.shared["test"].items():
+        of = Group(**settings)
+        problems = (gallery.problem(of.family, of.n, i, "test", of.contrast) for i in range(of.frames))
         for number, report in enumerate(solves(form, problems, TASKS[results.form].limit)):
-            iterations = report.iterations if report.converged else None
-            failure = "" if report.converged else f"{report.outcome.value} after {report.iterations}"
-            rows.append(Row(**row, group=group, problem=number, iterations=iterations, failure=failure))
+            ended = {"iterations": report.iterations}
+            if not report.converged:
+                ended = {"failure": f"{report.outcome.value} after {report.iterations}"}
+            rows.append({**row, **ended, "group": group, "problem": number})
     used = None if resumed else round(time.process_time() - started, 1) if variant.trained else 0.0
-    for each in rows:
-        each.cpu_seconds = used
-    results.rows += rows
+    results.rows += [Row(**each, cpu_seconds=used) for each in rows]
 
 
 def _form(variant: Variant, weights: Path) -> Callable[[PoissonOperator], Preconditioner]:
     """Makes a reference, or coarse-learned with ``weights``."""
     if variant.trained:
         return partial(CoarseLearned, model=weights)
-    options = {key: value for key, value in variant.config.items() if key != "preconditioner"}
-    return partial(make_preconditioner, variant.config["preconditioner"], **options)
+    options = dict(variant.config)
+    return partial(make_preconditioner, options.pop("preconditioner"), **options)
 
 
 def _time(results: StudyResults, directory: Path) -> None:
@@ -332,15 +320,10 @@ def _time(results: StudyResults, directory: Path) -> None:
         make = _form(results.variants[row.variant], directory / f"{row.variant}-{row.seed}.safetensors")
         forms.append(make(gallery.bubbles(*TIMED).operator()))
         forms[-1].setup()
-    milliseconds = np.empty((INFERENCES, len(forms)))
-    for turn in range(INFERENCES):
-        for number, form in enumerate(forms):
-            started = time.perf_counter()
-            form._basis()
-            milliseconds[turn, number] = 1e3 * (time.perf_counter() - started)
-    for run, median in zip(runs, np.median(milliseconds, axis=0), strict=True):
+    seconds = [[timeit(form._basis, number=1) for form in forms] for _ in range(INFERENCES)]
+    for run, median in zip(runs, np.median(seconds, axis=0), strict=True):
         for row in run:
-            row.inference_ms = round(float(median), 2)
+            row.inference_ms = round(1e3 * float(median), 2)
 
 
 def tabulate(results: StudyResults) -> tuple[list[str], list[list[str]]]:
@@ -352,21 +335,12 @@ def tabulate(results: StudyResults) -> tuple[list[str], list[list[str]]]:
         runs = [run for run in _by_run(results.rows) if run[0].variant == name]
         first = [run[0] for run in runs]
         counts = [row.iterations for run in runs for row in run]
-        table.append(
-            [
-                variant.label,
-                f"{first[0].parameters:,}" if first else "-",
-                str(len(runs)),
-                *(
-                    _spread([[row.iterations for row in run if row.group == group] for run in runs])
-                    for group in groups
-                ),
-                f"{counts.count(None)}/{len(counts)}",
-                _mean([row.inference_ms for row in first]),
-                _mean([row.seconds for row in first], 60.0),
-                _mean([row.cpu_seconds for row in first], 60.0),
-            ]
-        )
+        of = [[[row.iterations for row in run if row.group == group] for run in runs] for group in groups]
+        means = [_mean([row.inference_ms for row in first])]
+        means += [_mean([getattr(row, time) for row in first], 60.0) for time in ("seconds", "cpu_seconds")]
+        parameters = f"{first[0].parameters:,}" if first else "-"
+        failed = f"{counts.count(None)}/{len(counts)}"
+        table.append([variant.label, parameters, str(len(runs)), *map(_spread, of), failed, *means])
     return columns, table
 
 
@@ -426,8 +400,8 @@ def _merged(base: dict[str, Any], own: Any, where: str) -> dict[str, Any]:
 
 def _session(sessions: list[dict[str, Any]], here: dict[str, Any]) -> int:
     """The number among ``sessions`` of the machine and commit ``here``, added when new."""
-    for number, session in enumerate(sessions):
-        if {**session, "started": here["started"]} == here:
-            return number
-    sessions.append(here)
-    return len(sessions) - 1
+    known = [{**session, "started": here["started"]} for session in sessions]
+    if here not in known:
+        sessions.append(here)
+        return len(known)
+    return known.index(here)
