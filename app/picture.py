@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from cmap import Colormap
+from numpy.typing import ArrayLike
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def draw(simulation: Simulation, view: View, scale: int = 1) -> Picture:
         np.copyto(pixels, _line_colour(view.colours), where=_interface(heavy))
     if walls is not None:
         mask = solid.T[::-1].repeat(scale, axis=0).repeat(scale, axis=1)
-        np.copyto(pixels, _pack(np.array([SOLID_COLOUR], np.uint8))[0], where=mask)
+        np.copyto(pixels, _pack([SOLID_COLOUR])[0], where=mask)
     return Picture(pixels.view(np.uint8).reshape(*pixels.shape, 4), values, colours)
 
 
@@ -152,7 +153,7 @@ def save_png(path: str | Path, image: np.ndarray) -> Path:
 def colour_table(name: str) -> np.ndarray:
     """The LEVELS colours of a colormap, low to high, as (LEVELS,) uint32 words whose bytes are R, G, B, A."""
     colours = Colormap(_SOURCES[name]).lut(LEVELS)[:, :3]
-    return _pack(np.rint(255.0 * colours).astype(np.uint8))
+    return _pack(np.rint(255.0 * colours))
 
 
 def nice_ceiling(value: float) -> float:
@@ -220,23 +221,18 @@ def _extend_into(solid: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _interface(heavy: np.ndarray) -> np.ndarray:
     """The heavy pixels that touch a light one: a line one pixel wide."""
-    line = np.zeros_like(heavy)
-    line[:, 1:] |= heavy[:, 1:] > heavy[:, :-1]
-    line[:, :-1] |= heavy[:, :-1] > heavy[:, 1:]
-    line[1:] |= heavy[1:] > heavy[:-1]
-    line[:-1] |= heavy[:-1] > heavy[1:]
-    return line
+    around = np.pad(heavy, 1, mode="edge")
+    inner = around[1:-1, :-2] & around[1:-1, 2:] & around[:-2, 1:-1] & around[2:, 1:-1]
+    return heavy & ~inner
 
 
 @cache
 def _line_colour(colormap: str) -> np.uint32:
     """White, or nearly black where the colormap itself is bright on the whole."""
-    colours = colour_table(colormap).view(np.uint8).reshape(LEVELS, 4)[:, :3]
-    bright = colours.mean() > 150.0
-    return _pack(np.array([(20, 22, 28) if bright else (236, 246, 255)], np.uint8))[0]
+    bright = colour_table(colormap).view(np.uint8).reshape(LEVELS, 4)[:, :3].mean() > 150.0
+    return _pack([(20, 22, 28) if bright else (236, 246, 255)])[0]
 
 
-def _pack(colours: np.ndarray) -> np.ndarray:
-    """(n, 3) uint8 colours to (n,) uint32 words whose bytes are R, G, B, 255."""
-    opaque = np.full((len(colours), 1), 255, np.uint8)
-    return np.ascontiguousarray(np.hstack([colours, opaque])).view(np.uint32)[:, 0]
+def _pack(colours: ArrayLike) -> np.ndarray:
+    """(n, 3) colours to (n,) uint32 words whose bytes are R, G, B, 255."""
+    return np.insert(np.asarray(colours, np.uint8), 3, 255, axis=1).view(np.uint32)[:, 0]

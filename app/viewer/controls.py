@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from imgui_bundle import icons_fontawesome_4 as icons
 from imgui_bundle import imgui
@@ -18,62 +19,132 @@ from sim.simulation import PAINTS
 
 LABEL_WIDTH = 108.0
 NARROW = 240.0  # in a panel of less, labels stand above what they name
-TOLERANCES = {f"1e-{power}": float(f"1e-{power}") for power in range(1, 13)}
 SHORT_SIDES = (32, 48, 64, 96, 128, 192, 256)  # cells
-
-
-class Row(NamedTuple):
-    """One number or switch: a slider over ``limits``, which are multiples of ``unit``, or a tick box.
-
-    ``hint`` empty: the description of the simulation's setting.
-    """
-
-    name: str
-    label: str
-    limits: tuple[float, float] | None = None
-    suffix: str = ""
-    unit: float = 1.0
-    flags: int = imgui.SliderFlags_.logarithmic
-    hint: str = ""
-
-
-FLUIDS = (
-    Row("contrast", "contrast", (1.0, MAX_CONTRAST), " : 1"),
-    Row("gravity", "gravity", (0.0, 30.0), " m/s²", flags=0),
-    Row("heavy_viscosity", "heavy viscosity", (0.1, 1e5), " mm²/s", 1e-6),
-    Row("light_viscosity", "light viscosity", (0.1, 1e5), " mm²/s", 1e-6),
-)
-SOLVE = (
-    Row("max_iterations", "iteration limit", (1, 10_000)),
-    Row("warm_start", "warm start"),
-    Row("reuse_setup", "reuse set-up"),
-)
-CUDA = (Row("single_launch", "single launch"),)
-INTERFACE = (Row("interface", "interface", hint="a line where the two fluids meet"),)
-BRUSH = (
-    Row("radius", "radius", (1.0, 50.0), " % of side", 0.01, 0, "the wheel on the picture changes it too"),
-    Row("strength", "strength", BRUSH_LIMITS["strength"], hint="the stirred fluid's speed over the mouse's"),
-)
 
 
 def draw_controls(session: Session) -> None:
     """Draw all sections into the current window."""
-    _draw_run(session)
-    sections = {
-        "Scene": _draw_scene,
-        "Fluids": lambda session: _draw_rows(session, FLUIDS, *_settings(session)),
-        "Pressure solve": _draw_solve,
-        "Picture": _draw_picture,
-        "Brush": _draw_brush,
-    }
-    for title, draw in sections.items():
-        imgui.separator_text(title)
-        draw(session)
+    engine, view, brush = session.engine, session.view, session.brush
+    settings = engine.settings.simulation
+    simulation = _Section(session, vars(settings), session.change)
+    _draw_buttons(session)
+
+    imgui.separator_text("Scene")
+    scenes = {name: (name, text) for name, text in session.scenes.items()}
+    simulation.choose("scene", "scene", scenes, "where the fluids start from, and their settings")
+    grids = {f"{grid[0]} x {grid[1]}": (grid, "") for grid in _grids_like(*settings.grid)}
+    simulation.choose("grid", "grid", grids, "cells; another grid starts the scene anew")
+
+    imgui.separator_text("Fluids")
+    simulation.slide("contrast", "contrast", (1.0, MAX_CONTRAST), " : 1")
+    simulation.slide("gravity", "gravity", (0.0, 30.0), " m/s²", flags=0)
+    simulation.slide("heavy_viscosity", "heavy viscosity", (0.1, 1e5), " mm²/s", 1e-6)
+    simulation.slide("light_viscosity", "light viscosity", (0.1, 1e5), " mm²/s", 1e-6)
+
+    imgui.separator_text("Pressure solve")
+    known, hint = session.preconditioners, "what makes conjugate gradients converge in few iterations"
+    forms = {name: (name, text) for name, text in known.items()}
+    simulation.choose("preconditioner", "preconditioner", forms, hint, known.keys() - session.available)
+    theme.say(engine.note, theme.TEXT)
+    theme.say(session.notice, theme.RED)
+    tolerances = {f"1e-{power}": (float(f"1e-{power}"), "") for power in range(1, 13)}
+    simulation.choose("rtol", "tolerance", tolerances)
+    simulation.slide("max_iterations", "iteration limit", (1, 10_000))
+    simulation.tick("warm_start", "warm start")
+    simulation.tick("reuse_setup", "reuse set-up")
+    if settings.device == "cuda":
+        simulation.tick("single_launch", "single launch")
+
+    imgui.separator_text("Picture")
+    shown, change = vars(view) | {"colormap": view.colours}, session.change_view
+    picture = _Section(session, shown, lambda name, value: change(**{name: value}))
+    fields = {field: (field, f"key {number}") for number, field in enumerate(VIEWS, start=1)}
+    picture.choose("field", "show", fields, "what the colours stand for")
+    picture.choose(
+        "colormap", "colours", {name: (name, "") for name in COLORMAPS}, "each field keeps its own"
+    )
+    _draw_range(session)
+    picture.tick("interface", "interface", "a line where the two fluids meet")
+
+    imgui.separator_text("Brush")
+    _draw_paints(session)
+    sizes = _Section(session, vars(brush), partial(setattr, brush))
+    hint = "the wheel on the picture changes it too"
+    sizes.slide("radius", "radius", (1.0, 50.0), " % of side", 0.01, 0, hint)
+    hint = "the stirred fluid's speed over the mouse's"
+    sizes.slide("strength", "strength", BRUSH_LIMITS["strength"], hint=hint)
 
 
-def _settings(session: Session) -> tuple[Any, Callable[[str, Any], None]]:
-    """The simulation's settings, and how one is changed."""
-    return session.engine.settings.simulation, session.change
+def _grids_like(nx: int, ny: int) -> list[tuple[int, int]]:
+    """Grids of the same proportions, nx x ny among them, small to large."""
+    short = min(nx, ny)
+    grids = {(round(nx * side / short), round(ny * side / short)) for side in SHORT_SIDES}
+    return sorted(grids | {(nx, ny)})
+
+
+@dataclass
+class _Section:
+    """Controls for ``values`` by name; asks for a ``change`` of a name to another value.
+
+    A control without a ``hint`` has the description of the simulation's setting.
+    """
+
+    session: Session
+    values: dict[str, Any]
+    change: Callable[[str, Any], object]
+
+    def tick(self, name: str, label: str, hint: str = "") -> None:
+        """A switch."""
+        _label(label, hint or SimulationSettings.model_fields[name].description)
+        changed, new = imgui.checkbox(f"##{name}", self.values[name])
+        if changed:
+            self.session.ask(self.change, name, new)
+
+    def slide(
+        self,
+        name: str,
+        label: str,
+        limits: tuple[float, float],
+        suffix: str = "",
+        unit: float = 1.0,
+        flags: int = imgui.SliderFlags_.logarithmic,
+        hint: str = "",
+    ) -> None:
+        """A number; ``limits``, multiples of ``unit``, are the slider's: a typed one may lie beyond them."""
+        _label(label, hint or SimulationSettings.model_fields[name].description)
+        shown = self.values[name] / unit
+        text = f"{theme.number(float(f'{shown:.6g}'))}{suffix}".replace("%", "%%")
+        changed, new = imgui.slider_float(f"##{name}", shown, *limits, text, flags)
+        if changed and math.isfinite(new):
+            whole = type(limits[0])  # a whole number between whole limits
+            self.session.ask(self.change, name, whole(float(f"{new * unit:.3g}")))
+        elif changed:
+            self.session.say(f"{label}: {new} is not a finite number", error=True)
+
+    def choose(
+        self,
+        name: str,
+        label: str,
+        choices: dict[str, tuple[Any, str]],
+        hint: str = "",
+        unusable: Collection[str] = (),
+    ) -> None:
+        """One of ``choices``: what they are called, their values, and a hint each."""
+        _label(label, hint or SimulationSettings.model_fields[name].description)
+        value = self.values[name]
+        named = (face for face, (its_value, _) in choices.items() if its_value == value)
+        current = next(named, f"{value:.3g}" if isinstance(value, float) else value)
+        if not imgui.begin_combo(f"##{name}", current, imgui.ComboFlags_.height_large):
+            return
+        for choice, (value, text) in choices.items():
+            flags, face = 0, choice
+            if choice in unusable:
+                flags, face = imgui.SelectableFlags_.disabled, f"{choice}: {text}###{choice}"
+            if imgui.selectable(face, choice == current, flags)[0] and choice != current:
+                self.session.ask(self.change, name, value)
+            if text and imgui.is_item_hovered(imgui.HoveredFlags_.allow_when_disabled):
+                imgui.set_tooltip(text)
+        imgui.end_combo()
 
 
 def _label(text: str, hint: str) -> None:
@@ -86,51 +157,7 @@ def _label(text: str, hint: str) -> None:
     imgui.set_next_item_width(-1.0)
 
 
-def _draw_rows(session: Session, rows: Iterable[Row], owner: Any, change: Callable[[str, Any], None]) -> None:
-    """Sliders and tick boxes for attributes of ``owner``; typed values stay within the slider's limits."""
-    for row in rows:
-        value = getattr(owner, row.name)
-        _label(row.label, row.hint or SimulationSettings.model_fields[row.name].description)
-        if row.limits is None:
-            changed, new = imgui.checkbox(f"##{row.name}", value)
-        else:
-            shown, flags = value / row.unit, row.flags | imgui.SliderFlags_.always_clamp
-            text = f"{theme.number(float(f'{shown:.6g}'))}{row.suffix}".replace("%", "%%")
-            changed, new = imgui.slider_float(f"##{row.name}", shown, *row.limits, text, flags)
-            if changed and not math.isfinite(new):
-                session.say(f"{row.label}: {new} is not a number", error=True)
-                continue
-            new = type(row.limits[0])(float(f"{new * row.unit:.3g}"))  # a whole number between whole limits
-        if changed:
-            session.ask(change, row.name, new)
-
-
-def _combo(
-    session: Session,
-    name: str,
-    label: str,
-    hint: str,
-    current: str,
-    choices: dict[str, str],
-    choose: Callable[[str], None],
-    unusable: Collection[str] = (),
-) -> None:
-    """A list of names with a hint each."""
-    _label(label, hint)
-    if not imgui.begin_combo(f"##{name}", current, imgui.ComboFlags_.height_large):
-        return
-    for choice, text in choices.items():
-        flags, face = 0, choice
-        if choice in unusable:
-            flags, face = imgui.SelectableFlags_.disabled, f"{choice}: {text}###{choice}"
-        if imgui.selectable(face, choice == current, flags)[0] and choice != current:
-            session.ask(choose, choice)
-        if text and imgui.is_item_hovered(imgui.HoveredFlags_.allow_when_disabled):
-            imgui.set_tooltip(text)
-    imgui.end_combo()
-
-
-def _draw_run(session: Session) -> None:
+def _draw_buttons(session: Session) -> None:
     """Two rows of buttons; where a text does not fit, the icon stands alone."""
     pause = (icons.ICON_FA_PLAY, "Go on") if session.engine.paused else (icons.ICON_FA_PAUSE, "Pause")
     record = "Stop recording" if session.recording else "Record"
@@ -138,7 +165,7 @@ def _draw_run(session: Session) -> None:
         (
             ("pause", *pause, "Space", session.toggle_pause),
             ("step", icons.ICON_FA_STEP_FORWARD, "Step", "one single step  (.)", session.step),
-            ("reset", icons.ICON_FA_UNDO, "Reset", "back to the scene's start  (R)", session.reset),
+            ("reset", icons.ICON_FA_UNDO, "Reset", "back to the scene's start  (R)", session.engine.reset),
         ),
         (
             ("record", icons.ICON_FA_CIRCLE, record, "every frame's numbers  (F9)", session.toggle_recording),
@@ -161,75 +188,23 @@ def _draw_run(session: Session) -> None:
             imgui.set_item_tooltip(f"{text}: {hint}")
 
 
-def _draw_scene(session: Session) -> None:
-    settings, change = _settings(session)
-    hint = "where the fluids start from, and their settings"
-    _combo(session, "scene", "scene", hint, settings.scene, session.scenes, partial(change, "scene"))
-    grids = {f"{nx} x {ny}": (nx, ny) for nx, ny in grid_choices(settings.grid)}
-    current, hint = "{} x {}".format(*settings.grid), "cells; another grid starts the scene anew"
-    choices = dict.fromkeys(grids, "")
-    _combo(session, "grid", "grid", hint, current, choices, lambda grid: change("grid", grids[grid]))
-
-
-def grid_choices(grid: tuple[int, int]) -> list[tuple[int, int]]:
-    """Grids of the same proportions as ``grid``, itself among them, small to large."""
-    nx, ny = grid
-    short = min(nx, ny)
-    choices = {(round(nx * side / short), round(ny * side / short)) for side in SHORT_SIDES}
-    return sorted(choices | {(nx, ny)})
-
-
-def _draw_solve(session: Session) -> None:
-    settings, change = _settings(session)
-    choices, unusable = session.preconditioners, session.preconditioners.keys() - session.available
-    name, hint = "preconditioner", "what makes conjugate gradients converge in few iterations"
-    _combo(session, name, name, hint, settings.preconditioner, choices, partial(change, name), unusable)
-    for note, colour in ((session.engine.note, theme.TEXT), (session.notice, theme.RED)):
-        if note:
-            imgui.push_style_color(imgui.Col_.text, colour)
-            imgui.text_wrapped(note)
-            imgui.pop_style_color()
-    current = next(
-        (text for text, rtol in TOLERANCES.items() if rtol == settings.rtol), f"{settings.rtol:.3g}"
-    )
-    choices, hint = dict.fromkeys(TOLERANCES, ""), "relative residual at which a solve ends"
-    _combo(
-        session, "rtol", "tolerance", hint, current, choices, lambda text: change("rtol", TOLERANCES[text])
-    )
-    _draw_rows(session, SOLVE + CUDA if settings.device == "cuda" else SOLVE, settings, change)
-
-
-def _draw_picture(session: Session) -> None:
-    view, scale = session.view, session.picture.scale
-    fields = {field: f"key {number}" for number, field in enumerate(VIEWS, start=1)}
-    _combo(session, "field", "show", "what the colours stand for", view.field, fields, session.show_field)
-    colormaps, hint = dict.fromkeys(COLORMAPS, ""), "each field keeps its own"
-    _combo(
-        session,
-        "colormap",
-        "colours",
-        hint,
-        view.colours,
-        colormaps,
-        lambda name: session.change_view(colormap=name),
-    )
+def _draw_range(session: Session) -> None:
+    """A tick box, and two numbers where it is not ticked."""
+    automatic, limits = session.view.range == "auto", (session.picture.scale.low, session.picture.scale.high)
     _label("range", "colours follow the field, or stay between two values")
-    changed, automatic = imgui.checkbox("automatic##range", view.range == "auto")
-    if changed and automatic:
-        session.ask(partial(session.change_view, range="auto"))
-    elif changed:
-        session.ask(partial(session.change_view, range=(scale.low, scale.high)))
-    elif not automatic:
+    changed, now_automatic = imgui.checkbox("automatic##range", automatic)
+    if changed and now_automatic:
+        limits = "auto"
+    elif not (changed or automatic):
         _label("from, to", "what the lowest and the highest colour stand for")
         flags = imgui.InputTextFlags_.enter_returns_true
-        changed, limits = imgui.input_float2("##limits", [scale.low, scale.high], "%.4g", flags)
-        if changed:
-            session.ask(partial(session.change_view, range=tuple(limits)))
-    _draw_rows(session, INTERFACE, view, lambda _, on: session.change_view(interface=on))
+        changed, typed = imgui.input_float2("##limits", list(limits), "%.4g", flags)
+        limits = tuple(typed)
+    if changed:
+        session.ask(partial(session.change_view, range=limits))
 
 
-def _draw_brush(session: Session) -> None:
-    brush = session.brush
+def _draw_paints(session: Session) -> None:
     _label("right-drag", "what dragging with the right button paints")
     left = imgui.get_cursor_pos_x()
     for number, paint in enumerate(PAINTS):  # two rows of two
@@ -237,6 +212,5 @@ def _draw_brush(session: Session) -> None:
             imgui.same_line(left + theme.scaled(80.0))
         else:
             imgui.set_cursor_pos_x(left)
-        if imgui.radio_button(paint, brush.paint == paint):
-            brush.paint = paint
-    _draw_rows(session, BRUSH, brush, partial(setattr, brush))
+        if imgui.radio_button(paint, session.brush.paint == paint):
+            session.brush.paint = paint

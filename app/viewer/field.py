@@ -5,10 +5,9 @@ from __future__ import annotations
 from imgui_bundle import imgui
 
 from app.viewer import theme
-from app.viewer.colour_bar import draw_colour_bar
+from app.viewer.canvas import Texture, draw_colour_bar
 from app.viewer.partition_picture import outline
 from app.viewer.session import Point, Session
-from app.viewer.texture import Texture
 
 BAR_SPACE = 84.0  # colour bar and its numbers
 FOOT = 24.0
@@ -46,7 +45,7 @@ class FieldPanel:
         if self._hovered and io.mouse_wheel:
             session.brush.radius *= WHEEL_FACTOR**io.mouse_wheel
         if self._hovered and session.inspector.follow:
-            session.inspector.point_at(*_cell(session, here))
+            session.inspector.cell = _cell(session, here)
         begin, self._stroke = self._stroke or here, here if self._active else None
         if self._active and imgui.is_mouse_down(imgui.MouseButton_.right):
             session.ask(session.paint, begin, here)
@@ -75,10 +74,9 @@ class FieldPanel:
             canvas.pop_clip_rect()
         self._draw_foot(canvas, session)
         if session.warning:
-            _draw_banner(canvas, session.warning, theme.RED, left, top + 8.0, width)
+            self._draw_banner(canvas, session.warning, theme.RED)
         if message := session.message:
-            colour = theme.RED if message.error else theme.ACCENT
-            _draw_banner(canvas, message.text, colour, left, top + height - 40.0, width, upwards=True)
+            self._draw_banner(canvas, message.text, theme.RED if message.error else theme.ACCENT, below=True)
 
     def _draw_leaf(self, canvas: imgui.ImDrawList, session: Session) -> None:
         """The border of the leaf that was pointed at, bright on dark so that it shows on any field."""
@@ -97,9 +95,9 @@ class FieldPanel:
         """One line under the picture: what is shown on the left, the value under the mouse on the right."""
         (left, top, width, height), engine = self.rectangle, session.engine
         nx, ny = engine.simulation.shape
-        text = f"{session.view.field}   {nx} x {ny} cells   frame {engine.frame}"
-        text += f"   t = {engine.simulation.time:.3f} s"
-        canvas.add_text((left, top + height + 5.0), theme.packed(theme.TEXT), text)
+        time = engine.simulation.time
+        text = f"{session.view.field}   {nx} x {ny} cells   frame {engine.frame}   t = {time:.3f} s"
+        theme.write(canvas, left, top + height + 5.0, text)
         if not self._hovered:
             return
         x, y = self._mouse_at(session)
@@ -107,29 +105,23 @@ class FieldPanel:
         text_there = f"({x:.2f}, {y:.2f}) m   {value:.4g} {session.view.unit}"
         start = left + width - imgui.calc_text_size(text_there).x
         if start > left + imgui.calc_text_size(text).x + 20.0:
-            canvas.add_text((start, top + height + 5.0), theme.packed(theme.MUTED), text_there)
+            theme.write(canvas, start, top + height + 5.0, text_there, theme.MUTED)
 
-
-def _draw_banner(
-    canvas: imgui.ImDrawList,
-    text: str,
-    colour: theme.Colour,
-    left: float,
-    y: float,
-    width: float,
-    upwards: bool = False,
-) -> None:
-    """A line of text on a dark plate over the picture; wrapped where it is too long."""
-    room = max(width - 40.0, 80.0)
-    size = imgui.calc_text_size(text, wrap_width=room)
-    if upwards:
-        y -= size.y - imgui.get_text_line_height()
-    x = left + 0.5 * (width - size.x)
-    plate = ((x - 12.0, y - 1.0), (x + size.x + 12.0, y + size.y + 9.0))
-    canvas.add_rect_filled(*plate, theme.packed(theme.BACKGROUND, 0.92), 4.0)
-    canvas.add_rect(*plate, theme.packed(colour), 4.0)
-    font, font_size = theme.fonts["text"], imgui.get_font_size()
-    canvas.add_text(font, font_size, (x, y + 4.0), theme.packed(colour), text, room)
+    def _draw_banner(
+        self, canvas: imgui.ImDrawList, text: str, colour: theme.Colour, below: bool = False
+    ) -> None:
+        """A line of text on a dark plate over the picture; wrapped where it is too long."""
+        left, top, width, height = self.rectangle
+        room = max(width - 40.0, 80.0)
+        size = imgui.calc_text_size(text, wrap_width=room)
+        x, y = left + 0.5 * (width - size.x), top + 8.0
+        if below:
+            y = top + height - 40.0 - size.y + imgui.get_text_line_height()
+        plate = ((x - 12.0, y - 1.0), (x + size.x + 12.0, y + size.y + 9.0))
+        canvas.add_rect_filled(*plate, theme.packed(theme.BACKGROUND, 0.92), 4.0)
+        canvas.add_rect(*plate, theme.packed(colour), 4.0)
+        font, font_size = theme.fonts["text"], imgui.get_font_size()
+        canvas.add_text(font, font_size, (x, y + 4.0), theme.packed(colour), text, room)
 
 
 def _cell(session: Session, place: Point) -> tuple[int, int]:

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 from imgui_bundle import imgui
 
 from app.viewer import theme
-from app.viewer.session import Session
+from app.viewer.session import PHASES, Session
 
 REFRESH_SECONDS = 0.15  # digits that change with every frame cannot be read
 MEAN_FRAMES = 20
 GAP = 18.0
-PHASE_HINTS = {
-    "sim": "everything but the pressure solve",
-    "set-up + inference": "the preconditioner's set-up; the time in its network is counted in",
-    "solve": "the iterations of conjugate gradients",
-    "failed solve": "what a preconditioner took that broke down, before the fallback",
-    "draw": "panels, picture, rendering",
-}
-
-
-class Tile(NamedTuple):
-    """One number, its name above it and what it means."""
-
-    label: str
-    value: str
-    colour: theme.Colour
-    hint: str
+Tile = tuple[str, str, theme.Colour, str]  # a name, the number below it, its colour and what it means
 
 
 class Hud:
@@ -47,51 +31,48 @@ class Hud:
         now = time.monotonic()
         if now >= self._due or session.engine.paused:
             self._tiles, self._due = _tiles(session), now + REFRESH_SECONDS
-        top, right = imgui.get_cursor_screen_pos().y, imgui.get_content_region_avail().x
-        right += imgui.get_cursor_screen_pos().x
-        end = right
-        for tile in self._tiles:
-            width = max(imgui.calc_text_size(tile.label).x, 1.3 * imgui.calc_text_size(tile.value).x)
-            if tile is not self._tiles[0] and end + theme.scaled(GAP) + width <= right:
+        corner = imgui.get_cursor_screen_pos()
+        end = right = corner.x + imgui.get_content_region_avail().x
+        for label, value, colour, hint in self._tiles:
+            width = max(imgui.calc_text_size(label).x, 1.3 * imgui.calc_text_size(value).x)
+            if end + theme.scaled(GAP) + width <= right:
                 imgui.same_line(0.0, theme.scaled(GAP))
             imgui.begin_group()
-            imgui.push_font(theme.fonts["text"], 0.85 * theme.FONT_SIZE)
-            imgui.text_colored(theme.MUTED, tile.label)
-            imgui.pop_font()
-            imgui.push_font(theme.fonts["bold"], 1.3 * theme.FONT_SIZE)
-            imgui.text_colored(tile.colour, tile.value)
-            imgui.pop_font()
+            for text, its_colour, font, size in (
+                (label, theme.MUTED, "text", 0.85),
+                (value, colour, "bold", 1.3),
+            ):
+                imgui.push_font(theme.fonts[font], size * theme.FONT_SIZE)
+                imgui.text_colored(its_colour, text)
+                imgui.pop_font()
             imgui.end_group()
-            imgui.set_item_tooltip(tile.hint)
+            imgui.set_item_tooltip(hint)
             end = imgui.get_item_rect_max().x
-        self.height = imgui.get_cursor_screen_pos().y - top
+        self.height = imgui.get_cursor_screen_pos().y - corner.y
 
 
 def _tiles(session: Session) -> list[Tile]:
     engine, report, history = session.engine, session.engine.last, session.history()
     settings = engine.settings.simulation
-    recent = {name: history[name][-MEAN_FRAMES:] for name in PHASE_HINTS if name in history}
-    outcome, colour = "-", theme.MUTED
+    fps, iterations, outcome, colour, name = "-", "-", "-", theme.MUTED, settings.preconditioner
     if report is not None:
         failed = report.fallback or report.outcome != "converged"
         outcome = "fallback" if report.fallback else report.outcome
         colour = theme.RED if failed else theme.GREEN
         outcome = outcome if failed or not engine.paused else "paused"
-    fps, iterations = (f"{report.fps:.0f}", f"{report.iterations:,}") if report else ("-", "-")
-    name = report.preconditioner if report else settings.preconditioner
+        fps, iterations, name = f"{report.fps:.0f}", f"{report.iterations:,}", report.preconditioner
+    tiles = [
+        ("fps", fps, theme.TEXT, "frames a second, over the last 30"),
+        ("iterations", iterations, theme.TEXT, "of the last pressure solve"),
+    ]
+    for phase, (hint, *_) in PHASES.items():
+        if phase in history:
+            recent = history[phase][-MEAN_FRAMES:]
+            mean = recent.sum() / max(recent.size, 1)
+            tiles.append((f"{phase} ms", f"{mean:.1f}", theme.PHASES[phase], hint))
     return [
-        Tile("fps", fps, theme.TEXT, "frames a second, over the last 30"),
-        Tile("iterations", iterations, theme.TEXT, "of the last pressure solve"),
-        *(
-            Tile(
-                f"{phase} ms",
-                f"{values.sum() / max(values.size, 1):.1f}",
-                theme.PHASES[phase],
-                PHASE_HINTS[phase],
-            )
-            for phase, values in recent.items()
-        ),
-        Tile("contrast", f"{theme.number(settings.contrast)} : 1", theme.TEXT, "density of heavy over light"),
-        Tile("preconditioner", name, theme.TEXT, "of the last pressure solve"),
-        Tile("outcome", outcome, colour, "how the last pressure solve ended"),
+        *tiles,
+        ("contrast", f"{theme.number(settings.contrast)} : 1", theme.TEXT, "density of heavy over light"),
+        ("preconditioner", name, theme.TEXT, "of the last pressure solve"),
+        ("outcome", outcome, colour, "how the last pressure solve ended"),
     ]

@@ -18,14 +18,17 @@ class Inspector:
     """Inspections of an engine's preconditioner, and the leaf under the mouse.
 
     ``quantity`` is what colours a tile, "norm" or "rank". ``follow``: show the leaf under the mouse.
-    ``shown``: somebody looks at the panel. ``inspection`` is of frame ``frame`` and took ``seconds``; where
-    it is None, ``reason`` says why. ``leaf``: the leaf to show with its basis; None where there is none.
+    ``shown``: somebody looks at the panel. ``asked``: inspect at the next refresh, however long it takes.
+    ``cell`` (i, j) is what the mouse was on last, ``leaf`` its leaf with the basis; None where there is none.
+    ``inspection`` is of frame ``frame`` and took ``seconds``; where it is None, ``reason`` says why.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         self.quantity = "norm"
         self.follow = False
         self.shown = False
+        self.asked = False
+        self.cell: tuple[int, int] | None = None
         self.inspection: Inspection | None = None
         self.reason = ""
         self.frame = 0
@@ -35,8 +38,6 @@ class Inspector:
         self._clock = clock
         self._preconditioner: Preconditioner | None = None  # that was inspected
         self._due = 0.0
-        self._asked = False
-        self._cell: tuple[int, int] | None = None
 
     @property
     def preconditioner(self) -> Preconditioner:
@@ -44,25 +45,22 @@ class Inspector:
         return self._engine.preconditioner
 
     @property
-    def has_partition(self) -> bool:
-        """Whether there are leaves to look at."""
-        return leaf_count(self.preconditioner) > 0
+    def leaves(self) -> int:
+        """How many there are to look at; 0 where there is no partition."""
+        return leaf_count(self.preconditioner)
 
     @property
     def waits(self) -> bool:
         """Whether inspections wait until they are asked for."""
-        return self.preconditioner.is_set_up and leaf_count(self.preconditioner) > AUTOMATIC_LEAVES
-
-    def ask(self) -> None:
-        """Inspect at the next refresh, however long it takes."""
-        self._asked = True
+        return self.preconditioner.is_set_up and self.leaves > AUTOMATIC_LEAVES
 
     def refresh(self) -> None:
         """Inspect the present factors if they are new and it is time, or somebody asked; find the leaf."""
-        preconditioner, leaves = self.preconditioner, leaf_count(self.preconditioner)
-        asked, self._asked = self._asked, False
+        preconditioner, leaves = self.preconditioner, self.leaves
+        asked, self.asked = self.asked, False
         if preconditioner is not self._preconditioner:
             self.inspection, self._preconditioner, self._due = None, preconditioner, 0.0
+        is_new = self.inspection is None or self._engine.frame != self.frame
         if not leaves:
             self.reason = (
                 f"{preconditioner.name} has no hierarchical partition: "
@@ -70,15 +68,14 @@ class Inspector:
             )
         elif not preconditioner.is_set_up:
             self.reason = f"{preconditioner.name} has no factors before its first step"
-        elif asked or (not self.waits and self._is_due()):
+        elif asked or (not self.waits and is_new and self._clock() >= self._due):
             self._inspect(preconditioner)
         elif self.inspection is None and self.waits:
             self.reason = f"{leaves} leaves: this takes seconds, so it waits for the button"
-        self.leaf = self._find_leaf(preconditioner) if leaves and self.follow else None
-
-    def _is_due(self) -> bool:
-        is_new = self.inspection is None or self._engine.frame != self.frame
-        return is_new and self._clock() >= self._due
+        nx, ny = self._engine.simulation.shape
+        i, j = self.cell or (nx, ny)  # the grid may have become smaller
+        found = leaves and self.follow and i < nx and j < ny and preconditioner.is_set_up
+        self.leaf = leaf_basis(preconditioner, i * ny + j) if found else None
 
     def _inspect(self, preconditioner: Preconditioner) -> None:
         started = self._clock()
@@ -90,14 +87,3 @@ class Inspector:
         now = self._clock()
         self.seconds = now - started
         self._due = now + max(SECONDS, WAIT * self.seconds)
-
-    def _find_leaf(self, preconditioner: Preconditioner) -> LeafBasis | None:
-        nx, ny = self._engine.simulation.shape
-        i, j = self._cell or (nx, ny)
-        if i >= nx or j >= ny or not preconditioner.is_set_up:
-            return None
-        return leaf_basis(preconditioner, i * ny + j)
-
-    def point_at(self, i: int, j: int) -> None:
-        """The mouse is on cell (i, j); the leaf stays when it leaves the picture."""
-        self._cell = (i, j)

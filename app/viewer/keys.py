@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from imgui_bundle import imgui
@@ -24,16 +23,20 @@ class Key(NamedTuple):
 
 def _view_key(number: int, field: str) -> Key:
     codes = (getattr(imgui.Key, f"_{number}"), getattr(imgui.Key, f"keypad{number}"))
-    return Key(codes, str(number), f"show {field}", partial(Session.show_field, field=field))
+    return Key(codes, str(number), f"show {field}", lambda session: session.change_view(field=field))
+
+
+def _toggle_help(session: Session) -> None:
+    session.show_help = not session.show_help
 
 
 KEYS = (
     Key((imgui.Key.space,), "Space", "pause, or go on", Session.toggle_pause),
     Key((imgui.Key.period, imgui.Key.keypad_decimal), ".", "one single step", Session.step),
-    Key((imgui.Key.r,), "R", "reset the scene", Session.reset),
+    Key((imgui.Key.r,), "R", "reset the scene", lambda session: session.engine.reset()),
     *(_view_key(number, field) for number, field in enumerate(VIEWS, start=1)),
     Key((imgui.Key.l,), "L", "outline the leaf under the mouse (tab Partition)", Session.toggle_leaf),
-    Key((imgui.Key.f1,), "F1", "show or hide this list", Session.toggle_help),
+    Key((imgui.Key.f1,), "F1", "show or hide this list", _toggle_help),
     Key((imgui.Key.f9,), "F9", "record every frame, or stop recording", Session.toggle_recording),
     Key((imgui.Key.f12,), "F12", "save the picture as PNG", Session.save_screenshot),
 )
@@ -58,7 +61,7 @@ def handle_keys(session: Session) -> None:
         if imgui.is_popup_open("", imgui.PopupFlags_.any_popup):
             imgui.internal.close_popup_to_level(0, True)
         elif session.show_help:
-            session.toggle_help()
+            session.show_help = False
 
 
 def draw_help(session: Session) -> None:
@@ -67,12 +70,8 @@ def draw_help(session: Session) -> None:
         return
     viewport = imgui.get_main_viewport()
     imgui.set_next_window_pos(viewport.get_center(), imgui.Cond_.always, (0.5, 0.5))
-    flags = (
-        imgui.WindowFlags_.no_decoration
-        | imgui.WindowFlags_.always_auto_resize
-        | imgui.WindowFlags_.no_saved_settings
-        | imgui.WindowFlags_.no_docking
-    )
+    flag = imgui.WindowFlags_
+    flags = flag.no_decoration | flag.always_auto_resize | flag.no_saved_settings | flag.no_docking
     imgui.push_style_var(imgui.StyleVar_.window_padding, (24.0, 18.0))
     imgui.push_style_color(imgui.Col_.window_bg, theme.BACKGROUND)
     imgui.begin("Help", None, flags)

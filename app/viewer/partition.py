@@ -5,21 +5,19 @@ from __future__ import annotations
 import numpy as np
 from imgui_bundle import imgui
 
-from app.picture import Scale
 from app.viewer import theme
-from app.viewer.colour_bar import draw_colour_bar
+from app.viewer.canvas import Texture, draw_colour_bar
 from app.viewer.inspector import Inspector
 from app.viewer.partition_picture import (
     QUANTITIES,
     SIGNED_COLOURS,
     basis_pixels,
-    basis_reach,
+    basis_scale,
     describe,
     partition_pixels,
     tile_scale,
 )
 from app.viewer.session import Session
-from app.viewer.texture import Texture
 from precond.analysis.inspection import RANK_TOLERANCE, Inspection, LeafBasis
 
 BAR_SPACE = 74.0  # a colour bar and its numbers
@@ -50,25 +48,23 @@ class PartitionPanel:
         """Draw into the current window."""
         inspector = session.inspector
         space, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
-        corner = imgui.ImVec2(round(corner.x), round(corner.y))
-        inspection, leaf = inspector.inspection, inspector.leaf
-        text_at = corner.x
-        if inspection is not None:
-            room = 0.5 * (space.x - theme.scaled(BAR_SPACE + TEXT_SPACE))
-            side = max(16.0, min(space.y, room))
-            self.square = (corner.x, corner.y, float(int(side)))
-            self._draw_matrix(inspection, inspector.quantity, leaf)
-            text_at += side + theme.scaled(BAR_SPACE) + 2.0 * theme.scaled(GAP)
-        imgui.set_cursor_screen_pos((text_at, corner.y))
-        shows_leaf = inspector.follow and inspector.has_partition
-        width = theme.scaled(TEXT_SPACE) if inspection is not None or shows_leaf else space.x
+        left, top, text_at = float(round(corner.x)), float(round(corner.y)), float(round(corner.x))
+        if inspector.inspection is not None:
+            side = max(16.0, min(space.y, 0.5 * (space.x - theme.scaled(BAR_SPACE + TEXT_SPACE))))
+            self.square = (left, top, float(int(side)))
+            self._draw_matrix(inspector.inspection, inspector.quantity, inspector.leaf)
+            text_at += side + theme.scaled(BAR_SPACE + 2.0 * GAP)
+        imgui.set_cursor_screen_pos((text_at, top))
+        shows_leaf = inspector.follow and inspector.leaves > 0
+        narrow = inspector.inspection is not None or shows_leaf
+        width = theme.scaled(TEXT_SPACE) if narrow else space.x
         imgui.begin_child("text", (width, max(space.y, 1.0)))
-        _draw_text(inspector, inspection)
+        _draw_text(inspector)
         imgui.end_child()
         self.pictures = None
-        left = text_at + width + theme.scaled(GAP)
+        leaf_at = text_at + width + theme.scaled(GAP)
         if shows_leaf:
-            self._draw_leaf(session, leaf, left, corner.y, corner.x + space.x - left, space.y)
+            self._draw_leaf(session, leaf_at, top, left + space.x - leaf_at, space.y)
 
     def _draw_matrix(self, inspection: Inspection, quantity: str, leaf: LeafBasis | None) -> None:
         """The tiles in ``square`` with ``leaf`` marked, their colours, and words on what the mouse is on."""
@@ -84,93 +80,74 @@ class PartitionPanel:
         draw_colour_bar(canvas, colours, scale, quantity, bar_at, top + 3.0, side - 4.0)
         count = len(inspection.leaf_norms)
         pixels = side / count
+
+        def frame(row: int, column: int, height: int, width: int, colour: theme.Colour) -> None:
+            x, y = left + column * pixels, top + row * pixels
+            corners = (x - 1.0, y - 1.0), (x + width * pixels + 1.0, y + height * pixels + 1.0)
+            canvas.add_rect(*corners, theme.packed(colour), thickness=1.5)
+
         if leaf is not None:
-            place = leaf.leaf * pixels
-            _frame(canvas, left + place, top + place, pixels, pixels, theme.LEAF)
+            frame(leaf.leaf, leaf.leaf, 1, 1, theme.LEAF)
         if imgui.is_item_hovered():
             mouse = imgui.get_io().mouse_pos
-            row, column = (
-                min(max(int((at - start) / pixels), 0), count - 1)
-                for at, start in ((mouse.y, top), (mouse.x, left))
-            )
+            offsets = np.array([mouse.y - top, mouse.x - left])
+            row, column = np.clip(offsets // pixels, 0, count - 1).astype(int).tolist()
             tile = inspection.tile_at(row, column)
             if tile >= 0:
                 first, second, size = inspection.tiles[tile]
-                height, width = size * pixels, (min(second + size, count) - second) * pixels
-                _frame(canvas, left + second * pixels, top + first * pixels, width, height, theme.TEXT)
-                _frame(canvas, left + first * pixels, top + second * pixels, height, width, theme.MUTED)
+                cut = min(size, count - second)
+                frame(first, second, size, cut, theme.TEXT)
+                frame(second, first, cut, size, theme.MUTED)
             imgui.set_tooltip(describe(inspection, row, column))
 
-    def _draw_leaf(
-        self, session: Session, leaf: LeafBasis | None, left: float, top: float, width: float, height: float
-    ) -> None:
+    def _draw_leaf(self, session: Session, left: float, top: float, width: float, height: float) -> None:
         """The columns of the leaf's basis side by side, as large as fits, and their colours."""
         canvas, line = imgui.get_window_draw_list(), imgui.get_text_line_height()
+        leaf, gap = session.inspector.leaf, theme.scaled(GAP)
         if leaf is None:
-            canvas.add_text(
-                (left, top), theme.packed(theme.MUTED), "point at the fluid: its leaf is shown here"
-            )
+            theme.write(canvas, left, top, "point at the fluid: its leaf is shown here", theme.MUTED)
             return
         pictures = self.pictures = basis_pixels(leaf, session.engine.simulation.solid_mask())
         columns, rows_of_cells, cells_across, _ = pictures.shape
-        canvas.add_text((left, top), theme.packed(theme.TEXT), _title(leaf))
-        top, height = top + 1.3 * line, height - 1.3 * line
-        width -= theme.scaled(BAR_SPACE)
-        gap = theme.scaled(GAP)
-        sizes = {}
+        which = f"{columns} columns" if columns == leaf.total else f"columns 1 to {columns} of {leaf.total}"
+        theme.write(canvas, left, top, f"leaf {leaf.leaf}, {len(leaf.cells)} cells: {which} of U")
+        top, height, width = top + 1.3 * line, height - 1.3 * line, width - theme.scaled(BAR_SPACE)
+        sizes = {}  # pixels to a cell, by the number of columns in a row
         for across in range(1, columns + 1):
             down = -(-columns // across)
             room = (width - across * gap) / (across * cells_across), (height / down - line) / rows_of_cells
             sizes[across] = min(room)
         across = max(sizes, key=lambda number: sizes[number])
-        scale = max(1, int(sizes[across]))  # pixels to a cell; a leaf in scattered pieces is drawn smaller
+        scale = max(1, int(sizes[across]))  # of the texture; a leaf in scattered pieces is drawn smaller
         zoom = scale if sizes[across] >= 1.0 else max(sizes[across], 0.1)
         box = zoom * cells_across, zoom * rows_of_cells
-        texture = self._columns.show(
-            pictures.reshape(-1, cells_across, 4).repeat(scale, axis=0).repeat(scale, axis=1)
-        )
+        strip = pictures.reshape(-1, cells_across, 4)
+        texture = self._columns.show(strip.repeat(scale, axis=0).repeat(scale, axis=1))
         for k in range(columns):
             x = round(left + (k % across) * (box[0] + gap))  # whole pixels: no blending with what is beside
             y = round(top + (k // across) * (box[1] + line) + line)
-            canvas.add_text((x, y - line), theme.packed(theme.MUTED), str(k + 1))
+            theme.write(canvas, x, y - line, str(k + 1), theme.MUTED)
             part = (0.0, k / columns), (1.0, (k + 1) / columns)
             canvas.add_image(texture, (x, y), (x + box[0], y + box[1]), *part)
-        reach = basis_reach(leaf)
         bar_at = left + across * (box[0] + gap)
-        draw_colour_bar(canvas, SIGNED_COLOURS, Scale(-reach, reach), "", bar_at, top - line, height)
+        draw_colour_bar(canvas, SIGNED_COLOURS, basis_scale(leaf), "", bar_at, top - line, height)
 
 
-def _title(leaf: LeafBasis) -> str:
-    shown = leaf.columns.shape[1]
-    which = f"{shown} columns" if shown == leaf.total else f"columns 1 to {shown} of {leaf.total}"
-    return f"leaf {leaf.leaf}, {len(leaf.cells)} cells: {which} of U"
-
-
-def _frame(canvas: imgui.ImDrawList, x: float, y: float, width: float, height: float, colour: tuple) -> None:
-    corners = (x - 1.0, y - 1.0), (x + width + 1.0, y + height + 1.0)
-    canvas.add_rect(*corners, theme.packed(colour), thickness=1.5)
-
-
-def _draw_text(inspector: Inspector, inspection: Inspection | None) -> None:
+def _draw_text(inspector: Inspector) -> None:
     """What the matrix is, and the choices."""
+    inspection = inspector.inspection
     if inspection is None:
         imgui.text_wrapped(inspector.reason)
     else:
         count = len(inspection.leaf_norms)
         imgui.text(f"{inspector.preconditioner.name}: {count} leaves of {inspection.leaf_size} cells")
-        _say(f"{count - 1} tiles, {inspection.columns} far-field columns a leaf")
-        _say(inspection.formula)
+        theme.say(f"{count - 1} tiles, {inspection.columns} far-field columns a leaf")
+        theme.say(inspection.formula)
         for quantity, label in LABELS.items():
             if imgui.radio_button(label, inspector.quantity == quantity):
                 inspector.quantity = quantity
-        _say(LEGENDS[inspector.quantity])
-        _say(f"frame {inspector.frame}, computed in {1e3 * inspector.seconds:.0f} ms")
+        theme.say(LEGENDS[inspector.quantity])
+        theme.say(f"frame {inspector.frame}, computed in {1e3 * inspector.seconds:.0f} ms")
     if inspector.waits and imgui.button("Update"):
-        inspector.ask()
+        inspector.asked = True
     _, inspector.follow = imgui.checkbox("leaf under the mouse", inspector.follow)
-
-
-def _say(text: str) -> None:
-    imgui.push_style_color(imgui.Col_.text, theme.MUTED)
-    imgui.text_wrapped(text)
-    imgui.pop_style_color()

@@ -39,15 +39,14 @@ def partition_pixels(inspection: Inspection, quantity: str, side: int) -> np.nda
     rows, columns = leaf[:, None], leaf[None, :]
     tile = tile_of(count, *np.broadcast_arrays(rows, columns))  # (side, side), -1 on the diagonal
     scale, table = tile_scale(inspection, quantity), colour_table(QUANTITIES[quantity])
-    diagonal = tile < 0
     of_tile = inspection.ranks if quantity == "rank" else inspection.norms
     levels = np.append(scale.levels(of_tile), 0)[tile]
-    levels = np.where(diagonal, scale.levels(inspection.leaf_norms)[leaf], levels)
+    levels = np.where(tile < 0, scale.levels(inspection.leaf_norms)[leaf], levels)
     pixels = table[levels].view(np.uint8).reshape(side, side, 4)
     if quantity == "rank":
-        pixels[diagonal, :3] = DENSE_COLOUR
+        pixels[tile < 0, :3] = DENSE_COLOUR
     size = np.append(inspection.tiles[:, 2], 1)[tile]
-    edge = np.zeros_like(diagonal)
+    edge = np.zeros(tile.shape, dtype=bool)
     for width in np.unique(size[size * side >= EDGE_PIXELS * count]):
         begins = np.append(True, np.diff(leaf // width) > 0)
         edge |= (size == width) & (begins[:, None] | begins[None, :])
@@ -60,16 +59,14 @@ def describe(inspection: Inspection, row: int, column: int) -> str:
     count, length = len(inspection.leaf_norms), inspection.leaf_size
     tile = inspection.tile_at(row, column)
     if tile < 0:
-        return (
-            f"leaf {row}, dense\n{length} x {length} cells\nFrobenius norm {inspection.leaf_norms[row]:.4g}"
-        )
-    first, second, size = (int(number) for number in inspection.tiles[tile])
-    strips = [(first, size), (second, min(size, count - second))]
+        norm = inspection.leaf_norms[row]
+        return f"leaf {row}, dense\n{length} x {length} cells\nFrobenius norm {norm:.4g}"
+    top, left, height = inspection.tiles[tile].tolist()
+    width, transposed = min(height, count - left), ""
     if row > column:
-        strips.reverse()
-    (top, height), (left, width) = strips
+        top, height, left, width, transposed = left, width, top, height, ", transposed"
     return (
-        f"tile {tile + 1} of {count - 1}{', transposed' if row > column else ''}\n"
+        f"tile {tile + 1} of {count - 1}{transposed}\n"
         f"rows: leaves {top} to {top + height - 1}\n"
         f"columns: leaves {left} to {left + width - 1}\n"
         f"{height} x {width} leaves, {height * length} x {width * length} cells\n"
@@ -86,10 +83,11 @@ def placed(cells: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.
     return images
 
 
-def basis_reach(basis: LeafBasis) -> float:
-    """The largest absolute entry: the colours go from minus this to this."""
+def basis_scale(basis: LeafBasis) -> Scale:
+    """From minus the largest absolute entry to this."""
     reach = float(np.abs(basis.columns).max(initial=0.0))
-    return reach if np.isfinite(reach) and reach > 0.0 else 1.0
+    reach = reach if np.isfinite(reach) and reach > 0.0 else 1.0
+    return Scale(-reach, reach)
 
 
 def basis_pixels(basis: LeafBasis, solid: np.ndarray) -> np.ndarray:
@@ -97,10 +95,9 @@ def basis_pixels(basis: LeafBasis, solid: np.ndarray) -> np.ndarray:
 
     ``solid`` (nx, ny) bool is drawn as in the field; transparent outside the leaf.
     """
-    reach = basis_reach(basis)
     images = np.nan_to_num(placed(basis.cells, basis.columns, solid.shape))
-    pixels = colour_table(SIGNED_COLOURS)[Scale(-reach, reach).levels(images)]
-    pixels = pixels[..., None].view(np.uint8).copy()  # (c, height, width, 4)
+    pixels = colour_table(SIGNED_COLOURS)[basis_scale(basis).levels(images)]
+    pixels = pixels[..., None].view(np.uint8)  # (c, height, width, 4)
     walls = placed(basis.cells, solid.reshape(-1, 1)[basis.cells], solid.shape)[0]  # 1, 0 or NaN
     pixels[:, walls == 1.0, :3] = SOLID_COLOUR
     pixels[:, np.isnan(walls)] = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from imgui_bundle import imgui, implot
@@ -12,12 +11,8 @@ from app.picture import nice_ceiling
 from app.viewer import theme
 from app.viewer.session import FRAMES, PHASES, Session
 
-PLOT_FLAGS = (
-    implot.Flags_.no_menus
-    | implot.Flags_.no_box_select
-    | implot.Flags_.no_mouse_text
-    | implot.Flags_.no_inputs
-)
+_FLAG = implot.Flags_
+PLOT_FLAGS = _FLAG.no_menus | _FLAG.no_box_select | _FLAG.no_mouse_text | _FLAG.no_inputs
 AXIS_FLAGS = implot.AxisFlags_.no_highlight | implot.AxisFlags_.no_tick_marks
 LEGEND_HEIGHT = 190.0  # a lower plot would vanish under its legend
 LEAST_WIDTH = 190.0  # of a plot; in a narrower panel they are scrolled
@@ -27,7 +22,7 @@ def draw_plots(session: Session) -> None:
     """Iterations, milliseconds, frames per second and the last solve's residual, side by side."""
     imgui.begin_child("plots", (0.0, 0.0), 0, imgui.WindowFlags_.horizontal_scrollbar)
     history = session.history()
-    plots: dict[str, Callable[[], None]] = {
+    plots = {
         "Iterations": lambda: _plot_history(history["frame"], history["iterations"], least=9.0),
         "Milliseconds": lambda: _plot_phases(history),
         "Frames per second": lambda: _plot_history(history["frame"], history["fps"]),
@@ -56,6 +51,10 @@ def _setup_frames(x: np.ndarray, top: float) -> None:
 
 def _plot_history(x: np.ndarray, y: np.ndarray, least: float = 1.0) -> None:
     _setup_frames(x, max(_typical_top(y), least))
+    _plot_line(x, y)
+
+
+def _plot_line(x: np.ndarray, y: np.ndarray) -> None:
     if y.size:
         implot.plot_line("##values", x, y, implot.Spec(line_color=theme.ACCENT, line_weight=1.5))
 
@@ -90,9 +89,6 @@ def _plot_residuals(session: Session) -> None:
     right = nice_ceiling(max(10.0, len(residuals) - 1.0))
     implot.setup_axes_limits(0.0, right, *limits, implot.Cond_.always)
     implot.setup_legend(implot.Location_.north_east)
-    flat = implot.InfLinesFlags_.horizontal
-    line = implot.Spec(line_color=theme.AMBER, line_weight=1.5, flags=flat)
+    line = implot.Spec(line_color=theme.AMBER, line_weight=1.5, flags=implot.InfLinesFlags_.horizontal)
     implot.plot_inf_lines("tolerance", np.array([tolerance]), line)
-    if residuals.size:
-        line = implot.Spec(line_color=theme.ACCENT, line_weight=1.5)
-        implot.plot_line("##residual", np.arange(residuals.size, dtype=np.float64), residuals, line)
+    _plot_line(np.arange(residuals.size, dtype=np.float64), residuals)

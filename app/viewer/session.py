@@ -31,12 +31,16 @@ MESSAGE_SECONDS = 8.0
 WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
 BRUSH_LIMITS = {"radius": (0.01, 0.5), "strength": (0.1, 10.0)}
 FRAMES = 300  # of the history
-PHASES = {  # parts of a frame in their order, and the reports' milliseconds in each
-    "sim": ("sim_ms",),
-    "set-up + inference": ("setup_ms", "inference_ms"),
-    "solve": ("solve_ms",),
-    "failed solve": ("failed_ms",),
-    "draw": ("draw_ms",),
+PHASES = {  # parts of a frame in their order, what they are, and the reports' milliseconds in each
+    "sim": ("everything but the pressure solve", "sim_ms"),
+    "set-up + inference": (
+        "the preconditioner's set-up; the time in its network is counted in",
+        "setup_ms",
+        "inference_ms",
+    ),
+    "solve": ("the iterations of conjugate gradients", "solve_ms"),
+    "failed solve": ("what a preconditioner took that broke down, before the fallback", "failed_ms"),
+    "draw": ("panels, picture, rendering", "draw_ms"),
 }
 
 Point = tuple[float, float]
@@ -46,7 +50,7 @@ Point = tuple[float, float]
 class Brush:
     """``radius`` is a share of the domain's shorter side, ``strength`` the fluid's speed over the mouse's.
 
-    Both stay within BRUSH_LIMITS whatever is assigned; what is not a number changes nothing.
+    Both stay within BRUSH_LIMITS whatever is assigned; what is not a number becomes the lower limit.
     """
 
     paint: str = PAINTS[0]  # or another of PAINTS
@@ -55,10 +59,8 @@ class Brush:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in BRUSH_LIMITS:
-            if math.isnan(value):
-                return
             low, high = BRUSH_LIMITS[name]
-            value = min(max(value, low), high)
+            value = min(max(low, value), high)
         super().__setattr__(name, value)
 
 
@@ -85,7 +87,10 @@ class Session:
         self.show_help = False
         self.show_partition = False  # asks for its tab to come to the front
         self.picture: Picture = draw(engine.simulation, self.view)
-        self.scenes = {name: _description(name) for name in available_scenes()}
+        scenes = {name: load_scene(name) for name in available_scenes()}
+        self.scenes = {  # name to description
+            name: textwrap.fill(f"{scene.title}: {scene.description}", 60) for name, scene in scenes.items()
+        }
         self.preconditioners = registered_preconditioners()  # name to description
         self.available = set(available_preconditioners())
         self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
@@ -131,7 +136,7 @@ class Session:
         return history
 
     def _on_frame(self, report: FrameReport) -> None:
-        phases = (sum(getattr(report, part) for part in parts) for parts in PHASES.values())
+        phases = (sum(getattr(report, part) for part in parts) for _, *parts in PHASES.values())
         self._rows.append([report.frame, report.iterations, report.fps, *phases])
         if report.fallback:
             chosen = self.engine.settings.simulation.preconditioner
@@ -190,14 +195,6 @@ class Session:
         self.engine.paused = True
         self.engine.single_step()
 
-    def reset(self) -> None:
-        """Back to the scene's initial state."""
-        self.engine.reset()
-
-    def toggle_help(self) -> None:
-        """Show or hide the list of keys."""
-        self.show_help = not self.show_help
-
     def toggle_leaf(self) -> None:
         """Outline the leaf under the mouse and show its far field, or no longer; opens a hidden panel."""
         inspector = self.inspector
@@ -209,7 +206,8 @@ class Session:
         simulation = self.engine.simulation
         scale = max(1, SCREENSHOT_PIXELS // max(simulation.shape))
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        path = RUNS / "screenshots" / f"{self._scene}-{self.view.field}-{stamp}.png"
+        scene = Path(self.engine.settings.simulation.scene).stem
+        path = RUNS / "screenshots" / f"{scene}-{self.view.field}-{stamp}.png"
         try:
             save_png(path, render(simulation, self.view, scale))
         except OSError as error:
@@ -230,24 +228,20 @@ class Session:
             self.say(trouble or f"recorded: {directory}", error=bool(trouble))
             return
         try:
-            self._recorder = Recorder.start(self.engine, self.engine.settings.out or RUNS / self._scene)
+            scene = Path(self.engine.settings.simulation.scene).stem
+            self._recorder = Recorder.start(self.engine, self.engine.settings.out or RUNS / scene)
         except UsageError as error:
             self.say(f"recording: {error}", error=True)
         else:
             self.say(f"recording to {self._recorder.directory}")
 
-    @property
-    def _scene(self) -> str:
-        return Path(self.engine.settings.simulation.scene).stem
-
-    def show_field(self, field: str) -> None:
-        """Choose the field to show; each field keeps the colormap and the range it had."""
-        self.view = replace(self._views.get(field, View(field)), interface=self.view.interface)
-
     def change_view(self, **changes: Any) -> None:
-        """Change parts of the View; a range that is none is said in the window."""
+        """Change parts of the View; each field keeps its colormap and range; what is refused is said."""
+        field = changes.get("field", self.view.field)
+        kept = self._views.get(field, View(field))
         try:
-            self.view = self._views[self.view.field] = replace(self.view, **changes)
+            self.view = replace(kept, **{"interface": self.view.interface, **changes})
+            self._views[field] = self.view
         except ValueError as error:
             self.say(str(error), error=True)
 
@@ -267,24 +261,16 @@ class Session:
         speed = self.brush.strength * math.dist(begin, end) / seconds
         factor = self.brush.strength / seconds * limit / max(speed, limit)
         velocity = [factor * (b - a) for a, b in zip(begin, end, strict=True)]
-        for x, y in _along(begin, end, self.brush_radius, most=4):
-            self.engine.stir(x, y, *velocity, self.brush_radius)
+        for place in _along(begin, end, self.brush_radius, most=4):
+            self.engine.stir(*place, *velocity, self.brush_radius)
 
     def paint(self, begin: Point, end: Point) -> None:
         """Paint along a stroke (metres) with the chosen phase or solid."""
-        for x, y in _along(begin, end, 0.5 * self.brush_radius, most=24):
-            self.engine.paint(x, y, self.brush_radius, self.brush.paint)
-
-
-def _description(scene: str) -> str:
-    found = load_scene(scene)
-    return textwrap.fill(f"{found.title}: {found.description}", 60)
+        for place in _along(begin, end, 0.5 * self.brush_radius, most=24):
+            self.engine.paint(*place, self.brush_radius, self.brush.paint)
 
 
 def _along(begin: Point, end: Point, spacing: float, most: int) -> list[Point]:
     """Points from just after ``begin`` to ``end``, at most ``spacing`` apart if ``most`` allow it."""
     count = min(most, max(1, math.ceil(math.dist(begin, end) / spacing)))
-    return [
-        (begin[0] + (end[0] - begin[0]) * k / count, begin[1] + (end[1] - begin[1]) * k / count)
-        for k in range(1, count + 1)
-    ]
+    return np.linspace(begin, end, count + 1)[1:].tolist()

@@ -26,8 +26,7 @@ PHASES = {  # colours of the parts of a frame, in the order in which they happen
     "draw": MUTED,
 }
 _WINDOW = {  # the background shows through: filling it twice costs a software renderer 2 ms
-    "window_bg": CLEAR,
-    "docking_empty_bg": CLEAR,
+    "window_bg docking_empty_bg": CLEAR,
     "popup_bg": PANEL,
     "text": TEXT,
     "text_disabled": MUTED,
@@ -35,25 +34,19 @@ _WINDOW = {  # the background shows through: filling it twice costs a software r
     "frame_bg_hovered": (0.16, 0.20, 0.27, 1.0),
     "frame_bg_active": (0.18, 0.24, 0.33, 1.0),
     "slider_grab": (0.17, 0.40, 0.60, 1.0),
-    "slider_grab_active": ACCENT,
-    "check_mark": ACCENT,
+    "slider_grab_active check_mark tab_selected_overline": ACCENT,
     "button": (0.145, 0.180, 0.247, 1.0),
     "button_hovered": (0.19, 0.27, 0.38, 1.0),
-    "button_active": (0.20, 0.42, 0.62, 1.0),
-    "header": (0.15, 0.26, 0.38, 1.0),
-    "header_hovered": (0.18, 0.33, 0.48, 1.0),
-    "header_active": (0.20, 0.42, 0.62, 1.0),
+    "button_active header_active": (0.20, 0.42, 0.62, 1.0),
+    "header tab_selected": (0.15, 0.26, 0.38, 1.0),
+    "header_hovered tab_hovered": (0.18, 0.33, 0.48, 1.0),
     "tab": (0.10, 0.12, 0.165, 1.0),
-    "tab_hovered": (0.18, 0.33, 0.48, 1.0),
-    "tab_selected": (0.15, 0.26, 0.38, 1.0),
-    "tab_selected_overline": ACCENT,
     "separator": (0.16, 0.19, 0.25, 1.0),
 }
 _PLOTS = {
-    "frame_bg": CLEAR,
+    "frame_bg legend_border": CLEAR,
     "plot_bg": BACKGROUND,
     "legend_bg": (*BACKGROUND[:3], 0.7),
-    "legend_border": CLEAR,
     "axis_text": MUTED,
 }
 
@@ -86,8 +79,9 @@ def apply() -> None:
     plots.legend_inner_padding = (2.0, 2.0)
     plots.minor_alpha = 0.15
     for toolkit, its_style, colours in ((imgui, style, _WINDOW), (implot, plots, _PLOTS)):
-        for name, colour in colours.items():
-            its_style.set_color_(getattr(toolkit.Col_, name), imgui.ImVec4(*colour))
+        for names, colour in colours.items():
+            for name in names.split():
+                its_style.set_color_(getattr(toolkit.Col_, name), imgui.ImVec4(*colour))
 
 
 def scaled(pixels: float) -> float:
@@ -98,6 +92,19 @@ def scaled(pixels: float) -> float:
 def packed(colour: Colour, alpha: float = 1.0) -> int:
     """A colour as the draw lists want it."""
     return imgui.color_convert_float4_to_u32(imgui.ImVec4(*colour[:3], colour[3] * alpha))
+
+
+def say(text: str, colour: Colour = MUTED) -> None:
+    """Text in the current window, wrapped at its edge; nothing for no text."""
+    if text:
+        imgui.push_style_color(imgui.Col_.text, colour)
+        imgui.text_wrapped(text)
+        imgui.pop_style_color()
+
+
+def write(canvas: imgui.ImDrawList, x: float, y: float, text: str, colour: Colour = TEXT) -> None:
+    """Text with its upper left corner at a place on the screen."""
+    canvas.add_text((x, y), packed(colour), text)
 
 
 def number(value: float) -> str:

@@ -47,14 +47,11 @@ class Window:
 
     def _make_params(self) -> hello_imgui.RunnerParams:
         params = hello_imgui.RunnerParams()
-        params.app_window_params.window_title = TITLE
-        params.app_window_params.window_geometry.size = SIZE
-        params.app_window_params.restore_previous_geometry = True
-        params.imgui_window_params.background_color = imgui.ImVec4(*theme.PANEL)
-        params.imgui_window_params.remember_theme = False
-        params.imgui_window_params.default_imgui_window_type = (
-            hello_imgui.DefaultImGuiWindowType.provide_full_screen_dock_space
-        )
+        outer, inner = params.app_window_params, params.imgui_window_params
+        outer.window_title, outer.window_geometry.size, outer.restore_previous_geometry = TITLE, SIZE, True
+        inner.background_color, inner.remember_theme = imgui.ImVec4(*theme.PANEL), False
+        kinds = hello_imgui.DefaultImGuiWindowType
+        inner.default_imgui_window_type = kinds.provide_full_screen_dock_space
         params.ini_folder_type = hello_imgui.IniFolderType.app_user_config_folder
         params.ini_filename = f"{TITLE}/window.ini"
         params.ini_disable = self._frames_left is not None  # a run of given length is a test or a measurement
@@ -75,8 +72,7 @@ class Window:
 
     def _layout(self) -> hello_imgui.DockingParams:
         """Controls on the left, the fluid large beside them, tabs with plots and partition below it."""
-        split = hello_imgui.DockingSplit
-        panel = hello_imgui.DockableWindow
+        split, panel = hello_imgui.DockingSplit, hello_imgui.DockableWindow
         windows = [
             panel("Controls", "Left", lambda: draw_controls(self.session), can_be_closed_=False),
             panel("Fluid", "MainDockSpace", self._draw_fluid, can_be_closed_=False),
@@ -97,8 +93,8 @@ class Window:
         address = hello_imgui.get_glfw_window_address()
         library = os.environ.get("PYGLFW_LIBRARY")  # set by imgui_bundle, whose own GLFW it is
         if address and library:
-            glfw, unlimited = ctypes.CDLL(library), -1
-            glfw.glfwSetWindowSizeLimits(ctypes.c_void_p(address), *LEAST_SIZE, unlimited, unlimited)
+            unlimited = -1, -1
+            ctypes.CDLL(library).glfwSetWindowSizeLimits(ctypes.c_void_p(address), *LEAST_SIZE, *unlimited)
 
     def _begin_frame(self) -> None:
         self._began, self._elsewhere, self._advanced = time.perf_counter(), 0.0, False

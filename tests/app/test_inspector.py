@@ -7,13 +7,13 @@ import torch
 from app.config.settings import app_settings
 from app.engine import Engine
 from app.picture import LEVELS, SOLID_COLOUR, Scale, colour_table
-from app.viewer.colour_bar import ticks
+from app.viewer.canvas import ticks
 from app.viewer.inspector import AUTOMATIC_LEAVES, SECONDS, WAIT, Inspector
 from app.viewer.partition_picture import (
     DENSE_COLOUR,
     QUANTITIES,
     basis_pixels,
-    basis_reach,
+    basis_scale,
     describe,
     outline,
     partition_pixels,
@@ -109,7 +109,7 @@ def test_another_preconditioner_is_inspected_at_once(make):
     assert inspector.inspection is None
     assert inspector.reason.startswith("jacobi has no hierarchical partition")
     assert "\n" not in inspector.reason
-    assert not inspector.has_partition
+    assert inspector.leaves == 0
     engine.set("preconditioner", "coarse-learned")
     engine.step()
     inspector.refresh()
@@ -131,7 +131,7 @@ def test_many_leaves_wait_for_the_button(make):
     assert AUTOMATIC_LEAVES < 264 * 128 // 64
     assert inspector.count == 0
     assert "528 leaves" in inspector.reason
-    inspector.ask()
+    inspector.asked = True
     inspector.refresh()
     assert (inspector.count, inspector.reason) == (1, "")
     engine.step()
@@ -157,7 +157,7 @@ def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     inspector.follow = True
     inspector.refresh()
     assert inspector.leaf is None
-    inspector.point_at(0, 0)
+    inspector.cell = (0, 0)
     inspector.refresh()
     assert inspector.leaf is None  # not set up
     engine.step()
@@ -168,7 +168,7 @@ def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     cells = [(i, j) for i in range(37) for j in range(22)]
     order = {cell: k for k, cell in enumerate(sorted(cells, key=lambda cell: morton(*cell)))}
     for i, j in [(0, 0), (36, 21), (7, 8), (8, 7), (31, 20), (32, 15), (20, 11)]:
-        inspector.point_at(i, j)
+        inspector.cell = (i, j)
         inspector.refresh()
         leaf = inspector.leaf
         if preconditioner == "coarse-learned":
@@ -201,7 +201,7 @@ def test_pictures_of_a_leaf_are_its_basis(make, preconditioner):
         images, pixels = placed(basis.cells, basis.columns, (37, 22)), basis_pixels(basis, solid)
         assert images.shape == (8, j.max() - j.min() + 1, i.max() - i.min() + 1)
         assert np.isfinite(images).sum() == basis.columns.size
-        reach = basis_reach(basis)
+        reach = basis_scale(basis).high
         for place, (a, b) in enumerate(zip(i, j, strict=True)):
             row, column = j.max() - b, a - i.min()
             np.testing.assert_array_equal(images[:, row, column], basis.columns[place])

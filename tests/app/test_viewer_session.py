@@ -21,13 +21,13 @@ def session(tmp_path, monkeypatch):
 
 def test_each_field_keeps_its_colours_and_its_range(session):
     assert session.view.colours == "grey"
-    session.show_field("speed")
+    session.change_view(field="speed")
     assert session.view.colours == "magma"
     session.change_view(colormap="turbo")
     session.change_view(range=(0.0, 2.5))
-    session.show_field("density")
+    session.change_view(field="density")
     assert (session.view.colours, session.view.range) == ("grey", "auto")
-    session.show_field("speed")
+    session.change_view(field="speed")
     assert (session.view.colours, session.view.range) == ("turbo", (0.0, 2.5))
     session.change_view(range="auto")
     assert session.view.range == "auto"
@@ -56,7 +56,7 @@ def test_range_that_is_none_is_refused(session):
 
 
 def test_new_scene_and_reset_start_the_plots_anew(session):
-    for restart in (session.reset, lambda: session.change("scene", "falling-drop")):
+    for restart in (session.engine.reset, lambda: session.change("scene", "falling-drop")):
         session.advance()
         assert len(session.history()["frame"]) == 1
         restart()
@@ -79,7 +79,7 @@ def test_unconverged_solve_is_a_warning_until_it_is_mended(session):
     session.change("preconditioner", "none")
     session.advance()
     assert "iteration limit" in session.warning
-    session.reset()
+    session.engine.reset()
     assert session.warning == ""
 
 

@@ -1,6 +1,6 @@
 """The real window, driven by the toolkit's test engine: what a hand does must arrive in the engine."""
 
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,15 +128,29 @@ def test_refused_setting_is_said_and_nothing_breaks(drive):
     def test(ctx, window):
         engine = window.session.engine
         ctx.set_ref("Controls")
-        for name, typed, kept in (("max_iterations", 0, 1), ("radius", -5, 0.01), ("strength", 1e30, 10.0)):
-            owner = window.session.brush if name in ("radius", "strength") else engine.settings.simulation
+        session, settings = window.session, engine.settings.simulation
+        for name, typed, kept in (("radius", -5, 0.01), ("strength", 1e30, 10.0)):
             ctx.item_input_value(f"##{name}", typed)
             settle(ctx)
-            assert getattr(owner, name) == pytest.approx(kept)
-        window.session.ask(window.session.change, "max_iterations", 0)
+            assert getattr(session.brush, name) == pytest.approx(kept)
+        ctx.item_input_value("##gravity", 100.0)  # beyond the slider, not beyond the setting
         settle(ctx)
-        assert "max_iterations" in window.session.message.text
-        assert window.session.message.error
+        assert settings.gravity == 100.0
+        for name, typed, kept in (
+            ("max_iterations", 0, 2000),
+            ("gravity", -1.0, 100.0),
+            ("gravity", 2e3, 100.0),
+        ):
+            session.say("")
+            ctx.item_input_value(f"##{name}", typed)
+            settle(ctx)
+            assert getattr(settings, name) == kept
+            assert name in session.message.text
+            assert session.message.error
+        ctx.item_input_value("##gravity", "inf")
+        settle(ctx)
+        assert settings.gravity == 100.0
+        assert "not a finite number" in session.message.text
         frame = engine.frame
         ctx.yield_(3)
         assert engine.frame > frame
@@ -365,16 +379,27 @@ def test_a_stroke_is_in_the_picture_of_the_same_frame(drive, monkeypatch):
     assert pictures[painted_in] == (frame + 1, True)
 
 
-def test_drawing_is_timed_alone(drive):
+def test_drawing_is_timed_alone(drive, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("app.viewer.window.time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def spend(seconds):
+        clock.now += seconds
+
     def test(ctx, window):
-        session, engine = window.session, window.session.engine
-        ctx.yield_(5)
-        session.ask(time.sleep, 1.5)  # as long as loading weights may take
-        ctx.yield_()
-        draws = session.history()["draw"][-2:]
-        ctx.yield_(2)
-        assert engine.last.draw_ms > 0.0
-        assert max(*draws, *session.history()["draw"][-3:]) < 1500.0
+        session = window.session
+        draw = session.draw
+
+        def slow_draw():
+            spend(0.25)
+            return draw()
+
+        monkeypatch.setattr(session, "draw", slow_draw)
+        ctx.yield_(3)
+        session.ask(spend, 1.5)  # as long as loading weights may take
+        ctx.yield_(3)
+        assert clock.now > 1.5
+        assert session.history()["draw"][-5:] == pytest.approx([250.0] * 5)
 
     drive(test)
 
