@@ -1,4 +1,4 @@
-"""The panel beside the plots: the preconditioner as a matrix of tiles, and the far field of one leaf."""
+"""The panel beside the plots: the preconditioner as a matrix of tiles, and the coarse basis of one leaf."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _draw_text(inspector: Inspector) -> None:
     else:
         count = len(inspection.leaf_norms)
         imgui.text(f"{inspector.preconditioner.name}: {count} leaves of {inspection.leaf_size} cells")
-        theme.say(f"{count - 1} tiles, {inspection.columns} far-field columns a leaf")
+        theme.say(f"{count - 1} tiles, {inspection.columns} coarse columns a leaf")
         theme.say(inspection.formula)
         for quantity, label in LABELS.items():
             if imgui.radio_button(label, inspector.quantity == quantity):

@@ -196,7 +196,7 @@ class Session:
         self.engine.single_step()
 
     def toggle_leaf(self) -> None:
-        """Outline the leaf under the mouse and show its far field, or no longer; opens a hidden panel."""
+        """Outline the leaf under the mouse and show its coarse basis, or no longer; opens a hidden panel."""
         inspector = self.inspector
         inspector.follow = not (inspector.follow and inspector.shown)
         self.show_partition = inspector.follow and not inspector.shown

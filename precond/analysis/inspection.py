@@ -1,8 +1,8 @@
 """What a hierarchical preconditioner holds, in plain arrays: its tiles' norms and ranks, its leaves' bases.
 
-The off-diagonal blocks are the far field's: U C V^T for `hmatrix`, U Z U^T for the balanced forms, whose
+The off-diagonal blocks are U C V^T for `hmatrix`, and U Z U^T for the two-level preconditioners, whose
 projection P is left out. U's columns are orthonormal in each leaf, so a tile's singular values are those of
-its block of Z. U^T A U is singular, and on mean-zero vectors the far field is that of its pseudo-inverse:
+its block of Z. U^T A U is singular, and on mean-zero vectors its pseudo-inverse acts:
 that is what Z means here, whatever the solve has pinned.
 """
 
@@ -32,7 +32,7 @@ class Inspection:
 
     tiles: (T, 3) int64, see precond.partition.tiles. norms: (T,) float64, Frobenius norms. ranks: (T,) int64,
     numerical ranks (RANK_TOLERANCE). leaf_norms: (K,) float64, Frobenius norms of M's diagonal blocks.
-    leaf_size: cells a leaf. columns: far-field columns a leaf. formula: what is shown of M, in words.
+    leaf_size: cells a leaf. columns: of U in a leaf. formula: what is shown of M, in words.
     """
 
     tiles: np.ndarray
@@ -50,7 +50,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class LeafBasis:
-    """Far-field basis of one leaf: ``cells`` (n,) int64, flat i ny + j, those that exist; ``columns`` (n, c)
+    """Coarse basis of one leaf: ``cells`` (n,) int64, flat i ny + j, those that exist; ``columns`` (n, c)
     float32, the first of ``total``.
     """
 
@@ -68,9 +68,9 @@ def leaf_count(preconditioner: Preconditioner) -> int:
 def inspect(preconditioner: Preconditioner) -> Inspection:
     """Norms and ranks of the factors as they are, on the host.
 
-    The balanced forms take about 130 log2(K) coarse solves; a rank then ends at 64. Raises ValueError for a
-    preconditioner without a partition, RuntimeError before its first set-up, ArithmeticError when its factors
-    hold NaN or infinity.
+    Two-level preconditioners take about 130 log2(K) coarse solves; a rank then ends at 64. Raises ValueError
+    for a preconditioner without a partition, RuntimeError before its first set-up, ArithmeticError when its
+    factors hold NaN or infinity.
     """
     vectors = _vectors(preconditioner)
     if not preconditioner.is_set_up:
@@ -92,7 +92,7 @@ def inspect(preconditioner: Preconditioner) -> Inspection:
 
 
 def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
-    """The far-field basis of the leaf that holds flat ``cell``; of `hmatrix` LEAF_COLUMNS columns of U.
+    """The coarse basis of the leaf that holds flat ``cell``; of `hmatrix` LEAF_COLUMNS columns of U.
 
     Raises ValueError for a preconditioner without a partition.
     """

@@ -54,7 +54,7 @@ class Spectrum:
 def dense_preconditioner(preconditioner: Preconditioner) -> np.ndarray:
     """M as PCG uses it, projected: (cells, cells) float64, column k the image of flat fluid cell k.
 
-    One with an `initial_correction` (s = U Z U^T r for the balanced forms) is symmetric only on what that
+    One with an `initial_correction` (s = U Z U^T r for the two-level forms) is symmetric only on what that
     start leaves; s + M (r - A s) is the symmetric form with the same spectrum (Tang, Nabben, Vuik, Erlangga,
     J. Sci. Comput. 39, 2009, BNN against A-DEF2). Solid cells have zero rows and columns. Must be set up.
     Raises ArithmeticError when it holds NaN or infinity.

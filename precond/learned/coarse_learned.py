@@ -1,4 +1,4 @@
-"""Our learned preconditioner: the balanced form on a far field that a network reads off the density.
+"""Our learned preconditioner: two levels, the coarse space read off the density by a network.
 
 Symmetric positive definite whatever the network says, because it chooses a subspace and nothing else: leaves
 are exact, the coarse operator is Galerkin's (precond.two_level.preconditioner).
@@ -22,7 +22,7 @@ DEFAULT_MODEL = MODELS / "coarse-learned.safetensors"
 
 
 class CoarseLearned(TwoLevel):
-    """Far field from a network that sees the density, trained to lower the form's Kaporin number
+    """Coarse space from a network that sees the density, trained to lower the form's Kaporin number
     (precond.training.kaporin).
 
     ``model``: a network in memory or a file for `load_model`, DEFAULT_MODEL unless given; leaf size and rank

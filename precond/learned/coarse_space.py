@@ -1,4 +1,4 @@
-"""The network that predicts `coarse-learned`'s far field: the trunk and a head that bends monomials."""
+"""The network that predicts `coarse-learned`'s coarse space: the trunk and a head that bends monomials."""
 
 from __future__ import annotations
 

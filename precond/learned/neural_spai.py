@@ -1,4 +1,4 @@
-"""The learned peer of arXiv 2510.27517: a sparse approximate inverse whose factor a graph network predicts.
+"""The learned method of arXiv 2510.27517: a sparse approximate inverse whose factor a graph network predicts.
 
 On the system scaled to a unit diagonal, S = D^-1/2 A D^-1/2,
 

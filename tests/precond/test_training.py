@@ -1,4 +1,4 @@
-"""Training of the far field: it learns, it resumes exactly, its data are what they claim."""
+"""Training of the coarse space: it learns, it resumes exactly, its data are what they claim."""
 
 from dataclasses import asdict
 from pathlib import Path
