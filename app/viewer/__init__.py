@@ -17,16 +17,11 @@ def run_demo(engine: Engine, frames: int | None = None) -> int:
     Returns the exit code: 0, or NO_WINDOW after one line on stderr where there is no display or no OpenGL.
     """
     try:
-        from app.viewer.start import WindowError, show
+        from app.viewer.start import show
     except ImportError as error:  # the window toolkit links to X11 libraries that a bare machine lacks
-        return _refuse(f"its libraries are missing ({error}; on Debian: libx11-6 libxext6 libgl1)")
-    try:
-        show(engine, frames)
-    except WindowError as error:
-        return _refuse(str(error))
-    return 0
-
-
-def _refuse(reason: str) -> int:
-    print(f"htp-fluid demo: no window: {reason}; `htp-fluid record` runs without one", file=sys.stderr)
-    return NO_WINDOW
+        reason = f"its libraries are missing ({error}; on Debian: libx11-6 libxext6 libgl1)"
+    else:
+        reason = show(engine, frames)
+    if reason:
+        print(f"htp-fluid demo: no window: {reason}; `htp-fluid record` runs without one", file=sys.stderr)
+    return NO_WINDOW if reason else 0

@@ -24,7 +24,9 @@ class Texture:
 
     def show(self, rgba: np.ndarray) -> imgui.ImTextureRef:
         """Put a (height, width, 4) uint8 image, row 0 on top, into the texture; returns what to draw."""
-        self._bury()
+        for old in [old for old in self._retired if old.status == imgui.ImTextureStatus.destroyed]:
+            imgui.internal.unregister_user_texture(old)
+            self._retired.remove(old)
         height, width = rgba.shape[:2]
         data = self._data
         if data is None or (data.width, data.height) != (width, height):
@@ -46,12 +48,6 @@ class Texture:
             data.updates.push_back(rectangle)
             data.set_status(imgui.ImTextureStatus.want_updates)
         return data.get_tex_ref()
-
-    def _bury(self) -> None:
-        """Let go of old textures that the renderer has freed."""
-        for data in [old for old in self._retired if old.status == imgui.ImTextureStatus.destroyed]:
-            imgui.internal.unregister_user_texture(data)
-            self._retired.remove(data)
 
 
 def draw_colour_bar(

@@ -22,9 +22,8 @@ class Hud:
     """
 
     def __init__(self) -> None:
-        self.height = theme.FONT_SIZE
+        self.height, self._due = theme.FONT_SIZE, 0.0
         self._tiles: list[Tile] = []
-        self._due = 0.0
 
     def draw(self, session: Session) -> None:
         """Draw the tiles in as many rows as they need in the current window."""

@@ -16,24 +16,20 @@ from app.viewer.session import Session
 from app.viewer.window import Window
 
 
-class WindowError(RuntimeError):
-    """No window can open here; the message says why."""
-
-
-def show(engine: Engine, frames: int | None = None) -> None:
-    """Run the window until it is closed or ``frames`` steps were taken; WindowError when none can open."""
+def show(engine: Engine, frames: int | None = None) -> str:
+    """Run the window until it is closed or ``frames`` steps were taken; returns why none can open, or ""."""
     session = Session(engine)
     window = Window(session, frames)
     layout = _saved_layout(window)
     if layout is not None and not _is_sound(layout):
         _set_aside(layout, session)
     try:
-        _run(window)
+        return _run(window)
     except RuntimeError as error:
         if window.drawn or "IM_ASSERT" not in str(error) or layout is None or not layout.exists():
             raise
         _set_aside(layout, session)
-        _run(Window(session, frames), replay=False)
+        return _run(Window(session, frames), replay=False)
 
 
 def _saved_layout(window: Window) -> Path | None:
@@ -67,16 +63,17 @@ def _set_aside(layout: Path, session: Session) -> None:
     session.say(said, error=True)
 
 
-def _run(window: Window, replay: bool = True) -> None:
-    """Run ``window``; what libraries said while it opened is shown then, if ``replay``."""
+def _run(window: Window, replay: bool = True) -> str:
+    """Run ``window``; what libraries said while it opened is shown then, if ``replay``. See `show`."""
     quiet = _QuietStart()
     window.on_opened = lambda: quiet.end(replay)
     try:
         immapp.run(window.params, window.add_ons)
-    except RuntimeError as error:
+        return ""
+    except RuntimeError:
         if window.opened:
             raise
-        raise WindowError(_reason(quiet.end(replay=False))) from error
+        return _reason(quiet.end(replay=False))
     finally:
         quiet.end()
 
