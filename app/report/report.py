@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from app.bench.results import Session
 from app.environment import ROOT
 from app.report import results, tables
-from app.report.results import Session, session_of
+from app.report.results import session_of
 from app.report.tables import markdown, say, words
 from precond.errors import UsageError
 

@@ -10,42 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from app.bench.results import STOPPED, Header, Session
 from precond import is_learned
-from precond.config import Settings, read_yaml, validated
+from precond.config import read_yaml, validated
 from precond.errors import UsageError, in_one_line
 
-STOPPED = ("converged", "left early")  # as the stopping rule has it: no failure
 EXTERNAL = "external:"
 DIRECT = ("direct", f"{EXTERNAL}superlu", f"{EXTERNAL}cholmod")  # do not compete for the fewest iterations
 PLACE = ["run", "kind", "family", "split", "conditions", "rule", "contrast", "rtol", "cells"]
 MEASURES = ("total_ms", "setup_ms", "inference_ms", "solve_ms", "matrix_products", "memory_mib")
 PHASES = ["setup_ms", "inference_ms", "solve_ms", "frame_ms"]
 TABLES = read_yaml(Path(__file__).parent / "columns.yaml")  # what is read of each kind of results
-
-
-class Session(Settings):
-    """One call of the program."""
-
-    date: str
-    command: str
-    commit: str | None
-    versions: dict[str, str]
-    hardware: dict[str, Any]
-
-
-class Run(Settings):
-    """How a run was asked for and ended; skipped: why methods were left out."""
-
-    settings: dict[str, Any]
-    skipped: dict[str, str]
-    ended: str
-
-
-class Header(Settings):
-    """What bench.yaml holds."""
-
-    runs: dict[str, Run]
-    sessions: list[Session]
 
 
 class Bench(NamedTuple):
