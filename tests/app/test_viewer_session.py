@@ -182,7 +182,7 @@ def test_actions_wait_for_the_step_and_are_done_before_it(session):
 
 
 def test_without_the_window_libraries_one_line_names_record(session, monkeypatch, capsys):
-    for name in [name for name in sys.modules if name.startswith("app.viewer.window")]:
+    for name in [name for name in sys.modules if name.startswith(("app.viewer.start", "app.viewer.window"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "imgui_bundle", None)
     assert run_demo(session.engine) == 2
