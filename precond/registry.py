@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from dataclasses import dataclass
 
 from precond.learned import MODELS
@@ -52,14 +53,14 @@ _ENTRIES = {
         model="coarse-learned.safetensors",
     ),
     "hmatrix": Entry(
-        "learned.hmatrix:HMatrix",
-        "learned hierarchical matrix of arXiv 2605.13343, not always definite",
-        model="hmatrix-*.safetensors",
+        "learned.hmatrix:hmatrix",
+        "hierarchical matrix of arXiv 2605.13343, made definite, its spans learned",
+        model="hmatrix.safetensors",
     ),
     "neural-spai": Entry(
         "learned.neural_spai:NeuralSpai",
         "learned sparse approximate inverse of arXiv 2510.27517",
-        model="neural-spai-*.safetensors",
+        model="neural-spai.safetensors",
     ),
     "amg": Entry(
         "classical.amg:AlgebraicMultigrid",
@@ -96,15 +97,30 @@ def available_preconditioners() -> list[str]:
 
 
 def is_learned(name: str) -> bool:
-    """Whether ``name`` is a preconditioner that needs trained weights."""
-    return name in _ENTRIES and bool(_ENTRIES[name].model)
+    """Whether ``name``, with or without options, is a preconditioner that asks a trained network."""
+    name, *options = name.split(":")
+    return name in _ENTRIES and bool(_ENTRIES[name].model) and "network=false" not in options
+
+
+def _option(text: str) -> tuple[str, object]:
+    """Name and value of an option "name=value", a number, true or false if it can be. Raises ValueError."""
+    name, is_given, value = text.partition("=")
+    if not is_given:
+        raise ValueError(f"'{text}' is no option name=value")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def make_preconditioner(name: str, operator: PoissonOperator, **options: object) -> Preconditioner:
     """The preconditioner called ``name`` for ``operator``, not yet set up; ``options`` go to its constructor.
 
+    They may stand in the name too, where there is room for a name alone: "block-jacobi:leaf_size=64".
+
     Raises PreconditionerError for an unknown name, one whose package is missing, or options it does not have.
     """
+    name, *written = name.split(":")
     entry = _ENTRIES.get(name)
     if entry is None:
         raise PreconditionerError(
@@ -115,6 +131,7 @@ def make_preconditioner(name: str, operator: PoissonOperator, **options: object)
         raise PreconditionerError(f"preconditioner '{name}' {reason}")
     module, attribute = entry.location.split(":")
     try:
+        options = {**dict(map(_option, written)), **options}
         return getattr(importlib.import_module(f"precond.{module}"), attribute)(operator, **options)
     except PreconditionerError:
         raise

@@ -20,11 +20,12 @@ from precond.training import loop
 from precond.training.coarse_learned import CoarseLearnedTask
 from precond.training.hmatrix import HMatrixTask
 from precond.training.neural_spai import NeuralSpaiTask
+from precond.training.published_hmatrix import PublishedTask
 from sim.scenes import load_scene
 from sim.settings import SimulationSettings
 from sim.simulation import Simulation
 
-TASKS = {task.name: task for task in (CoarseLearnedTask, HMatrixTask, NeuralSpaiTask)}
+TASKS = {task.name: task for task in (CoarseLearnedTask, HMatrixTask, PublishedTask, NeuralSpaiTask)}
 FLOWS = ("dam-break", "rayleigh-taylor", "rising-bubbles", "falling-drop")
 
 
@@ -32,10 +33,10 @@ def train(config: str, out: str | None) -> int:
     """Train as the YAML file ``config`` says, write ``out``.safetensors and ``out``.yaml, by default in runs;
     returns the exit code.
 
-    ``config`` names the ``preconditioner`` and holds the sections model, training and, for coarse-learned,
-    data; without a name it is hmatrix when training has a number of cells ``n``, else coarse-learned. A model
-    card is such a file too. An interrupted run goes on from ``out``.checkpoint. Raises UsageError, and
-    OutputError where the files cannot be written or are there already.
+    ``config`` names the ``preconditioner`` and holds the sections model, training and, but for the published
+    hmatrix, data. Without a name it is hmatrix-published when training has a number of cells ``n``, else
+    coarse-learned. A model card is such a file too. An interrupted run goes on from ``out``.checkpoint.
+    Raises UsageError, and OutputError where the files cannot be written or are there already.
     """
     path = Path(config)
     content = read_yaml(path)
@@ -77,7 +78,7 @@ def _kind(content: dict[str, Any], path: Path) -> type[loop.Task]:
     """What the file trains. Raises UsageError."""
     training = content.get("training", {})
     of_one_n = isinstance(training, dict) and "n" in training
-    name = str(content.get("preconditioner", "hmatrix" if of_one_n else "coarse-learned"))
+    name = str(content.get("preconditioner", "hmatrix-published" if of_one_n else "coarse-learned"))
     if name not in TASKS:
         raise UsageError(f"{path}: preconditioner: '{name}' is not one of {', '.join(TASKS)}")
     if not TASKS[name].several_processes and int(os.environ.get("WORLD_SIZE", "1")) > 1:

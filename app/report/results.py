@@ -113,6 +113,8 @@ def _kind(run: pd.DataFrame) -> str:
         return "published"
     if run.method.str.startswith(EXTERNAL).any():
         return "external"
+    if run.method.str.contains("=").any():
+        return "forms"
     if run.rtol.nunique() > 1:
         return "tolerances"
     if run.split.nunique() > 1:

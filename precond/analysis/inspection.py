@@ -1,13 +1,14 @@
 """What a hierarchical preconditioner holds, in plain arrays: its tiles' norms and ranks, its leaves' bases.
 
-The off-diagonal blocks are U C V^T for `hmatrix`, and U Z U^T for the two-level preconditioners, whose
-projection P is left out. U's columns are orthonormal in each leaf, so a tile's singular values are those of
-its block of Z. U^T A U is singular, and on mean-zero vectors its pseudo-inverse acts:
-that is what Z means here, whatever the solve has pinned.
+The off-diagonal blocks are U W W^T U^T for `hmatrix`, U C V^T for its published form, and U Z U^T for the
+two-level preconditioners, whose projection P is left out. With U's columns made orthonormal in each leaf, a
+tile's singular values are those of its block of Z or W W^T. U^T A U is singular, and on mean-zero vectors its
+pseudo-inverse acts: that is what Z means here, whatever the solve has pinned.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +16,16 @@ import torch
 from torch import Tensor
 
 from precond.analysis.peeling import peel
-from precond.learned.hmatrix import HMatrix
+from precond.learned.hmatrix import HMatrix, counted_twice
+from precond.learned.published_hmatrix import PublishedHMatrix
 from precond.partition.leaf_vectors import LeafVectors
 from precond.partition.tiles import tile_of, tiles
 from precond.preconditioner import Preconditioner
 from precond.two_level.preconditioner import TwoLevel
 
 RANK_TOLERANCE = 1e-3  # a tile's numerical rank counts the singular values above this share of its largest
-LEAF_COLUMNS = 8  # of `hmatrix`'s basis that `leaf_basis` gives
+PARTITIONED = TwoLevel | HMatrix | PublishedHMatrix
+LEAF_COLUMNS = 8  # of the published form's basis that `leaf_basis` gives
 IN_RANGE = 1e-5  # a vector of which U misses no more than this share lies in U's range (float32 columns)
 
 
@@ -62,15 +65,15 @@ class LeafBasis:
 
 def leaf_count(preconditioner: Preconditioner) -> int:
     """Leaves of its partition; 0 for a preconditioner that has none."""
-    return len(_vectors(preconditioner).cells) if isinstance(preconditioner, TwoLevel | HMatrix) else 0
+    return len(_vectors(preconditioner).cells) if isinstance(preconditioner, PARTITIONED) else 0
 
 
 def inspect(preconditioner: Preconditioner) -> Inspection:
     """Norms and ranks of the factors as they are, on the host.
 
-    Two-level preconditioners take about 130 log2(K) coarse solves; a rank then ends at 64. Raises ValueError
-    for a preconditioner without a partition, RuntimeError before its first set-up, ArithmeticError when its
-    factors hold NaN or infinity.
+    All but the published `hmatrix` take about 130 log2(K) coarse solves or products with the far field; a
+    rank then ends at 64. Raises ValueError for a preconditioner without a partition, RuntimeError before its
+    first set-up, ArithmeticError when its factors hold NaN or infinity.
     """
     vectors = _vectors(preconditioner)
     if not preconditioner.is_set_up:
@@ -80,8 +83,14 @@ def inspect(preconditioner: Preconditioner) -> Inspection:
         values, leaf_norms = _balanced_values(preconditioner)  # by tile size, (T, s) each; (K,)
         columns, formula = preconditioner.rank, "D^-1 + U Z U^T, Z = (U^T A U)^-1"
         formula += "" if preconditioner.additive else ", without the balance P"
-    else:
+    elif isinstance(preconditioner, HMatrix):
         values, leaf_norms = _hmatrix_values(preconditioner)
+        columns = preconditioner.basis.shape[-1]
+        taken_off = counted_twice(preconditioner.network.config)
+        near = "D^-1" if preconditioner.proposals.leaf is None else "F F^T + diagonal"
+        formula = f"{near} + U {f'(W W^T - {taken_off:g})' if taken_off else 'W W^T'} U^T"
+    else:
+        values, leaf_norms = _published_values(preconditioner)
         columns, formula = preconditioner.factors.core.shape[-1], "F F^T + U C V^T + (U C V^T)^T + diagonal"
     norms, ranks = [leaf_norms[:0]], [leaf_norms[:0].long()]  # none for a single leaf
     for level in values:
@@ -92,14 +101,15 @@ def inspect(preconditioner: Preconditioner) -> Inspection:
 
 
 def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
-    """The coarse basis of the leaf that holds flat ``cell``; of `hmatrix` LEAF_COLUMNS columns of U.
+    """The coarse basis of the leaf that holds flat ``cell``; of the published `hmatrix` LEAF_COLUMNS
+    columns of U.
 
     Raises ValueError for a preconditioner without a partition.
     """
     vectors = _vectors(preconditioner)
     leaf = int(vectors.position[cell]) // vectors.cells.shape[1]
-    if isinstance(preconditioner, TwoLevel):
-        columns, total = preconditioner.basis[leaf], preconditioner.rank  # (L, r)
+    if isinstance(preconditioner, TwoLevel | HMatrix):
+        columns, total = preconditioner.basis[leaf], preconditioner.basis.shape[-1]  # (L, r)
     else:
         total = preconditioner.factors.core.shape[-1]
         columns = preconditioner.factors.node[leaf, :, : min(LEAF_COLUMNS, total)]
@@ -109,7 +119,7 @@ def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
 
 
 def _vectors(preconditioner: Preconditioner) -> LeafVectors:
-    if not isinstance(preconditioner, TwoLevel | HMatrix):
+    if not isinstance(preconditioner, PARTITIONED):
         raise ValueError(f"{preconditioner.name} has no hierarchical partition")
     return preconditioner.leaves.vectors if isinstance(preconditioner, TwoLevel) else preconditioner.vectors
 
@@ -122,7 +132,7 @@ def _finite(form: Preconditioner, *parts: Tensor) -> None:
 def _balanced_values(form: TwoLevel) -> tuple[list[Tensor], Tensor]:
     """Singular values of Z's tiles and norms of D_k^-1 + U_k Z_kk U_k^T on coupled cells."""
     basis = form.basis.double()
-    count, leaf_size, rank = basis.shape
+    count, _, rank = basis.shape
     _finite(form, basis, form.coarse.solve(basis.new_ones(count * rank)))
     kernel = _kernel(form, basis)  # (K r, g)
 
@@ -131,12 +141,17 @@ def _balanced_values(form: TwoLevel) -> tuple[list[Tensor], Tensor]:
         return image - kernel @ (kernel.mT @ image)
 
     values, blocks = peel(multiply, count, rank, device=basis.device)
-    near = basis.new_empty(count, leaf_size, leaf_size)
-    for place, unit in enumerate(torch.eye(leaf_size, dtype=torch.float32, device=basis.device)):
-        near[:, place] = form.leaves.solve(unit.expand(count, 1, -1).contiguous())[:, 0]
-    coupled = form.leaves.coupled.double()
-    near *= coupled[:, None] * coupled[..., None]
-    return values, (near + basis @ blocks @ basis.mT).flatten(1).norm(dim=1)
+    return values, _leaf_norms(form.leaves.solve, form.leaves.coupled, basis @ blocks @ basis.mT)
+
+
+def _leaf_norms(near: Callable[[Tensor], Tensor], coupled: Tensor, far: Tensor) -> Tensor:
+    """Norms (K,) of the leaves' blocks that ``near`` multiplies rows (K, 1, L) by, plus ``far`` (K, L, L)."""
+    count, leaf_size = coupled.shape
+    blocks = far.new_empty(count, leaf_size, leaf_size)
+    for place, unit in enumerate(torch.eye(leaf_size, dtype=torch.float32, device=far.device)):
+        blocks[:, place] = near(unit.expand(count, 1, -1).contiguous())[:, 0]
+    inside = coupled.double()
+    return (blocks * inside[:, None] * inside[..., None] + far).flatten(1).norm(dim=1)
 
 
 def _kernel(form: TwoLevel, basis: Tensor) -> Tensor:
@@ -154,6 +169,25 @@ def _kernel(form: TwoLevel, basis: Tensor) -> Tensor:
 
 
 def _hmatrix_values(form: HMatrix) -> tuple[list[Tensor], Tensor]:
+    """Singular values of U W W^T U^T's tiles, and norms of M's blocks on the coupled cells of the leaves."""
+    count, leaf_size, rank = form.basis.shape
+    _finite(form, form.basis, form.near(form.basis.new_ones(count, 1, leaf_size)))
+    basis, triangle = torch.linalg.qr(form.basis.double())  # (K, L, r), (K, r, r): U = basis triangle
+
+    def one(x: Tensor) -> Tensor:
+        strips = torch.bmm(x.view(count, 1, rank), triangle)  # (K, 1, r)
+        return torch.bmm(form.far(strips.float()).double(), triangle.mT).view(-1)
+
+    def multiply(x: Tensor) -> Tensor:
+        return torch.stack([one(column) for column in x.mT.contiguous()], dim=1)
+
+    _finite(form, one(basis.new_ones(count * rank)))
+    values, blocks = peel(multiply, count, rank, device=basis.device)
+    blocks -= counted_twice(form.network.config) * (triangle @ triangle.mT)
+    return values, _leaf_norms(form.near, form.leaves.coupled, basis @ blocks @ basis.mT)
+
+
+def _published_values(form: PublishedHMatrix) -> tuple[list[Tensor], Tensor]:
     """Singular values of the tiles U C V^T from the Gram matrices of their strips, and norms of F_k F_k^T +
     diag.
     """

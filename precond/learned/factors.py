@@ -19,7 +19,7 @@ from precond.partition.tiles import Tiles
 
 
 @dataclass(frozen=True)
-class HMatrixConfig(LeafConfig):
+class FactorsConfig(LeafConfig):
     """Leaf size and the trunk; L_s is the trunk's ``tile_tokens``."""
 
     leaf_size: int = 128
@@ -34,7 +34,7 @@ class HMatrixConfig(LeafConfig):
 
 
 @dataclass
-class HMatrixFactors:
+class Factors:
     """M's factors for K leaves and T tiles, float32, zero on masked cells.
 
     leaf: (K, L, L) F_k. node: (K, L, 2 L_s), U beside V. core: (T, L_s, L_s) C. jacobi: (K, 1, L).
@@ -64,14 +64,14 @@ class HMatrixFactors:
         return torch.baddbmm(near, spread, self.node.mT)  # (K, m, L)
 
 
-class HMatrixNetwork(nn.Module):
+class FactorsNetwork(nn.Module):
     """Trunk and heads: F, U, V and the gate from the leaf tokens, C from the tile tokens.
 
     Rows of F are scaled by A_ii^-1/2 and C by the mean density, so that M scales as A^-1 does. F starts near
     the diagonal and C at zero: positive definite.
     """
 
-    def __init__(self, config: HMatrixConfig):
+    def __init__(self, config: FactorsConfig):
         super().__init__()
         self.config = config
         width, length, rank = config.trunk.width, config.leaf_size, config.trunk.tile_tokens
@@ -85,7 +85,7 @@ class HMatrixNetwork(nn.Module):
             self.core_head.weight.zero_()
             self.core_head.bias.zero_()
 
-    def forward(self, features: LeafFeatures) -> HMatrixFactors:
+    def forward(self, features: LeafFeatures) -> Factors:
         """M's factors for the operator behind ``features``."""
         tokens, tile_tokens = self.trunk(features)  # (K, L, d), (T, L_s, d)
         mask = features.mask[..., None]  # (K, L, 1)
@@ -95,4 +95,4 @@ class HMatrixNetwork(nn.Module):
         node = self.node_head(tokens) * mask  # (K, L, 2 L_s)
         core = self.core_head(tile_tokens) * features.scale  # (T, L_s, L_s)
         jacobi = torch.sigmoid(self.gate_head(tokens)) * scale  # (K, L, 1)
-        return HMatrixFactors(leaf, node, core, jacobi.mT)
+        return Factors(leaf, node, core, jacobi.mT)

@@ -38,12 +38,14 @@ class LeafFeatures:
         and y, the mask. level: (K, 1), m less the mean over all cells. globals: (12,). bias: (K, L, L), the
         leaf's block of A scaled to a unit diagonal. neighbours: (K L, 4) int64, flat places of the
         neighbouring cells (a cell itself where there is none). neighbour_weights: (K L, 4), -A_ij / A_ii,
-        zero where there is none. Not dimensionless, for what scales as A^-1: inverse_diagonal (K, L), 1 /
-        A_ii; scale (1,), the geometric mean of the density.
+        zero where there is none; neighbour_weights and bias with ``couplings`` alone. Not dimensionless, for
+        what scales as A^-1: inverse_diagonal (K, L), 1 / A_ii; scale (1,), the geometric mean of the density.
     """
 
-    def __init__(self, operator: PoissonOperator, leaf_size: int, aligned: bool = False):
-        self.operator, self.leaf_size = operator, leaf_size
+    def __init__(
+        self, operator: PoissonOperator, leaf_size: int, aligned: bool = False, couplings: bool = True
+    ):
+        self.operator, self.leaf_size, self._couplings = operator, leaf_size, couplings
         nx, ny = operator.shape
         n, device = nx * ny, operator.device
         cells = leaves(operator.shape, leaf_size, aligned)  # (K, L)
@@ -74,8 +76,9 @@ class LeafFeatures:
         self.positions = zeros(count, leaf_size, 2)
         self.node = zeros(count, leaf_size, NODE_FEATURES)
         self.level, self.globals, self.scale = zeros(count, 1), zeros(GLOBAL_FEATURES), zeros(1)
-        self.bias = zeros(count, leaf_size, leaf_size)
-        self.neighbour_weights = zeros(count * leaf_size, 4)
+        if couplings:
+            self.bias = zeros(count, leaf_size, leaf_size)
+            self.neighbour_weights = zeros(count * leaf_size, 4)
         sizes = [math.log2(nx / ny), math.log2(leaf_size) / 2.0 - 3.0, math.log2(count) / 2.0 - 3.0]
         self._sizes = torch.tensor(sizes, dtype=torch.float64, device=device)
         self.update_geometry()
@@ -83,7 +86,7 @@ class LeafFeatures:
 
     @cached_property
     def tiles(self) -> Tiles:
-        """The partition over the leaves."""
+        """The partition over the leaves, by their number unless it is given."""
         with torch.inference_mode(False):  # built at first use, wherever that is
             return Tiles.of(self.count, self.operator.device)
 
@@ -149,6 +152,8 @@ class LeafFeatures:
         self.globals.copy_(self._globals(log_density, log_diagonal - leaf_mean, leaf_mean, mean))
         self.inverse_diagonal.copy_(mask / diagonal)
         self.scale.copy_(mean.exp())
+        if not self._couplings:
+            return
         flat = diagonal.view(-1)
         pairs = flat[self.neighbours]  # (K L, 4)
         weights = weights.view(-1, 4)

@@ -5,26 +5,31 @@ K leaves of L cells, T tiles of L_s tokens, width d.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from precond.learned.features import LeafFeatures
+from precond.partition.tiles import Tiles
+
+
+class Edges(NamedTuple):
+    """positions (K, L, 2) and bias (K, L, L) of cells, as in LeafFeatures."""
+
+    positions: Tensor
+    bias: Tensor
 
 
 class Highways:
     """Some leaves as the layers see them, and the ways between them; static for one forward pass.
 
-    mask, positions, bias: of the leaves ``part``, as in LeafFeatures. tiles: over all leaves, of
-    ``tile_tokens`` tokens each; None without tokens.
+    mask (K, n): 1 on their tokens that exist. tiles: over all leaves, of ``tile_tokens`` tokens each; None
+    without tiles. edges: what the operator's terms of attention read; None without.
     """
 
-    def __init__(self, features: LeafFeatures, part: Tensor | slice, tile_tokens: int):
-        self.mask, self.positions, self.bias = (
-            buffer[part] for buffer in (features.mask, features.positions, features.bias)
-        )
-        self.tokens = tile_tokens
+    def __init__(self, mask: Tensor, tiles: Tiles | None, tile_tokens: int, edges: Edges | None = None):
+        self.mask, self.tiles, self.tokens, self.edges = mask, tiles, tile_tokens, edges
         self.cells = self.mask.sum(dim=1, keepdim=True)  # (K, 1)
-        self.tiles = tiles = features.tiles if tile_tokens else None
         if tiles is None:
             return
         self.weight = self._runs(self.mask[..., None])  # (K, L_s, 1): cells in each run
@@ -63,8 +68,8 @@ class Highways:
         added = y.flatten(1)  # (T, L_s d)
         row_buffer = (own + tiles.rows.T @ added) * self.row_share  # (K, L_s d)
         column_buffer = (own + tiles.columns.T @ added) * self.column_share
-        row_read = tiles.rows @ row_buffer / tiles.rows.sum(dim=1, keepdim=True)  # (T, L_s d)
-        column_read = tiles.columns @ column_buffer / tiles.columns.sum(dim=1, keepdim=True)
+        row_read = tiles.rows @ row_buffer / tiles.rows.sum(dim=1, keepdim=True).clamp(min=1.0)  # (T, L_s d)
+        column_read = tiles.columns @ column_buffer / tiles.columns.sum(dim=1, keepdim=True).clamp(min=1.0)
         leaves = [row_buffer.unflatten(1, tokens), column_buffer.unflatten(1, tokens)]
         strips = [row_read.unflatten(1, tokens), column_read.unflatten(1, tokens)]
         return torch.cat(leaves, dim=-1), torch.cat(strips, dim=-1)

@@ -1,57 +1,239 @@
-"""The paper's learned preconditioner: a hierarchical matrix whose factors a network predicts every frame.
+"""The learned hierarchical matrix, positive definite by construction: one file of weights for every grid.
 
-Symmetric, but nothing keeps it positive definite: PCG runs its flexible update and names a breakdown. One
-model per N, as published; where N has none of its own, that of the nearest N runs as *transferred*.
+    M = blockdiag(B_k) + U (W W^T - t) U^T
+
+B_k are the exact inverses D_k^-1 of the leaves' blocks, or the network's F_k F_k^T + gate / A_ii as in arXiv
+2605.13343; U has r columns a leaf, orthonormal in the energy of D_k; W W^T is the far field on the tiles
+(precond.learned.far_field). What D_k^-1 does on the range of U the far field does better: D_k^-1 - U_k U_k^T
+is semidefinite, and most of U U^T is taken off (t = COUNTED_TWICE; 0 for the network's leaves). The network
+proposes functions for U and for every strip. Whatever it says, M is symmetric positive definite.
+
+The published form, which emits the tiles' numbers themselves and is not definite, is `definite=False`
+(precond.learned.published_hmatrix).
+
+K leaves of L cells, P slots of them in the tree, r columns a leaf and a strip.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from precond.learned.factors import HMatrixConfig, HMatrixFactors, HMatrixNetwork
+from precond.learned import MODELS
+from precond.learned.far_field import FarField, factorised
 from precond.learned.features import LeafFeatures
-from precond.learned.weights import TrainedPerSize
-from precond.partition.leaf_vectors import LeafVectors
+from precond.learned.proposals import HMatrixConfig, ProposalNetwork, Proposals
+from precond.learned.published_hmatrix import PublishedHMatrix
+from precond.learned.weights import load_model
+from precond.partition.tiles import Tiles
+from precond.partition.tree import LeafTree
 from precond.poisson import PoissonOperator
+from precond.preconditioner import Preconditioner, Stage
+from precond.two_level.bases import monomials
+from precond.two_level.block_jacobi import BlockJacobi
+from precond.two_level.coarse_operator import LeafPairs, galerkin_blocks
+
+DEFAULT_MODEL = MODELS / "hmatrix.safetensors"
+COUNTED_TWICE = 0.9  # share of U U^T taken off exact leaves: all of it would leave no margin for rounding
+FLAT = 1e-10  # what a column must add to those before it, as a share of its square
+MERGED = 3  # finest levels of the far field that are multiplied out: more work, fewer operations
 
 
-class HMatrix(TrainedPerSize):
-    """``weights``: a file, by default that of the operator's N or of the nearest, or a network in memory."""
+def hmatrix(operator: PoissonOperator, *args: Any, definite: bool = True, **options: Any) -> Preconditioner:
+    """`HMatrix`, or `PublishedHMatrix` unless ``definite``; the other arguments are theirs."""
+    return (HMatrix if definite else PublishedHMatrix)(operator, *args, **options)
+
+
+def counted_twice(config: HMatrixConfig) -> float:
+    """t: how much of U U^T leaves of this kind have already."""
+    return COUNTED_TWICE if config.leaves == "exact" else 0.0
+
+
+class Geometry:
+    """What depends on grid and solids alone: leaves, their tree, and the functions that are bent.
+
+    leaves: BlockJacobi. pairs: LeafPairs. tree: LeafTree. features: LeafFeatures. mask: (K, L) float64.
+    columns: (K, L, r) float64 monomials. cosines: (levels, K, r, r) float64, those along the face between a
+    level's siblings, in these columns.
+    """
+
+    def __init__(self, operator: PoissonOperator, leaf_size: int, rank: int):
+        self.rank = rank
+        self.leaves = BlockJacobi(operator, leaf_size, aligned=True, drift=0.0)  # as present as the couplings
+        position = self.leaves.position.cpu().numpy()
+        self.pairs = LeafPairs.of(operator, position, leaf_size)
+        cells = self.leaves.vectors.cells.cpu().numpy()
+        self.tree = LeafTree(operator.shape, cells, self.pairs.first, self.pairs.second)
+        self.features = LeafFeatures(operator, leaf_size, aligned=True, couplings=False)
+        self.features.tiles = Tiles.of_tree(self.tree)
+
+    def update(self) -> None:
+        """Follow the operator's solids."""
+        self.leaves._update_geometry()
+        self.features.update_geometry()
+        self.mask = self.leaves.coupled.double()
+        self.columns = monomials(2.0 * self.features.positions.double(), self.mask, self.rank)
+        orders = torch.arange(self.rank, dtype=torch.float64, device=self.mask.device)
+        cosines = torch.cos(torch.pi * orders * self.tree.side[..., None]) * self.mask[..., None]
+        gram = self.columns.mT @ self.columns  # (K, r, r)
+        self.cosines = torch.cholesky_solve(self.columns.mT @ cosines, _triangle(gram))  # (levels, K, r, r)
+
+
+class Parts(NamedTuple):
+    """The pieces of M's far field, float64.
+
+    basis: (K, L, r), U. constant: (K, r), with which U makes the constant. couplings: (p, r, r), A's between
+    neighbouring leaves, as the tree's pairs. far: FarField.
+    """
+
+    basis: Tensor
+    constant: Tensor
+    couplings: Tensor
+    far: FarField
+
+
+def parts_of(geometry: Geometry, proposed: Proposals, iterations: int) -> Parts:
+    """The pieces that ``proposed`` makes, differentiable in it, after ``iterations`` in the leaves."""
+    leaves, tree, mask = geometry.leaves, geometry.tree, geometry.mask
+    columns = geometry.columns
+    columns = torch.cat([columns[..., :1], columns[..., 1:] + proposed.bend.double()], dim=-1)
+    leaving = leaves.blocks.sum(dim=-1) * mask  # (K, L): weights of the faces that leave the leaf
+    for _ in range(iterations):
+        columns = columns[..., 1:] * leaving[..., None]
+        columns = torch.bmm(leaves.inverses, columns.float()).double() * mask[..., None]
+        columns = torch.cat([mask[..., None], columns], dim=-1)  # D^-1 W leaves the constant
+    triangle = _triangle(columns.mT @ (leaves.blocks @ columns))  # (K, r, r)
+    basis = torch.linalg.solve_triangular(triangle, columns.mT, upper=False).mT
+    _, couplings = galerkin_blocks(basis, leaves.blocks, geometry.pairs, leaves.weights)
+    couplings = couplings[tree.pairs]
+    strips = triangle.mT @ geometry.cosines  # (levels, K, r, r), in the columns of the basis
+    strips = strips + proposed.weights.double() @ strips
+    slots = strips.new_zeros(tree.levels, tree.count, *strips.shape[2:])
+    far = factorised(tree, couplings, slots.index_copy(1, tree.slots, strips))
+    return Parts(basis, triangle[:, 0], couplings, far)
+
+
+def _triangle(gram: Tensor) -> Tensor:
+    """L of ``gram`` (K, r, r) = L L^T, for columns some of which may depend on others or be zero."""
+    scale = gram.diagonal(dim1=1, dim2=2)
+    small = FLAT * scale + torch.finfo(gram.dtype).tiny ** 0.5
+    return torch.linalg.cholesky_ex(gram + torch.diag_embed(small)).L
+
+
+class HMatrix(Preconditioner):
+    """``weights``: a file, DEFAULT_MODEL unless given, or a network in memory; without a ``network`` the
+    functions are the monomials and cosines that it would bend: the control of what it learned.
+
+    basis: (K, L, r) float32, U. Raises ModelError for weights that are unusable.
+    """
 
     name = "hmatrix"
-    symmetric_positive_definite = False
+    capturable = True
 
-    def __init__(self, operator: PoissonOperator, weights: str | Path | HMatrixNetwork | None = None):
-        super().__init__(operator, weights)
-        size, rank = self.network.config.leaf_size, self.network.config.trunk.tile_tokens
-        self.features = LeafFeatures(operator, size)
-        self.vectors = LeafVectors(operator.shape, size, operator.device)
-        count, zeros = self.features.count, partial(torch.zeros, dtype=torch.float32, device=operator.device)
-        self.factors = HMatrixFactors(
-            leaf=zeros(count, size, size),
-            node=zeros(count, size, 2 * rank),
-            core=zeros(count - 1, rank, rank),
-            jacobi=zeros(count, 1, size),
+    def __init__(
+        self,
+        operator: PoissonOperator,
+        weights: str | Path | ProposalNetwork | None = None,
+        network: bool = True,
+    ):
+        super().__init__(operator)
+        if not isinstance(weights, ProposalNetwork):
+            weights, _ = load_model(weights or DEFAULT_MODEL, self.build)
+        self.network, self._asks = weights.to(operator.device), network
+        config = self.network.config
+        size, rank = config.leaf_size, config.trunk.tile_tokens
+        self.geometry = geometry = Geometry(operator, size, rank)
+        self.leaves, self.features, self.vectors = geometry.leaves, geometry.features, geometry.leaves.vectors
+        tree, count = geometry.tree, len(geometry.leaves.blocks)
+        zeros = partial(torch.zeros, dtype=torch.float32, device=operator.device)
+        self.proposals = Proposals(
+            bend=zeros(count, size, rank - 1),
+            weights=zeros(tree.levels, count, rank, rank),
+            leaf=zeros(count, size, size) if config.leaves == "network" else None,
+            jacobi=zeros(count, size) if config.leaves == "network" else None,
         )
+        self.basis = zeros(count, size, rank)
+        merged = min(MERGED, tree.levels)
+        self._fine = zeros(tree.count >> merged, rank << merged, rank << merged)
+        strips = [tree.count >> level for level in range(merged, tree.levels)]
+        self._columns = [zeros(n, tree.count * rank // n, rank) for n in strips]
+        self._cores = [zeros(n // 2, 2 * rank, 2 * rank) for n in strips]
+        self._slots = zeros(tree.count, rank)
 
     @staticmethod
-    def build(card: dict[str, Any]) -> HMatrixNetwork:
-        return HMatrixNetwork(HMatrixConfig.of(card["model"]))
+    def build(card: dict[str, Any]) -> ProposalNetwork:
+        """The untrained network of a model card."""
+        return ProposalNetwork(HMatrixConfig.of(card["model"]))
 
     def _update_geometry(self) -> None:
-        self.features.update_geometry()
+        self.geometry.update()
 
-    def _predict(self) -> None:
+    def _stages(self) -> list[Stage]:
+        leaves = [("setup", self.leaves._setup)]
+        asked = [("setup", self.features.update), ("inference", self._ask)] if self._asks else []
+        return [*leaves, *asked, ("setup", self._factorise)]
+
+    def _update_stages(self) -> list[Stage]:
+        """What the network said is kept; what it is worth in the present A is computed."""
+        return [*self.leaves._update_stages(), ("setup", self._factorise)]
+
+    def _ask(self) -> None:
         with torch.inference_mode():
-            predicted = self.network(self.features)
-        for name, value in vars(predicted).items():
-            getattr(self.factors, name).copy_(value)
+            proposed = self.network(self.features, self.geometry.tree)
+        for buffer, value in zip(self.proposals, proposed, strict=True):
+            if buffer is not None:
+                buffer.copy_(value)
+
+    def _factorise(self) -> None:
+        with torch.inference_mode():
+            parts = parts_of(self.geometry, self.proposals, self.network.config.leaf_iterations)
+        far, merged = parts.far, len(parts.far.cores) - len(self._cores)
+        self.basis.copy_(parts.basis)
+        size = self._fine.shape[-1]
+        identity = torch.eye(size, dtype=torch.float64, device=self.basis.device)
+        fine = FarField(far.columns[:merged], far.cores[:merged])
+        blocks = identity.repeat(len(self._fine), 1).view(-1, self.geometry.rank, size)
+        self._fine.copy_(fine.times(blocks).view_as(self._fine))
+        for buffers, values in ((self._columns, far.columns), (self._cores, far.cores)):
+            for buffer, value in zip(buffers, values[merged:], strict=True):
+                buffer.copy_(value)
+
+    def far(self, strips: Tensor) -> Tensor:
+        """W W^T ``strips`` (K, 1, r), rows as they are, (K, 1, r)."""
+        slots, rank = self.geometry.tree.slots, self.geometry.rank
+        vectors = self._slots.index_copy_(0, slots, strips[:, 0])  # (P, r)
+        vectors = torch.bmm(vectors.view(len(self._fine), 1, -1), self._fine)  # W^T of the finest levels
+        levels = list(zip(self._columns, self._cores, strict=True))
+        for columns, core in levels:
+            vectors = _factor_of_row(vectors, columns, core)
+        for columns, core in reversed(levels):
+            vectors = _factor_of_row(vectors, columns, core.mT)
+        vectors = torch.bmm(vectors.view(len(self._fine), 1, -1), self._fine.mT)
+        return vectors.view(-1, rank)[slots][:, None]
+
+    def near(self, rows: Tensor) -> Tensor:
+        """blockdiag(B_k) ``rows`` (K, 1, L)."""
+        leaf, jacobi = self.proposals.leaf, self.proposals.jacobi
+        if leaf is None:
+            return self.leaves.solve(rows)
+        return torch.addcmul(torch.bmm(torch.bmm(rows, leaf), leaf.mT), rows, jacobi[:, None])
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
-        rows = self.factors.times(self.vectors.gather(residual), self.features.tiles)
-        self.vectors.scatter(rows, out)
+        rows = self.vectors.gather(residual)  # (K, 1, L)
+        strips = torch.bmm(rows, self.basis)  # (K, 1, r)
+        far = torch.sub(self.far(strips), strips, alpha=counted_twice(self.network.config))
+        self.vectors.scatter(torch.baddbmm(self.near(rows), far, self.basis.mT), out)
+
+
+def _factor_of_row(vectors: Tensor, columns: Tensor, core: Tensor) -> Tensor:
+    """One level's F^T for one vector of P r numbers in any shape, or F for the transposed ``core``. As rows:
+    columns are far slower.
+    """
+    strips, rows, rank = columns.shape
+    vectors = vectors.view(strips, 1, rows)
+    mixed = torch.bmm(torch.bmm(vectors, columns).view(len(core), 1, 2 * rank), core)  # (tiles, 1, 2 q)
+    return torch.baddbmm(vectors, mixed.view(strips, 1, rank), columns.mT)

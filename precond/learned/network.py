@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from precond.learned.features import GLOBAL_FEATURES, NODE_FEATURES, LeafFeatures
-from precond.learned.highways import Highways
+from precond.learned.highways import Edges, Highways
 
 MASKED = -1e4  # added to the attention logits of cells that do not exist
 PART = 4096  # cells that a CPU's cache holds all through a network
@@ -104,20 +104,20 @@ class Attention(nn.Module):
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (G, h, n, d / h) each
         logits = blocked
         if self.bias_scale is not None:
-            logits = torch.addcmul(blocked, leaves.bias[:, None], self.bias_scale)  # (G, h, n, n)
+            logits = torch.addcmul(blocked, leaves.edges.bias[:, None], self.bias_scale)  # (G, h, n, n)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=logits)  # (G, h, n, d / h)
         return mixed.transpose(1, 2).flatten(-2)
 
     def _edges(self, v: Tensor, leaves: Highways) -> Tensor:
         """The linear term before its gate, (K, L, d), from values ``v`` (K, L, d)."""
         a, b, c = self.edge.repeat_interleave(v.shape[-1] // self.heads, dim=1)  # (d,) each
-        places = torch.cat([leaves.mask[..., None], leaves.positions], dim=-1)  # (K, L, 3): 1, x, y
+        places = torch.cat([leaves.mask[..., None], leaves.edges.positions], dim=-1)  # (K, L, 3): 1, x, y
         cells = leaves.mask.sum(dim=1).clamp(min=1.0)[:, None, None]  # (K, 1, 1)
         moments = torch.bmm(places.mT, v) / cells  # (K, 3, d): means of v, x v, y v
         first = moments[:, 0]  # (K, d)
         parts = [-(a * moments[:, 1] + b * moments[:, 2]), a * first, b * first]
         far = torch.bmm(places, torch.stack(parts, dim=1))  # (K, L, d)
-        return torch.addcmul(far, torch.bmm(leaves.bias, v), c)
+        return torch.addcmul(far, torch.bmm(leaves.edges.bias, v), c)
 
 
 class FeedForward(nn.Module):
@@ -201,23 +201,45 @@ class Layer(nn.Module):
         return x, y
 
 
-class Trunk(nn.Module):
-    """Tokens (K, L, d) of the cells and, with the off-diagonal stream, (T, L_s, d) of the tiles."""
+class Streams(nn.Module):
+    """The layers of both streams, from tokens of the leaves to tokens of leaves and tiles."""
 
     def __init__(self, config: TrunkConfig):
         super().__init__()
-        self.config = config
         d = config.width
-        self.lift_node = nn.Linear(NODE_FEATURES, d)
-        self.lift_globals = nn.Linear(GLOBAL_FEATURES + 1, d, bias=False) if config.global_features else None
-        self.lift_out = nn.Linear(d, d)
-        self.convolutions = nn.ModuleList(GraphConvolution(d) for _ in range(config.graph_convolutions))
+        self.config = config
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(d)
         if config.off_diagonal_stream:
             self.tile_number = nn.Parameter(torch.randn(config.tile_tokens, d))
             self.tile_geometry = nn.Linear(3, d)
             self.tile_norm = nn.RMSNorm(d)
+
+    def layered(
+        self, x: Tensor, highways: Highways, tile_geometry: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens after all layers, from ``x`` (K, n, d), zero where masked, and, where there are tiles, their
+        ``tile_geometry`` (T, 3).
+        """
+        y = None
+        if highways.tiles is not None:
+            geometry = self.tile_geometry(tile_geometry)[:, None]  # (T, 1, d)
+            y = (highways.tile_means(x) + self.tile_number + geometry) * highways.tile_mask  # (T, L_s, d)
+        for layer in self.layers:
+            x, y = layer(x, y, highways)
+        return self.norm(x), None if y is None else self.tile_norm(y)
+
+
+class Trunk(Streams):
+    """Tokens (K, L, d) of the cells and, with the off-diagonal stream, (T, L_s, d) of the tiles."""
+
+    def __init__(self, config: TrunkConfig):
+        super().__init__(config)
+        d = config.width
+        self.lift_node = nn.Linear(NODE_FEATURES, d)
+        self.lift_globals = nn.Linear(GLOBAL_FEATURES + 1, d, bias=False) if config.global_features else None
+        self.lift_out = nn.Linear(d, d)
+        self.convolutions = nn.ModuleList(GraphConvolution(d) for _ in range(config.graph_convolutions))
 
     @property
     def leaves_apart(self) -> bool:
@@ -259,11 +281,8 @@ class Trunk(nn.Module):
         self, x: Tensor, features: LeafFeatures, part: Tensor | slice = slice(None)
     ) -> tuple[Tensor, Tensor | None]:
         """The tokens after all layers, from lifted ones of the leaves of ``part``, (k, L, d)."""
-        config, y = self.config, None
-        highways = Highways(features, part, config.tile_tokens if config.off_diagonal_stream else 0)
-        if config.off_diagonal_stream:
-            geometry = self.tile_geometry(features.tile_geometry())[:, None]  # (T, 1, d)
-            y = (highways.tile_means(x) + self.tile_number + geometry) * highways.tile_mask  # (T, L_s, d)
-        for layer in self.layers:
-            x, y = layer(x, y, highways)
-        return self.norm(x), None if y is None else self.tile_norm(y)
+        edges = Edges(features.positions[part], features.bias[part])
+        off_diagonal = self.config.off_diagonal_stream
+        tiles, geometry = (features.tiles, features.tile_geometry()) if off_diagonal else (None, None)
+        highways = Highways(features.mask[part], tiles, self.config.tile_tokens, edges)
+        return self.layered(x, highways, geometry)

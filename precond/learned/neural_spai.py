@@ -19,8 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from precond.learned.weights import TrainedPerSize
+from precond.learned import MODELS
+from precond.learned.weights import load_model
 from precond.poisson import PoissonOperator
+from precond.preconditioner import Preconditioner, Stage
+
+DEFAULT_MODEL = MODELS / "neural-spai.safetensors"
 
 FEATURES = 3  # of a cell, and of a face
 
@@ -159,15 +163,19 @@ class SpaiNetwork(nn.Module):
         return 1.0 + self.diagonal(h)[:, 0], self.off_diagonal(h, e, faces)[..., 0] * couplings
 
 
-class NeuralSpai(TrainedPerSize):
-    """Kept in float32. ``weights``: a file, by default that of the operator's N, else that trained at several
-    N together, else that of the nearest, or a network in memory.
+class NeuralSpai(Preconditioner):
+    """Kept in float32. ``weights``: a file, by default DEFAULT_MODEL for every grid, or a network in
+    memory. Raises ModelError for weights that are unusable.
     """
 
     name = "neural-spai"
+    capturable = True
 
     def __init__(self, operator: PoissonOperator, weights: str | Path | SpaiNetwork | None = None):
-        super().__init__(operator, weights)
+        super().__init__(operator)
+        if not isinstance(weights, SpaiNetwork):
+            weights, _ = load_model(weights or DEFAULT_MODEL, self.build)
+        self.network = weights.to(operator.device)
         self.features = Faces(operator)
         n = self.features.scale.numel()
         zeros = partial(torch.zeros, dtype=torch.float32, device=operator.device)
@@ -178,6 +186,7 @@ class NeuralSpai(TrainedPerSize):
 
     @staticmethod
     def build(card: dict[str, Any]) -> SpaiNetwork:
+        """The untrained network of a model card."""
         return SpaiNetwork(SpaiConfig(**card["model"]))
 
     def _terms(self, entries: Tensor, x: Tensor, out: Tensor) -> list[tuple]:
@@ -188,6 +197,9 @@ class NeuralSpai(TrainedPerSize):
             there = slice(max(0, step), step if step < 0 else None)
             terms.append((out[here], entry[here], x[there]))
         return terms
+
+    def _stages(self) -> list[Stage]:
+        return [("setup", self.features.update), ("inference", self._predict)]
 
     def _predict(self) -> None:
         faces = self.features

@@ -1,8 +1,7 @@
 """Weights on disk: a safetensors file and, beside it, a YAML model card with the same name.
 
 The card says what builds the module and how the weights came about; it carries the file's checksum, so damage
-shows. Nothing is ever unpickled. A preconditioner trained once per N has NAME-N.safetensors for each, and may
-have NAME-all.safetensors, trained at several N together.
+shows. Nothing is ever unpickled. A preconditioner trained once per N has NAME-N.safetensors for each.
 """
 
 from __future__ import annotations
@@ -115,30 +114,21 @@ def model_sizes(name: str) -> dict[int, Path]:
 
 
 def model_for(name: str, cells: int) -> Path:
-    """The weights of ``name`` for a grid of ``cells``, whatever is solid in it: those trained at that N, else
-    those trained at several N together, else those of the nearest N, by its logarithm.
-
-    A grid is at N too when it is the square one of which the benchmark keeps N cells. Raises ModelError when
-    there are no weights.
+    """The weights of ``name`` for a grid of ``cells``, whatever is solid in it: those of the nearest N, in
+    its logarithm. Raises ModelError when there are no weights.
     """
-    sizes, together = model_sizes(name), MODELS / f"{name}-all.safetensors"
-    nearest = min(sizes, key=lambda size: abs(math.log(size / cells)), default=None)
-    width = math.isqrt(nearest - 1) + 1 if nearest else 1
-    own = nearest is not None and cells in (nearest, width * math.ceil(nearest / width))
-    if not own and together.is_file():
-        return together
-    if nearest is None:
+    sizes = model_sizes(name)
+    if not sizes:
         raise ModelError(f"there is no model file {name}-*.safetensors in {MODELS}")
-    return sizes[nearest]
+    return sizes[min(sizes, key=lambda size: abs(math.log(size / cells)))]
 
 
 class TrainedPerSize(Preconditioner):
-    """A preconditioner with a ``network`` that was trained at one N or several: that of the file ``weights``,
-    by default `model_for` the operator's grid, or one in memory. Subclasses have ``features`` and `_predict`.
+    """A preconditioner with a ``network`` that was trained at one N: that of the file ``weights``, by default
+    `model_for` the operator's grid, or one in memory. Subclasses have ``features`` and `_predict`.
 
-    trained_at: the N of the file's weights, or several. transferred: they are of a single N, and not the
-    number of cells that are fluid. note: that in words, or empty. Raises ModelError where there are no
-    weights or they are unusable.
+    trained_at: the N of the file's weights. transferred: it is not the number of cells that are fluid. note:
+    that in words, or empty. Raises ModelError where there are no weights or they are unusable.
     """
 
     capturable = True
@@ -152,11 +142,9 @@ class TrainedPerSize(Preconditioner):
         network, card = load_model(path, self.build)
         training, n = card.get("training"), int((~operator.solid).sum())
         self.trained_at = training.get("n") if isinstance(training, dict) else None
-        several = isinstance(self.trained_at, list)
-        sizes = self.trained_at if several else [self.trained_at]
-        if not sizes or not all(isinstance(size, int) for size in sizes):
+        if not isinstance(self.trained_at, int):
             raise ModelError(f"{path}: its model card gives no whole number as `n` of `training`")
-        self.transferred = not several and self.trained_at != n
+        self.transferred = self.trained_at != n
         if self.transferred:
             self.note = f"transferred: trained at N = {self.trained_at}, runs at N = {n}"
         self.network = network.to(operator.device)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from precond.partition.tree import LeafTree
+
 
 def tiles(count: int) -> np.ndarray:
     """Upper tiles (row start, column start, size) over ``count`` leaves, (count - 1, 3) int64, finest first.
@@ -42,10 +44,12 @@ class Tiles:
 
     rows, columns: (T, K) float32, 1 where a leaf lies in the tile's row or column strip: strips are summed
     and spread by products with them. log_size: (T, 1) float32, log2 of the size. row_nodes, column_nodes:
-    (T,) int64, the strips in the list that `strip_sums` makes.
+    (T,) int64, the strips in the list that `strip_sums` makes. slots: (K,) int64, where the leaves stand
+    among the ``padded`` ones, a power of two, that are halved.
     """
 
-    count: int
+    padded: int
+    slots: Tensor
     rows: Tensor
     columns: Tensor
     log_size: Tensor
@@ -54,24 +58,32 @@ class Tiles:
 
     @classmethod
     def of(cls, count: int, device: torch.device | str = "cpu") -> Tiles:
-        """The tiles over ``count`` leaves."""
-        table = tiles(count)
-        row, column, size = table.T[:, :, None]  # (T, 1) each
-        leaf = np.arange(count)
+        """The tiles over ``count`` leaves along the curve."""
         padded = 1 << max(count - 1, 0).bit_length()
+        return cls._of(tiles(count), np.arange(count), padded, device)
+
+    @classmethod
+    def of_tree(cls, tree: LeafTree) -> Tiles:
+        """All tiles over the slots of ``tree``, level by level, those that touch no leaf too."""
+        return cls._of(tiles(tree.count), tree.slots.cpu().numpy(), tree.count, tree.slots.device)
+
+    @classmethod
+    def _of(cls, table: np.ndarray, slots: np.ndarray, padded: int, device: torch.device | str) -> Tiles:
+        row, column, size = table.T[:, :, None]  # (T, 1) each
         before = 2 * padded - 2 * padded // size  # strips of all smaller sizes
-        strips = [((leaf >= first) & (leaf < first + size)).astype(np.float32) for first in (row, column)]
+        strips = [((slots >= first) & (slots < first + size)).astype(np.float32) for first in (row, column)]
         nodes = [(before + first // size)[:, 0] for first in (row, column)]
-        arrays = (*strips, np.log2(size).astype(np.float32), *nodes)
-        return cls(count, *(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
+        arrays = (slots, *strips, np.log2(size).astype(np.float32), *nodes)
+        return cls(padded, *(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
 
     def strip_sums(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Row strips and column strips, (T, L_s, d), of the leaves' ``tokens`` (K, L_s, d): the S L_s tokens
         of a strip are summed in L_s runs of S along the curve.
         """
         _, length, width = tokens.shape
-        padded = 1 << max(self.count - 1, 0).bit_length()
-        levels = [torch.nn.functional.pad(tokens, (0, 0, 0, 0, 0, padded - self.count))]  # (P, L_s, d)
+        levels = [
+            tokens.new_zeros(self.padded, length, width).index_copy(0, self.slots, tokens)
+        ]  # (P, L_s, d)
         while len(levels[-1]) > 2:  # half as many strips
             levels.append(levels[-1].view(len(levels[-1]) // 2, length, 2, width).sum(dim=2))
         nodes = torch.cat(levels)  # (2 P - 2, L_s, d)

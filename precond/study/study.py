@@ -3,8 +3,9 @@ problems, in one table.
 
 What to do is a YAML file (`Study.read`). What was found is two files side by side, NAME.yaml and NAME.csv,
 one row for each run and test problem (`read_study`), summed up by `tabulate`. All variants train for the same
-steps on the same data. Runs are ordered by seed, so that an interrupted study is a balanced one; it goes on
-from its files and checkpoints.
+steps on the same data, of which the truncated objective of `hmatrix` takes the smallest systems alone. Runs
+are ordered by seed, so that an interrupted study is a balanced one; it goes on from its files and
+checkpoints.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import io
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from timeit import timeit
@@ -34,11 +35,13 @@ from precond.preconditioner import Preconditioner
 from precond.problems import gallery
 from precond.registry import make_preconditioner
 from precond.training.coarse_learned import CoarseLearnedTask, RandomSystems
+from precond.training.data import stirred
 from precond.training.frames import TEST_FRAMES
 from precond.training.hmatrix import HMatrixTask
 from precond.training.loop import Count, Positive, Seed, Task, Trainer, plain, solves
+from precond.training.published_hmatrix import PublishedTask
 
-TASKS: dict[str, type[Task]] = {"hmatrix": HMatrixTask, "coarse-learned": CoarseLearnedTask}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (HMatrixTask, PublishedTask, CoarseLearnedTask)}
 FIXED = ("n", "frames", "steps", "seed")  # settings of a training that no variant may change
 INFERENCES = 9  # timed, of which the median is told
 TIMED = ((128, 64), 10_000.0, gallery.TEST_SEED)  # bubbles on which they are timed
@@ -62,19 +65,37 @@ def _some(value: Any) -> dict[str, Any]:
     return value
 
 
-Form = Literal["hmatrix", "coarse-learned"]
+Form = Literal["hmatrix", "hmatrix-published", "coarse-learned"]
 Seeds = Annotated[list[int], PlainValidator(_different)]
 Some = Annotated[dict, PlainValidator(_some)]
 Plain = Annotated[Any, Field(default_factory=dict)]
 
 
 class Group(Settings):
-    """Test problems of one family of the gallery."""
+    """Test problems of one family of the gallery, or stirred ones."""
 
-    family: Literal[gallery.FAMILIES]
+    family: Literal[(*gallery.FAMILIES, "stirred")]
     n: Annotated[Whole, Field(ge=64)]
     frames: Count
     contrast: Positive | None = None
+
+    def problems(self) -> Iterator[gallery.Problem]:
+        """All frames."""
+        for frame in range(self.frames):
+            if self.family == "stirred":
+                contrast = 100.0 if self.contrast is None else self.contrast
+                yield stirred(gallery.square_shape(self.n), contrast, gallery.TEST_SEED + frame)
+            else:
+                yield gallery.problem(self.family, self.n, frame, "test", self.contrast)
+
+
+class MixedSystems(RandomSystems):
+    """Random systems and, where asked for, large ones; a study has no simulator."""
+
+    large_systems: Annotated[Whole, Field(ge=0)] = 0
+
+
+DATA: dict[str, type[RandomSystems]] = {"coarse-learned": RandomSystems, "hmatrix": MixedSystems}
 
 
 class _Written(Settings):
@@ -85,7 +106,7 @@ class _Written(Settings):
     seeds: Seeds
     model: Plain
     training: Plain
-    data: RandomSystems | None = None  # to train on, coarse-learned alone
+    data: Any = None  # to train on, for the forms in DATA alone
     test: Some | None = None  # groups of problems; what is left out is the benchmark's test frames
     references: list[Literal["coarse-monomial", "coarse-geneo"]] = Field(default_factory=list)  # not trained
     variants: Some
@@ -129,10 +150,13 @@ class Study(Settings):
         task, base = TASKS[written.form], {"model": written.model, "training": written.training}
         whole, shared = _whole(task, base, str(path)), {}
         model, training = whole["model"], whole["training"]
-        if "data" in task.sections:
-            shared["data"] = (written.data or RandomSystems()).model_dump()
-            systems = f"{shared['data']['systems']} random systems of 1,024 to 4,096 cells"
-        elif written.data:
+        if written.form in DATA:
+            given = {} if written.data is None else written.data
+            data = shared["data"] = validated(DATA[written.form], given, f"{path}: data").model_dump()
+            systems = f"{data['systems']} random systems of 1,024 to 4,096 cells"
+            if large := data.get("large_systems"):
+                systems += f" and {large} of 8,192 to 16,384"
+        elif written.data is not None:
             raise UsageError(f"{path}: data: unknown; {task.name} trains on frames of the benchmark")
         else:
             systems = f"{training['frames']} training frames of {training['n']:,} cells"
@@ -155,7 +179,7 @@ class Study(Settings):
             if fixed := [name for name in FIXED if name in part.training]:
                 raise UsageError(f"{where}: training: {fixed[0]}: is the same for all variants")
             variants[str(name)] = Variant(label=part.label or str(name), config=_whole(task, both, where))
-        kept = "weights best on held-out frames" if task.keeps_best else "last weights"
+        kept = "last weights" if written.form in DATA else "weights best on held-out frames"
         return cls(
             **written.model_dump(include={"title", "form", "seeds"}),
             conditions=f"unseen problems, rtol 1e-8, x0 = 0, at most {task.limit:,} iterations",
@@ -279,8 +303,8 @@ def _run(results: StudyResults, name: str, seed: int, directory: Path, session: 
         data = {**results.shared.get("data", {}), "simulator_frames": 0}
         training = {**variant.config["training"], "seed": seed}
         task = TASKS[results.form]({**variant.config, "training": training, "data": data})
-        if not task.keeps_best:
-            task.validation = []
+        if results.form in DATA:
+            task.validation = []  # else weights would be chosen on problems some of which are test problems
         checkpoint = directory / f"{name}-{seed}.checkpoint"
         resumed = checkpoint.exists()
         trainer = Trainer(task, checkpoint)
@@ -292,8 +316,7 @@ def _run(results: StudyResults, name: str, seed: int, directory: Path, session: 
         results.log[f"{name}-{seed}"] = [{key: e[key] for key in told if key in e} for e in trainer.log]
     form, rows = task.form if variant.trained else _form(variant, directory), []
     for group, settings in results.shared["test"].items():
-        of = Group(**settings)
-        problems = (gallery.problem(of.family, of.n, i, "test", of.contrast) for i in range(of.frames))
+        problems = Group(**settings).problems()
         for number, report in enumerate(solves(form, problems, TASKS[results.form].limit)):
             ended = {"iterations": report.iterations}
             if not report.converged:

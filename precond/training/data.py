@@ -10,6 +10,7 @@ from precond.poisson import FACE_DENSITIES, PoissonOperator
 from precond.problems import gallery
 
 SHAPES = ((32, 32), (46, 45), (64, 32), (64, 64), (48, 64), (96, 32), (61, 67), (64, 40))
+LARGE_SHAPES = ((91, 91), (128, 64), (64, 128), (128, 128))
 FAMILIES = ("barriers", "bubbles", "layers", "stirred", "stripes", "mazes")
 
 
@@ -32,6 +33,17 @@ def random_system(seed: int, index: int) -> PoissonOperator:
         solid = gallery.random_solids(shape, rng) if rng.random() < 0.25 else np.zeros(shape, dtype=bool)
     face_density = FACE_DENSITIES[rng.integers(len(FACE_DENSITIES))]
     return PoissonOperator.from_density(density, solid, face_density=face_density)
+
+
+def large_system(seed: int, index: int) -> PoissonOperator:
+    """As `random_system`, of 8,192 to 16,384 cells, without mazes and solids."""
+    rng = np.random.default_rng((seed, index, 1))
+    shape = LARGE_SHAPES[index % len(LARGE_SHAPES)]
+    contrast = float(10.0 ** rng.uniform(0.0, 4.0))
+    density = _density(FAMILIES[rng.integers(len(FAMILIES) - 1)], shape, contrast, rng)
+    if rng.random() < 0.25:
+        density = contrast / density
+    return PoissonOperator.from_density(density, face_density=FACE_DENSITIES[rng.integers(2)])
 
 
 def _density(family: str, shape: tuple[int, int], contrast: float, rng: np.random.Generator) -> np.ndarray:
@@ -65,6 +77,13 @@ def _stirred(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         x, y = cx + dx * np.cos(turn) - dy * np.sin(turn), cy + dx * np.sin(turn) + dy * np.cos(turn)
     across, length = (y, shape[1]) if rng.random() < 0.5 else (x, shape[0])
     return np.clip(across - rng.uniform(0.2, 0.8) * length + 0.5, 0.0, 1.0)
+
+
+def stirred(shape: tuple[int, int], contrast: float, seed: int) -> gallery.Problem:
+    """In place of frames of the simulator: an interface wound up by vortices on an (nx, ny) grid, densities 1
+    and ``contrast``. Training draws from pairs of numbers, tests from gallery.TEST_SEED on.
+    """
+    return gallery._problem(1.0 + (contrast - 1.0) * _stirred(shape, np.random.default_rng(seed)))
 
 
 def held_out() -> list[gallery.Problem]:

@@ -1,5 +1,5 @@
-"""What the trainings on frames of the benchmark have in common: at one N or several, by the published
-schedule, the weights kept that take the fewest iterations on frames set apart.
+"""Training on frames of the benchmark at one N by the published schedule; the weights are kept that take the
+fewest iterations on frames set apart.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TEST_FRAMES = 20
 class FramesTraining(Training):
     """How to train on frames of the benchmark."""
 
-    frames: Count = 100  # of each n
+    frames: Count = 100
     frames_per_step: Count = 4
     probes: Count = 32
     learning_rate: Positive = 1e-3  # falls as a cosine to a hundredth of it
@@ -46,11 +46,8 @@ class FramesTask(Task):
     def __init__(self, content: dict[str, Any], where: str = ""):
         super().__init__(content, where)
         n, held_out = self.training.n, range(VALIDATION, VALIDATION + self.training.validation_frames)
-        self.sizes = n if isinstance(n, list) else [n]
-        self.validation = [benchmark_density(n, i, "train") for n in self.sizes for i in held_out]
-        self.tests = {
-            f"barriers {n}": [benchmark_density(n, i) for i in range(TEST_FRAMES)] for n in self.sizes
-        }
+        self.validation = [benchmark_density(n, i, "train") for i in held_out]
+        self.tests = {f"barriers {n}": [benchmark_density(n, i) for i in range(TEST_FRAMES)]}
 
     def draw(self, step: int, count: int) -> Sequence[int]:
         """A few different frames."""

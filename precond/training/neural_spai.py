@@ -1,44 +1,40 @@
-"""Training of `neural-spai` on the benchmark's training frames: at one N, as published, or at several."""
+"""Training of `neural-spai`: one network for all grids, on the data of the definite `hmatrix`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from pydantic import PlainValidator
 
 from precond.learned.neural_spai import Faces, NeuralSpai, SpaiConfig, SpaiNetwork
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
-from precond.problems.gallery import Problem, benchmark_density
-from precond.training.frames import FramesTask, FramesTraining
-from precond.training.loop import Count, Positive
+from precond.training.data import held_out, large_system, random_system, unseen_families
+from precond.training.hmatrix import HMatrixData
+from precond.training.loop import Count, Positive, Task, Training
 from precond.training.objectives import sai
 
 
-def _sizes(value: Any) -> int | list[int]:
-    listed = value if isinstance(value, list) else [value]
-    if not listed or not all(type(n) is int and n >= 64 for n in listed):
-        raise ValueError("is not a number of cells from 64, or a list of them")
-    return value
-
-
-class SpaiTraining(FramesTraining):
+class SpaiTraining(Training):
     """How to train; what to train is SpaiConfig's."""
 
-    n: Annotated[int | list[int], PlainValidator(_sizes)] = 1024  # several: frames of all, drawn alike
-    steps: Count = 2500
+    steps: Count = 2000
+    systems_per_step: Count = 4
     probes: Count = 4
-    learning_rate: Positive = 1e-2
+    learning_rate: Positive = 1e-2  # falls as a cosine to a hundredth of it
+    warm_up: Count = 100  # steps
     evaluate_every: Count = 250
+    save_every: Count = 250
 
 
-class SpaiFrame:
+class SpaiSystem:
     """One training system, scaled to a unit diagonal; vectors are (m, N). One fluid component."""
 
-    def __init__(self, problem: Problem):
-        self.faces = Faces(problem.operator())
+    def __init__(self, operator: PoissonOperator):
+        self.faces = Faces(operator)
         root = torch.where(self.faces.scale > 0.0, 1.0 / self.faces.scale, 0.0)
         self.kernel = (root / root.norm()).float()  # (N,), S times it is zero
 
@@ -51,30 +47,54 @@ class SpaiFrame:
         rows = rows * self.faces.coupled
         return rows - (rows @ self.kernel)[:, None] * self.kernel
 
-    def loss(self, network: SpaiNetwork, training: SpaiTraining) -> torch.Tensor:
-        """The SAI loss of arXiv 2510.27517, mean over probes w of ||A M w / ||A|| - w||^2 / ||w||^2.
+    def loss(self, network: SpaiNetwork, probes: int) -> torch.Tensor:
+        """The SAI loss of arXiv 2510.27517, mean over ``probes`` w of ||A M w / ||A|| - w||^2 / ||w||^2.
 
         S stands for A / ||A||: as blind to A's size, and in every cell instead of on average. For normal w,
         ||S M w - w|| and ||M S w - w||, the one here, have the same mean square: the Frobenius norm.
         """
         diagonal, entries = network(self.faces)
         apply_m = partial(self.faces.times_m, diagonal, entries, network.config.epsilon)
-        probes = torch.randn(training.probes, self.kernel.numel())
-        return sai(apply_m, self.apply_s, probes, self.project) / self.faces.coupled.sum()
+        rows = torch.randn(probes, self.kernel.numel())
+        return sai(apply_m, self.apply_s, rows, self.project) / self.faces.coupled.sum()
 
 
-class NeuralSpaiTask(FramesTask):
-    """One network for one N, or for several."""
+class NeuralSpaiTask(Task):
+    """One network for all grids; ``simulator`` makes frames of a simulator from their number and a seed."""
 
     name = "neural-spai"
-    sections: ClassVar[dict[str, type]] = {"model": SpaiConfig, "training": SpaiTraining}
+    sections: ClassVar[dict[str, type]] = {"model": SpaiConfig, "training": SpaiTraining, "data": HMatrixData}
     network_kind = SpaiNetwork
+    limit = 2000
+    simulator: Callable[[int, int], list[PoissonOperator]] | None = None
+
+    def __init__(self, content: dict[str, Any], where: str = ""):
+        super().__init__(content, where)
+        self.validation, self.tests = held_out(), unseen_families()
 
     def form(self, operator: PoissonOperator) -> Preconditioner:
         """The sparse approximate inverse."""
         return NeuralSpai(operator, self.network)
 
-    def systems(self) -> list[SpaiFrame]:
-        """The training frames of every N."""
-        frames = range(self.training.frames)
-        return [SpaiFrame(benchmark_density(n, frame, "train")) for n in self.sizes for frame in frames]
+    def systems(self) -> list[SpaiSystem]:
+        """Random ones, large ones, then the simulator's."""
+        data = self.settings["data"]
+        operators = [random_system(data.seed, index) for index in range(data.systems)]
+        operators += [large_system(data.seed, index) for index in range(data.large_systems)]
+        operators += self.simulator(data.simulator_frames, data.seed) if self.simulator else []
+        return [SpaiSystem(operator) for operator in operators]
+
+    def draw(self, step: int, count: int) -> Sequence[int]:
+        """A few."""
+        rng = np.random.default_rng((self.training.seed, step))
+        return rng.integers(count, size=self.training.systems_per_step)
+
+    def rate(self, step: int) -> float:
+        """A linear start, then a cosine."""
+        training = self.training
+        fall = 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / training.steps)))
+        return training.learning_rate * min(1.0, (step + 1) / training.warm_up) * (0.01 + 0.99 * fall)
+
+    def loss(self, system: SpaiSystem, _step: int) -> torch.Tensor:
+        """The objective of the network's M for one system."""
+        return system.loss(self.network, self.training.probes)

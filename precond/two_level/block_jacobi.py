@@ -22,8 +22,8 @@ class BlockJacobi(Preconditioner):
 
     On the CPU aligned leaves that are multiples of one another, as all inside one phase are, share one
     factorisation (unless not ``shared``), and `update` keeps the inverse of a leaf none of whose faces
-    drifted: D_k is a sum over its faces, each times its weight, so with no weight further than DRIFT from
-    what it was, D_k lies between 1 - DRIFT and 1 + DRIFT times the block whose inverse is kept.
+    drifted: D_k is a sum over its faces, each times its weight, so with no weight further than ``drift`` from
+    what it was, D_k lies between 1 - drift and 1 + drift times the block whose inverse is kept.
 
     Cells without couplings and the padding of the last leaf are decoupled rows of the identity, scaled. A
     fluid component that lies within one leaf makes its block singular: the diagonal of its anchor is doubled.
@@ -39,12 +39,17 @@ class BlockJacobi(Preconditioner):
     capturable = True
 
     def __init__(
-        self, operator: PoissonOperator, leaf_size: int = 128, aligned: bool = False, shared: bool = True
+        self,
+        operator: PoissonOperator,
+        leaf_size: int = 128,
+        aligned: bool = False,
+        shared: bool = True,
+        drift: float = DRIFT,
     ):
         super().__init__(operator)
         if not isinstance(leaf_size, int) or not 2 <= leaf_size <= 1024:
             raise ValueError(f"leaf_size must be a whole number from 2 to 1024, not {leaf_size}")
-        device = operator.device
+        device, self._drift = operator.device, drift
         self.vectors = LeafVectors(operator.shape, leaf_size, device, aligned)
         self.position = self.vectors.position
         position, count = self.position.cpu().numpy(), len(self.vectors.cells)
@@ -90,7 +95,9 @@ class BlockJacobi(Preconditioner):
         touched[self.faces.leaves[:, faces]] = True
         leaves = torch.from_numpy(np.flatnonzero(touched))
         now, then = self.weights[self.faces.face[leaves]], self._inverted[leaves]
-        kept = (now >= (1.0 - DRIFT) * then) & (now <= (1.0 + DRIFT) * then)  # never what is not finite
+        kept = (now >= (1.0 - self._drift) * then) & (
+            now <= (1.0 + self._drift) * then
+        )  # never what is not finite
         self.changed = leaves[~kept.all(dim=1)]
         if len(self.changed):
             self._assemble(self.changed)

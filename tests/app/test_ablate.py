@@ -13,17 +13,20 @@ import yaml
 from app.cli import main
 from precond import PCG, make_preconditioner
 from precond.learned.coarse_learned import CoarseLearned
-from precond.learned.factors import HMatrixConfig, HMatrixNetwork
+from precond.learned.factors import FactorsConfig, FactorsNetwork
 from precond.learned.hmatrix import HMatrix
+from precond.learned.published_hmatrix import PublishedHMatrix
 from precond.problems import gallery
 from precond.study.study import Row, Study, StudyResults, Variant, as_text, read_study, tabulate
 from precond.training.coarse_learned import CoarseLearnedTask
+from precond.training.data import stirred
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 TRUNK = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 4, "graph_convolutions": 1}
 BARE = {"off_diagonal_stream": False, "axial_buffers": False, "global_token": False, "global_features": False}
-HMATRIX = {
+PUBLISHED = {
     "title": "Tiny",
+    "form": "hmatrix-published",
     "seeds": [3, 1],
     "model": {"leaf_size": 16, "trunk": TRUNK},
     "training": {"n": 64, "frames": 2, "steps": 4, "frames_per_step": 1, "probes": 4, "evaluate_every": 2},
@@ -49,9 +52,29 @@ COARSE = {
         "truncated": {"label": "truncated", "training": {"objective": "truncated"}},
     },
 }
-STUDIES = {"hmatrix": HMATRIX, "coarse-learned": COARSE}
+NO_CELLS = {"graph_convolutions": 0, "operator_bias": False, "edge_term": False}
+DEFINITE = {
+    "title": "Tiny",
+    "form": "hmatrix",
+    "seeds": [2],
+    "model": {"trunk": {**TRUNK, **NO_CELLS}},
+    "training": {"steps": 4, "warm_up": 1, "evaluate_every": 2, "save_every": 2},
+    "data": {"seed": 27, "systems": 2},
+    "test": {
+        "bubbles": {"family": "bubbles", "n": 256, "frames": 2, "contrast": 1000.0},
+        "stirred": {"family": "stirred", "n": 256, "frames": 1},
+    },
+    "variants": {
+        "base": {"label": "the base"},
+        "cosine": {"training": {"objective": "cosine", "probes": 4}},
+        "network": {"model": {"leaves": "network", "leaf_iterations": 0}},
+    },
+}
+STUDIES = {"hmatrix-published": PUBLISHED, "coarse-learned": COARSE, "hmatrix": DEFINITE}
+FORMS = {"hmatrix-published": PublishedHMatrix, "coarse-learned": CoarseLearned, "hmatrix": HMatrix}
 ORDER = {
-    "hmatrix": [("base", 3), ("bare", 3), ("base", 1), ("bare", 1)],
+    "hmatrix": [("base", 2), ("cosine", 2), ("network", 2)],
+    "hmatrix-published": [("base", 3), ("bare", 3), ("base", 1), ("bare", 1)],
     "coarse-learned": [("coarse-monomial", 2), ("base", 2), ("truncated", 2)],
 }
 
@@ -109,9 +132,12 @@ def test_every_run_is_there_and_tells_what_its_weights_do(done: dict[str, Path],
     assert runs(folder) == ORDER[form]
     assert not list(folder.glob("*.checkpoint"))
     problems = {("barriers", i): gallery.benchmark_density(64, i) for i in range(20)}
-    if form == "coarse-learned":
+    if form != "hmatrix-published":
         problems = {("bubbles", i): gallery.problem("bubbles", 256, i, "test", 1000.0) for i in range(2)}
+    if form == "coarse-learned":
         problems["many fluids", 0] = gallery.problem("voronoi", 256, 0)
+    if form == "hmatrix":
+        problems["stirred", 0] = stirred((16, 16), 100.0, gallery.TEST_SEED)
     for name, seed in ORDER[form]:
         mine = [row for row in rows(folder) if (row["variant"], row["seed"]) == (name, str(seed))]
         assert [(row["group"], int(row["problem"])) for row in mine] == list(problems)
@@ -120,13 +146,22 @@ def test_every_run_is_there_and_tells_what_its_weights_do(done: dict[str, Path],
             if name == "coarse-monomial":
                 made = make_preconditioner(name, operator, leaf_size=16, rank=3)
             else:
-                made = (HMatrix if form == "hmatrix" else CoarseLearned)(operator, weights)
+                made = FORMS[form](operator, weights)
                 assert int(row["parameters"]) == sum(w.numel() for w in made.network.parameters())
             made.setup()
             assert (
                 int(row["iterations"]) == PCG(operator, made, max_iterations=1000).solve(problem.b).iterations
             )
             assert row["failure"] == ""
+
+
+def test_the_budget_tells_what_was_trained_on(tmp_path: Path) -> None:
+    head = "4 steps on 2 random systems of 1,024 to 4,096 cells"
+    study = Study.read(write(tmp_path / "tiny.yaml", DEFINITE))
+    assert study.budget == f"{head}; the last weights are tested"
+    content = {**DEFINITE, "data": {"seed": 27, "systems": 2, "large_systems": 1}}
+    study = Study.read(write(tmp_path / "tiny.yaml", content))
+    assert study.budget == f"{head} and 1 of 8,192 to 16,384; the last weights are tested"
 
 
 def test_logs_sessions_and_times_are_kept(done: dict[str, Path]) -> None:
@@ -140,8 +175,8 @@ def test_logs_sessions_and_times_are_kept(done: dict[str, Path]) -> None:
     assert session["hardware"]["torch_threads"] == 1
     inference = {row["variant"]: float(row["inference_ms"]) for row in rows(done["coarse-learned"])}
     assert inference["base"] > inference["coarse-monomial"] >= 0.0  # the monomials are there already
-    assert {row["inference_ms"] for row in rows(done["hmatrix"])} == {""}
-    assert len(rows(done["hmatrix"])) == 4 * 20
+    assert {row["inference_ms"] for row in rows(done["hmatrix-published"])} == {""}
+    assert len(rows(done["hmatrix-published"])) == 4 * 20
 
 
 @pytest.mark.parametrize("form", STUDIES)
@@ -162,14 +197,17 @@ def test_a_study_that_is_done_is_only_printed(
         if row["variant"] == "base":
             counts.setdefault((row["group"], row["seed"]), []).append(int(row["iterations"]))
     means = [np.mean(of) for of in counts.values()]
-    if form == "hmatrix":
+    if form == "hmatrix-published":
         assert f"{np.mean(means):.1f} +- {np.std(means, ddof=1):.1f}" in line
         assert "0/40" in line
     else:
         assert line.split()[3:6] == ["1", *(f"{mean:.1f}" for mean in means)]
 
 
-@pytest.mark.parametrize(("form", "taken", "left"), [("hmatrix", 12, 2 + 4), ("coarse-learned", 12, 2)])
+@pytest.mark.parametrize(
+    ("form", "taken", "left"),
+    [("hmatrix-published", 12, 2 + 4), ("coarse-learned", 12, 2), ("hmatrix", 12, 2)],
+)
 def test_an_interrupted_study_goes_on_where_it_was(
     done: dict[str, Path],
     tmp_path: Path,
@@ -209,16 +247,16 @@ def test_an_interrupted_study_goes_on_where_it_was(
 def test_a_study_can_grow_but_not_change(
     done: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copied(done["hmatrix"], tmp_path)
-    variants = {"base": {"label": "base again"}, "bare": HMATRIX["variants"]["bare"]}
-    ablate({**HMATRIX, "seeds": [3, 1, 0], "variants": variants}, tmp_path)
-    assert runs(tmp_path) == [*ORDER["hmatrix"], ("base", 0), ("bare", 0)]
+    copied(done["hmatrix-published"], tmp_path)
+    variants = {"base": {"label": "base again"}, "bare": PUBLISHED["variants"]["bare"]}
+    ablate({**PUBLISHED, "seeds": [3, 1, 0], "variants": variants}, tmp_path)
+    assert runs(tmp_path) == [*ORDER["hmatrix-published"], ("base", 0), ("bare", 0)]
     assert "base again" in capsys.readouterr().out
     before = (tmp_path / "study.csv").read_bytes()
-    for change in ({"training": {**HMATRIX["training"], "probes": 5}}, {"variants": {"other": {}}}):
-        ablate({**HMATRIX, **change}, tmp_path, code=2)
+    for change in ({"training": {**PUBLISHED["training"], "probes": 5}}, {"variants": {"other": {}}}):
+        ablate({**PUBLISHED, **change}, tmp_path, code=2)
         line_of_error(capsys, "another directory")
-    ablate({**HMATRIX, "test": {"easy": {"family": "bubbles", "n": 64, "frames": 1}}}, tmp_path, code=2)
+    ablate({**PUBLISHED, "test": {"easy": {"family": "bubbles", "n": 64, "frames": 1}}}, tmp_path, code=2)
     line_of_error(capsys, "another directory")
     assert (tmp_path / "study.csv").read_bytes() == before
 
@@ -232,7 +270,14 @@ def results(*seeds: list[int | None], **more: object) -> StudyResults:
         for number, count in enumerate(counts)
         for group in ["easy" if number < 2 else "hard"]
     ]  # fmt: skip
-    head = {"title": "T", "form": "hmatrix", "conditions": "C", "budget": "B", "seeds": [0], "command": "c"}
+    head = {
+        "title": "T",
+        "form": "hmatrix-published",
+        "conditions": "C",
+        "budget": "B",
+        "seeds": [0],
+        "command": "c",
+    }
     variants = {"a": Variant(label="variant a", config={}), "b": Variant(label="variant b", config={})}
     return StudyResults(**head, shared={}, variants=variants, rows=found)
 
@@ -262,39 +307,68 @@ def test_failures_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 @pytest.mark.parametrize(
     ("form", "change", "words"),
     [
-        ("hmatrix", "just text", ["mapping"]),
-        ("hmatrix", "variants: [", ["YAML"]),
-        ("hmatrix", {"colour": "red"}, ["colour", "unknown"]),
-        ("hmatrix", {"form": "jacobi"}, ["form", "jacobi", "coarse-learned"]),
-        ("hmatrix", {"form": ["coarse-learned"]}, ["form", "['coarse-learned']"]),
-        ("hmatrix", {"data": {"seed": 1}}, ["data", "unknown"]),
-        ("hmatrix", {"seeds": []}, ["seeds"]),
-        ("hmatrix", {"seeds": [1, 1]}, ["seeds", "different"]),
-        ("hmatrix", {"seeds": 5}, ["seeds", "5"]),
-        ("hmatrix", {"seeds": [True]}, ["seeds"]),
-        ("hmatrix", {"model": None}, ["model", "None"]),
-        ("hmatrix", {"model": {"trunk": {"width": "wide"}}}, ["model: trunk: width", "'wide'", "whole"]),
-        ("hmatrix", {"model": {"leaf_size": 18, "trunk": TRUNK}}, ["leaf_size 18", "tile_tokens 4"]),
-        ("hmatrix", {"training": {"n": 64, "seed": 1}}, ["seed", "seeds"]),
-        ("hmatrix", {"training": {"n": 64, "steps": 0}}, ["training: steps: 0", "from 1"]),
+        ("hmatrix-published", "just text", ["mapping"]),
+        ("hmatrix-published", "variants: [", ["YAML"]),
+        ("hmatrix-published", {"colour": "red"}, ["colour", "unknown"]),
+        ("hmatrix-published", {"form": "jacobi"}, ["form", "jacobi", "coarse-learned"]),
+        ("hmatrix-published", {"form": ["coarse-learned"]}, ["form", "['coarse-learned']"]),
+        ("hmatrix-published", {"data": {"seed": 1}}, ["data", "unknown"]),
+        ("hmatrix-published", {"seeds": []}, ["seeds"]),
+        ("hmatrix-published", {"seeds": [1, 1]}, ["seeds", "different"]),
+        ("hmatrix-published", {"seeds": 5}, ["seeds", "5"]),
+        ("hmatrix-published", {"seeds": [True]}, ["seeds"]),
+        ("hmatrix-published", {"model": None}, ["model", "None"]),
         (
-            "hmatrix",
+            "hmatrix-published",
+            {"model": {"trunk": {"width": "wide"}}},
+            ["model: trunk: width", "'wide'", "whole"],
+        ),
+        (
+            "hmatrix-published",
+            {"model": {"leaf_size": 18, "trunk": TRUNK}},
+            ["leaf_size 18", "tile_tokens 4"],
+        ),
+        ("hmatrix-published", {"training": {"n": 64, "seed": 1}}, ["seed", "seeds"]),
+        ("hmatrix-published", {"training": {"n": 64, "steps": 0}}, ["training: steps: 0", "from 1"]),
+        (
+            "hmatrix-published",
             {"training": {"n": 64, "learning_rate": float("inf")}},
             ["learning_rate: inf", "above 0"],
         ),
-        ("hmatrix", {"training": {"n": 8}}, ["training: n: 8", "from 64"]),
-        ("hmatrix", {"variants": None}, ["variants"]),
-        ("hmatrix", {"variants": {}}, ["variants", "one"]),
-        ("hmatrix", {"variants": {"a/b": {}}}, ["a/b"]),
-        ("hmatrix", {"variants": {"deep": {"depth": 3}}}, ["deep", "depth", "unknown"]),
-        ("hmatrix", {"variants": {"deep": {"model": {"trunk": {"depth": 3}}}}}, ["deep", "depth", "unknown"]),
-        ("hmatrix", {"variants": {"deep": {"model": {"trunk": {"layers": 1.5}}}}}, ["deep", "layers", "1.5"]),
-        ("hmatrix", {"variants": {"deep": {"model": {"trunk": {"edge_term": 1}}}}}, ["edge_term", "true"]),
-        ("hmatrix", {"variants": {"deep": {"model": {"trunk": 3}}}}, ["deep", "trunk", "3"]),
-        ("hmatrix", {"variants": {"deep": {"model": 3}}}, ["deep", "model", "3"]),
-        ("hmatrix", {"variants": {"loss": {"training": {"objective": "luck"}}}}, ["luck", "kaporin"]),
-        ("hmatrix", {"variants": {"long": {"training": {"steps": 9}}}}, ["long", "steps", "same"]),
+        ("hmatrix-published", {"training": {"n": 8}}, ["training: n: 8", "from 64"]),
+        ("hmatrix-published", {"variants": None}, ["variants"]),
+        ("hmatrix-published", {"variants": {}}, ["variants", "one"]),
+        ("hmatrix-published", {"variants": {"a/b": {}}}, ["a/b"]),
+        ("hmatrix-published", {"variants": {"deep": {"depth": 3}}}, ["deep", "depth", "unknown"]),
+        (
+            "hmatrix-published",
+            {"variants": {"deep": {"model": {"trunk": {"depth": 3}}}}},
+            ["deep", "depth", "unknown"],
+        ),
+        (
+            "hmatrix-published",
+            {"variants": {"deep": {"model": {"trunk": {"layers": 1.5}}}}},
+            ["deep", "layers", "1.5"],
+        ),
+        (
+            "hmatrix-published",
+            {"variants": {"deep": {"model": {"trunk": {"edge_term": 1}}}}},
+            ["edge_term", "true"],
+        ),
+        ("hmatrix-published", {"variants": {"deep": {"model": {"trunk": 3}}}}, ["deep", "trunk", "3"]),
+        ("hmatrix-published", {"variants": {"deep": {"model": 3}}}, ["deep", "model", "3"]),
+        (
+            "hmatrix-published",
+            {"variants": {"loss": {"training": {"objective": "luck"}}}},
+            ["luck", "kaporin"],
+        ),
+        ("hmatrix-published", {"variants": {"long": {"training": {"steps": 9}}}}, ["long", "steps", "same"]),
+        ("hmatrix", {"data": {"systems": 0}}, ["data", "systems"]),
+        ("hmatrix", {"data": {"simulator_frames": 3}}, ["data", "simulator_frames", "unknown"]),
+        ("hmatrix", {"variants": {"iterated": {"model": {"leaves": "network"}}}}, ["iterated", "leaf_iter"]),
+        ("hmatrix", {"variants": {"none": {"training": {"left_out": 1.0}}}}, ["none", "left_out", "1.0"]),
         ("coarse-learned", {"data": {"systems": 0}}, ["data", "systems"]),
+        ("coarse-learned", {"data": {"large_systems": 1}}, ["data", "large_systems", "unknown"]),
         ("coarse-learned", {"data": {"frames": 3}}, ["data", "frames", "unknown"]),
         ("coarse-learned", {"test": {}}, ["test", "one"]),
         ("coarse-learned", {"test": {"a": {"family": "barriers", "n": 64}}}, ["test: a", "frames"]),
@@ -332,18 +406,18 @@ def test_a_wrong_study_is_refused_before_anything_is_trained(
         ("study.csv", lambda _: "\x00"),
         ("study.yaml", lambda text: text.replace("variants:", "lines:")),
         ("study.yaml", lambda text: text.replace("label: no highways", "label: 3")),
-        ("study.yaml", lambda text: text.replace("form: hmatrix", "form: jacobi")),
+        ("study.yaml", lambda text: text.replace("form: hmatrix-published", "form: jacobi")),
         ("study.yaml", lambda text: text[: text.index("- started")] + "- 3\n"),
     ],
 )
 def test_damaged_results_are_refused_and_left_alone(
     done: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, damage
 ) -> None:
-    copied(done["hmatrix"], tmp_path)
+    copied(done["hmatrix-published"], tmp_path)
     file = write(tmp_path / name, damage((tmp_path / name).read_text()))
     before = file.read_bytes()
     for argv in (
-        [str(done["hmatrix"] / "tiny.yaml"), "--out", str(tmp_path)],
+        [str(done["hmatrix-published"] / "tiny.yaml"), "--out", str(tmp_path)],
         [str(tmp_path / "study.yaml")],
     ):
         assert main(["ablate", *argv]) == 2
@@ -354,18 +428,18 @@ def test_damaged_results_are_refused_and_left_alone(
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "base-3.checkpoint").write_bytes(b"no checkpoint")
-    ablate(HMATRIX, tmp_path, code=2)
+    ablate(PUBLISHED, tmp_path, code=2)
     line_of_error(capsys, "base-3.checkpoint", "delete it")
 
 
 def test_places_that_cannot_be_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path / "tiny.yaml", HMATRIX)
+    path = write(tmp_path / "tiny.yaml", PUBLISHED)
     for argv in ([str(path), "--out", str(path / "out")], [str(tmp_path / "no.yaml")]):
         assert main(["ablate", *argv]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["coarse-learned", "coarse-learned-seeds", "hmatrix-1024"])
+@pytest.mark.parametrize("name", ["coarse-learned", "coarse-learned-seeds", "hmatrix-published-1024"])
 def test_the_published_table_follows_from_its_rows(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = ASSETS / "reference" / f"study-{name}.yaml"
     study, content = Study.read(ASSETS / "ablations" / f"{name}.yaml"), read_study(path)
@@ -381,8 +455,8 @@ def test_the_published_table_follows_from_its_rows(name: str, capsys: pytest.Cap
     for variant, of in study.variants.items():
         (line,) = (line for line in printed.splitlines() if line.startswith(f"{of.label}  "))
         mine = [row for row in content.rows if row.variant == variant]
-        if name == "hmatrix-1024":
+        if name == "hmatrix-published-1024":
             means = np.array([row.iterations for row in mine]).reshape(5, 20).mean(axis=1)
             assert f"  5  {means.mean():.1f} +- {means.std(ddof=1):.1f}" in line.replace("   ", "  ")
-            network = HMatrixNetwork(HMatrixConfig.of(of.config["model"]))
+            network = FactorsNetwork(FactorsConfig.of(of.config["model"]))
             assert f" {sum(weight.numel() for weight in network.parameters()):,} " in line

@@ -13,7 +13,7 @@ from app.bench.run import bench
 from app.bench.settings import FAMILIES, BenchSettings
 from app.bench.table import format_table, tabulate
 from app.cli import main
-from precond import PCG, available_preconditioners, make_preconditioner
+from precond import PCG, available_preconditioners, make_preconditioner, registry
 from precond.device import while_node
 from precond.problems import gallery
 from precond.problems.gallery import benchmark_density
@@ -246,13 +246,17 @@ def test_the_table_of_a_method_that_never_worked():
     assert format_table(table).splitlines()[1].split()[:5] == ["64", "x", "2/2", "-", "-"]
 
 
-@pytest.mark.skipif("hmatrix" not in available_preconditioners(), reason="no weights of hmatrix")
-def test_transferred_weights_are_labelled(run, tmp_path, capsys):
-    found = run(tmp_path / "note", "--frames", "1", "--preconds", "jacobi", "hmatrix", sizes=("1024", "256"))
+def test_transferred_weights_are_labelled(run, tmp_path, monkeypatch, capsys):
+    name = "hmatrix-published"  # which has weights for every N; bench runs what is registered
+    entry = registry.Entry(
+        "learned.published_hmatrix:PublishedHMatrix", "published", model=f"{name}-*.safetensors"
+    )
+    monkeypatch.setitem(registry._ENTRIES, name, entry)
+    found = run(tmp_path / "note", "--frames", "1", "--preconds", "jacobi", name, sizes=("1024", "256"))
     notes = {(row["cells"], row["method"]): row["note"] for row in found.rows}
-    assert notes.pop((256, "hmatrix")).startswith("transferred: trained at N = 1024")
+    assert notes.pop((256, name)).startswith("transferred: trained at N = 1024")
     assert set(notes.values()) == {None}
-    assert "hmatrix, 256 cells: transferred" in capsys.readouterr().out
+    assert f"{name}, 256 cells: transferred" in capsys.readouterr().out
 
 
 def test_the_benchmark_loads_no_simulator_and_no_window(tmp_path):

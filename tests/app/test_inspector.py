@@ -20,6 +20,7 @@ from app.viewer.partition_picture import (
     placed,
     tile_scale,
 )
+from precond import registry
 from precond.analysis.inspection import Inspection, LeafBasis, inspect, leaf_basis
 from precond.partition.tiles import tiles
 
@@ -150,7 +151,17 @@ def test_bad_factors_are_said(make):
     assert "NaN" in inspector.reason
 
 
-@pytest.mark.parametrize("preconditioner", ["coarse-learned", "hmatrix"])
+@pytest.fixture
+def published(monkeypatch):
+    """The name of the published `hmatrix`, registered for this test."""
+    name = "hmatrix-published"
+    entry = registry.Entry("learned.published_hmatrix:PublishedHMatrix", "", model=f"{name}-*.safetensors")
+    monkeypatch.setitem(registry._ENTRIES, name, entry)
+    return name
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("preconditioner", ["coarse-learned", "hmatrix", "hmatrix-published"])
 def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     """8 x 8 blocks cut off at the walls; runs of 128 cells along the Morton curve."""
     inspector, engine = make(preconditioner, (37, 22))
@@ -171,7 +182,7 @@ def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
         inspector.cell = (i, j)
         inspector.refresh()
         leaf = inspector.leaf
-        if preconditioner == "coarse-learned":
+        if preconditioner != "hmatrix-published":
             expected = {(a, b) for a, b in cells if (a // 8, b // 8) == (i // 8, j // 8)}
         else:
             expected = {cell for cell in cells if order[cell] // 128 == order[i, j] // 128}
@@ -186,7 +197,8 @@ def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     assert inspector.leaf is None  # the cell is no longer there
 
 
-@pytest.mark.parametrize("preconditioner", ["coarse-learned", "hmatrix"])
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("preconditioner", ["coarse-learned", "hmatrix", "hmatrix-published"])
 def test_pictures_of_a_leaf_are_its_basis(make, preconditioner):
     _, engine = make(preconditioner, (37, 22))
     engine.simulation.paint(0.5, 0.3, 0.15, "solid")

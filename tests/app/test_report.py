@@ -197,8 +197,10 @@ def test_runs_are_told_apart_by_what_they_vary(tmp_path):
         for value, method in itertools.product(values, ("jacobi", "direct"))
     ]
     rows += [solve(64, 0, method, 5, 1.0, run="others") for method in ("jacobi", "external:superlu")]
+    rows += [solve(64, 0, method, 5, 1.0, run="optional") for method in ("hmatrix", "hmatrix:network=false")]
     found = read_bench(bench(tmp_path, rows)).summary
     kinds = {"contrast": "contrast", "rtol": "tolerances", "split": "splits", "others": "external"}
+    kinds["optional"] = "forms"
     assert dict(zip(found.run, found.kind, strict=True)) == kinds
     text = Report(tmp_path).text()
     assert "| method | contrast 1 | contrast 10 | contrast 100 |" in text

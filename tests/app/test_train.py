@@ -120,7 +120,7 @@ def test_two_processes_train_one_network(config: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(pair[name], alone[name]) for name in pair)  # it saw twice the systems
 
 
-def test_a_file_with_a_number_of_cells_trains_hmatrix(tmp_path: Path) -> None:
+def test_a_file_with_a_number_of_cells_trains_the_published_hmatrix(tmp_path: Path) -> None:
     trunk = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 4, "graph_convolutions": 1}
     training = {"n": 64, "frames": 2, "steps": 2, "frames_per_step": 1, "probes": 4, "evaluate_every": 2}
     path = tmp_path / "small.yaml"
@@ -134,17 +134,27 @@ def test_a_file_with_a_number_of_cells_trains_hmatrix(tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("n", [64, [64, 100]])
-def test_a_card_of_neural_spai_trains_it_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], n: int | list[int]
+SMALL_DATA = {"systems": 2, "large_systems": 0, "simulator_frames": 0}
+SMALL_TRUNK = {"width": 8, "heads": 2, "layers": 1, "expansion": 1, "tile_tokens": 4}
+NO_CELLS = {"graph_convolutions": 0, "operator_bias": False, "edge_term": False}
+SMALL = {
+    "neural-spai": ({"width": 4, "layers": 1}, {"systems_per_step": 1}),
+    "hmatrix": ({"leaf_size": 16, "trunk": {**SMALL_TRUNK, **NO_CELLS}}, {}),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_card_of_one_for_all_grids_trains_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    training = {"n": n, "frames": 2, "steps": 3, "frames_per_step": 1, "probes": 2, "evaluate_every": 2}
-    content = {"preconditioner": "neural-spai", "model": {"width": 4, "layers": 1}, "training": training}
+    model, training = SMALL[name]
+    training = {**training, "steps": 3, "probes": 2, "evaluate_every": 2}
+    content = {"preconditioner": name, "model": model, "training": training, "data": SMALL_DATA}
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(content))
     assert main(["train", str(path), "--out", str(tmp_path / "first")]) == 0
     line = capsys.readouterr().out
-    assert [line.count(f"barriers {size} ") for size in (64, 100)] == [1, int(n != 64)]
+    assert [line.count(f"voronoi {contrast} ") for contrast in (100, 10000)] == [1, 1]
     card = yaml.safe_load((tmp_path / "first.yaml").read_text())
     assert card["command"] == f"python -m app train {path} --out {tmp_path / 'first'}"
     assert {"machine", "trained", "validation", "training_minutes", "sha256"} <= card.keys()
@@ -154,10 +164,10 @@ def test_a_card_of_neural_spai_trains_it_again(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_several_processes_are_for_nested_alone(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_several_processes_are_for_coarse_learned_alone(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     path = tmp_path / "small.yaml"
-    path.write_text("{preconditioner: neural-spai, training: {n: 64}}")
+    path.write_text("{preconditioner: neural-spai, training: {steps: 1}}")
     assert main(["train", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "neural-spai trains in one process" in capsys.readouterr().err
 
@@ -172,9 +182,10 @@ def test_frames_of_the_simulator_are_its_own_systems(monkeypatch, tmp_path) -> N
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in MODELS.glob("**/*.yaml")))
 def test_a_shipped_card_describes_a_training(name: str) -> None:
-    (path,) = MODELS.glob(f"**/{name}.yaml") if name != "hmatrix-4096" else [MODELS / "hmatrix-4096.yaml"]
+    path = min(MODELS.glob(f"**/{name}.yaml"), key=lambda found: len(found.parts))
     card = read_yaml(path)
-    kind = TASKS[card.get("preconditioner", "hmatrix" if "n" in card["training"] else "coarse-learned")]
+    published = "hmatrix-published" if "n" in card["training"] else "coarse-learned"
+    kind = TASKS[card.get("preconditioner", published)]
     settings = kind.checked(card, str(path))
     assert {**settings["training"].model_dump(), **card["training"]} == settings["training"].model_dump()
 
@@ -198,11 +209,15 @@ def test_numbers_are_read_as_in_all_files(config: Path, tmp_path: Path) -> None:
         ("{training: {}, data: {frames: 3}}", ["frames", "systems"]),
         ("training: {n: 1024, speed: 3}", ["speed"]),
         ("training: 3", ["training", "mapping"]),
-        ("{preconditioner: jacobi, model: {}}", ["jacobi", "coarse-learned, hmatrix, neural-spai"]),
-        ("{preconditioner: [a], model: {}}", ["coarse-learned, hmatrix, neural-spai"]),
-        ("{preconditioner: neural-spai, training: {n: many}}", ["many", "number of cells"]),
-        ("{preconditioner: neural-spai, training: {n: [12]}}", ["64", "12"]),
-        ("{preconditioner: neural-spai, training: {n: true}}", ["True", "number of cells"]),
+        (
+            "{preconditioner: jacobi, model: {}}",
+            ["jacobi", "coarse-learned, hmatrix, hmatrix-published, neural-spai"],
+        ),
+        ("{preconditioner: [a], model: {}}", ["coarse-learned, hmatrix, hmatrix-published, neural-spai"]),
+        ("{preconditioner: neural-spai, training: {n: 64}}", ["n", "unknown"]),
+        ("{preconditioner: hmatrix, model: {leaves: none}}", ["leaves", "exact", "network"]),
+        ("{preconditioner: hmatrix, model: {leaf_size: 48}}", ["leaf_size", "power of two", "48"]),
+        ("{preconditioner: hmatrix, training: {objective: best}}", ["objective", "far-field", "best"]),
         ("{preconditioner: neural-spai, training: {steps: 2.5}}", ["steps", "2.5", "whole number"]),
         ("{preconditioner: neural-spai, training: {learning_rate: 0}}", ["learning_rate", "above 0"]),
         ("{training: {weight_decay: -1}}", ["training: weight_decay", "number from 0"]),

@@ -13,7 +13,6 @@ from app.engine import Engine
 from app.viewer.session import Session
 from precond import PreconditionerError, registered_preconditioners
 from precond.learned import MODELS
-from precond.learned.coarse_learned import DEFAULT_MODEL
 
 DAMAGES = {
     "no weights": "weights",
@@ -23,7 +22,7 @@ DAMAGES = {
     "another shape": "configuration wants",
     "card of nonsense": "builds no model",
 }
-FILES = {"coarse-learned": "coarse-learned", "hmatrix": "hmatrix-1024"}
+FILES = {"coarse-learned": "coarse-learned", "hmatrix": "hmatrix"}
 
 
 def damage(folder, name, kind):
@@ -63,7 +62,9 @@ def models(tmp_path, monkeypatch):
             shutil.copy(path, folder)
     monkeypatch.setattr("precond.registry.MODELS", folder)
     monkeypatch.setattr("precond.learned.weights.MODELS", folder)
-    monkeypatch.setattr("precond.learned.coarse_learned.DEFAULT_MODEL", folder / DEFAULT_MODEL.name)
+    for name in ("coarse_learned", "hmatrix"):
+        path = folder / f"{FILES[name.replace('_', '-')]}.safetensors"
+        monkeypatch.setattr(f"precond.learned.{name}.DEFAULT_MODEL", path)
     monkeypatch.chdir(tmp_path)
     return folder
 

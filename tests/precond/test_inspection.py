@@ -7,8 +7,10 @@ import torch
 from precond import make_preconditioner
 from precond.analysis.inspection import RANK_TOLERANCE, inspect, leaf_basis, leaf_count
 from precond.analysis.peeling import peel
-from precond.learned.factors import HMatrixConfig, HMatrixNetwork
+from precond.learned.factors import FactorsConfig, FactorsNetwork
 from precond.learned.hmatrix import HMatrix
+from precond.learned.proposals import HMatrixConfig, ProposalNetwork
+from precond.learned.published_hmatrix import PublishedHMatrix
 from precond.partition.morton import leaves
 from precond.partition.tiles import tile_of, tiles
 from precond.poisson import PoissonOperator
@@ -21,15 +23,44 @@ def open_box(shape: tuple[int, int]) -> PoissonOperator:
     return PoissonOperator.from_density(gallery.bubbles(shape, 100.0, 3).density)
 
 
-def hmatrix_form(operator: PoissonOperator, leaf_size: int = 32) -> HMatrix:
+def published_form(operator: PoissonOperator, leaf_size: int = 32) -> PublishedHMatrix:
     """With factors of any size, since an untrained network's tiles are zero."""
     torch.manual_seed(0)
     trunk = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 8}
-    form = HMatrix(operator, HMatrixNetwork(HMatrixConfig.of({"leaf_size": leaf_size, "trunk": trunk})))
+    network = FactorsNetwork(FactorsConfig.of({"leaf_size": leaf_size, "trunk": trunk}))
+    form = PublishedHMatrix(operator, network)
     form.setup()
     core = form.factors.core
     core.copy_(torch.randn(core.shape) * torch.logspace(0, -6, core.shape[-1]))
     return form
+
+
+def definite_form(operator: PoissonOperator, leaf_size: int, leaves: str) -> HMatrix:
+    """Of a network whose heads say anything."""
+    torch.manual_seed(1)
+    config = {"leaf_size": leaf_size, "leaves": leaves, "leaf_iterations": 0 if leaves == "network" else 2}
+    trunk = {"width": 16, "heads": 2, "layers": 1, "tile_tokens": 4, "graph_convolutions": 0}
+    trunk |= {"operator_bias": False, "edge_term": False}
+    network = ProposalNetwork(HMatrixConfig.of({**config, "trunk": trunk}))
+    for name, parameter in network.named_parameters():
+        if "head" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    form = HMatrix(operator, network.eval().requires_grad_(False))
+    form.setup()
+    return form
+
+
+def unit_images(form: HMatrix, coupled: np.ndarray) -> np.ndarray:
+    """M of ``form``, before the means are removed, between the ``coupled`` cells, in leaf order."""
+    cells = form.vectors.cells.numpy().ravel()
+    dense = np.zeros((len(cells), len(cells)))
+    out = torch.empty(form.operator.shape, dtype=torch.float64)
+    for place in np.flatnonzero(coupled):
+        unit = torch.zeros_like(out)
+        unit.view(-1)[cells[place]] = 1.0
+        form._apply(unit, out)
+        dense[coupled, place] = out.numpy().ravel()[cells[coupled]]
+    return dense
 
 
 def singular_values(dense: np.ndarray, size: int) -> tuple[list[np.ndarray], list[float]]:
@@ -130,8 +161,8 @@ def test_tiles_do_not_depend_on_what_is_grounded(make_case):
 
 
 @pytest.mark.parametrize(("shape", "leaf_size"), [((32, 24), 32), ((21, 13), 16), ((8, 8), 64)])
-def test_hmatrix_tiles_are_those_of_m(shape, leaf_size):
-    form = hmatrix_form(open_box(shape), leaf_size)
+def test_published_tiles_are_those_of_m(shape, leaf_size):
+    form = published_form(open_box(shape), leaf_size)
     count = len(form.vectors.cells)
     units = torch.eye(count * leaf_size).view(-1, count, leaf_size).transpose(0, 1).contiguous()
     dense = form.factors.times(units, form.features.tiles).transpose(0, 1).reshape(len(units) * leaf_size, -1)
@@ -140,6 +171,45 @@ def test_hmatrix_tiles_are_those_of_m(shape, leaf_size):
     assert_agrees(found, values, rtol=1e-4)
     np.testing.assert_allclose(found.leaf_norms, diagonal, rtol=1e-5)
     assert found.tiles.shape == (count - 1, 3)
+
+
+@pytest.mark.parametrize("leaves", ["exact", "network"])
+@pytest.mark.parametrize(
+    ("shape", "leaf_size", "count"),
+    [((32, 32), 16, 64), ((21, 13), 32, 12), ((40, 8), 64, 5), ((16, 8), 64, 2)],
+)
+def test_hmatrix_tiles_are_those_of_m(shape, leaf_size, count, leaves):
+    """By the numbers of the leaves, which on other grids than squares are not halved as the slots are."""
+    form = definite_form(open_box(shape), leaf_size, leaves)
+    dense = unit_images(form, form.leaves.coupled.numpy().ravel())
+    np.testing.assert_allclose(dense, dense.T, atol=1e-5 * np.abs(dense).max())
+    found = inspect(form)
+    values, diagonal = singular_values(dense, leaf_size)
+    assert_agrees(found, values, rtol=1e-4)
+    np.testing.assert_allclose(found.leaf_norms, diagonal, rtol=1e-4)
+    assert found.tiles.shape == (count - 1, 3)
+    assert (found.leaf_size, found.columns) == (leaf_size, 4)
+    assert found.ranks.max(initial=4) >= 4
+    assert found.formula.startswith("D^-1 + U (W" if leaves == "exact" else "F F^T + diagonal + U W")
+
+
+def test_hmatrix_of_a_single_leaf_has_no_tile():
+    form = definite_form(open_box((8, 8)), 64, "exact")
+    found = inspect(form)
+    assert (found.tiles.shape, len(found.norms), len(found.ranks)) == ((0, 3), 0, 0)
+    assert found.leaf_norms == [0.0]  # none of its cells is coupled to another leaf
+
+
+def test_hmatrix_inspected_with_solids(make_case):
+    case = make_case((28, 17), 100.0, True)
+    form = definite_form(case.operator, 16, "exact")
+    coupled = form.leaves.coupled.numpy().ravel()
+    assert 0 < coupled.sum() < case.solid.size - case.solid.sum()  # pockets, too
+    found = inspect(form)
+    values, diagonal = singular_values(unit_images(form, coupled), 16)
+    scale = max(found.norms.max(), found.leaf_norms.max())
+    np.testing.assert_allclose(found.norms, [np.linalg.norm(v) for v in values], rtol=1e-4, atol=1e-5 * scale)
+    np.testing.assert_allclose(found.leaf_norms, diagonal, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_others_have_no_partition():
@@ -152,26 +222,44 @@ def test_others_have_no_partition():
         leaf_basis(preconditioner, 0)
 
 
-@pytest.mark.parametrize("name", ["coarse-monomial", "hmatrix"])
+FORMS = {"coarse-monomial": {}, "hmatrix": {}, "hmatrix-published": {"definite": False}}
+
+
+def form_of(name, operator):
+    return make_preconditioner(name.removesuffix("-published"), operator, **FORMS[name])
+
+
+def basis_of(form):
+    return form.factors.node if form.name == "hmatrix-published" else form.basis
+
+
+@pytest.mark.parametrize("name", FORMS)
 def test_inspection_before_the_set_up_and_of_bad_factors_is_refused(name):
-    operator = open_box((24, 16))
-    form = make_preconditioner(name, operator)
-    assert leaf_count(form) == len(form.vectors.cells if name == "hmatrix" else form.basis)
+    form = form_of(name, open_box((24, 16)))
+    assert leaf_count(form) == len(basis_of(form))
     with pytest.raises(RuntimeError, match="setup"):
         inspect(form)
     form.setup()
-    (form.factors.node if name == "hmatrix" else form.basis)[0, 0, 0] = torch.nan
+    basis_of(form)[0, 0, 0] = torch.nan
     with pytest.raises(ArithmeticError, match="NaN"):
         inspect(form)
 
 
-@pytest.mark.parametrize("name", ["coarse-monomial", "hmatrix"])
+def test_bad_leaves_and_cores_of_hmatrix_are_refused():
+    for buffer in ("_fine", "leaves"):
+        form = definite_form(open_box((24, 16)), 16, "exact")
+        (form._fine if buffer == "_fine" else form.leaves.inverses)[0, 0, 0] = torch.nan
+        with pytest.raises(ArithmeticError, match="NaN"):
+            inspect(form)
+
+
+@pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("shape", [(37, 26), (32, 16)])
 def test_the_leaf_of_a_cell_and_its_columns(name, shape):
-    form = make_preconditioner(name, open_box(shape))
+    form = form_of(name, open_box(shape))
     form.setup()
-    table = form.vectors.cells if name == "hmatrix" else form.leaves.vectors.cells
-    columns = form.factors.node if name == "hmatrix" else form.basis
+    table = form.leaves.vectors.cells if name == "coarse-monomial" else form.vectors.cells
+    columns = basis_of(form)
     seen = np.zeros(shape[0] * shape[1], dtype=int)
     for cell in range(0, seen.size, 7):
         basis = leaf_basis(form, cell)

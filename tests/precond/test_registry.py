@@ -8,6 +8,7 @@ import pytest
 from precond import (
     PreconditionerError,
     available_preconditioners,
+    is_learned,
     make_preconditioner,
     registered_preconditioners,
     registry,
@@ -49,6 +50,21 @@ def test_a_missing_package_is_named_with_its_remedy(operator, monkeypatch, name,
 def test_unknown_options_are_refused(operator):
     with pytest.raises(PreconditionerError, match=r"'jacobi'.*strength"):
         make_preconditioner("jacobi", operator, strength=3)
+
+
+def test_options_may_stand_in_the_name(operator):
+    made = make_preconditioner("coarse-monomial:rank=4:leaf_size=16:additive=true", operator)
+    assert (made.rank, made.leaf_size, made.additive) == (4, 16, True)
+    assert make_preconditioner("coarse-monomial:rank=4", operator, rank=6).rank == 6
+    for text, words in {"rank": "'rank' is no option", "rank=a": "rank must be", "depth=3": "depth"}.items():
+        with pytest.raises(PreconditionerError, match=words):
+            make_preconditioner(f"coarse-monomial:{text}", operator)
+
+
+def test_what_asks_no_network_is_not_learned():
+    learned = ["hmatrix", "hmatrix:definite=false", "coarse-learned:additive=true", "neural-spai"]
+    assert all(map(is_learned, learned))
+    assert not any(map(is_learned, ["hmatrix:network=false", "jacobi", "block-jacobi:leaf_size=64", "?"]))
 
 
 def test_errors_are_value_errors():

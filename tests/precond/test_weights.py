@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import nn
 
 from precond import PCG, PreconditionerError, make_preconditioner
-from precond.learned.weights import ModelError, load_model, save_model
+from precond.learned.weights import ModelError, TrainedPerSize, load_model, save_model
 from precond.problems.gallery import benchmark_density
 
 
@@ -102,6 +102,19 @@ def test_configurations_that_build_nothing(path):
         change_card(path, configuration=configuration)
         with pytest.raises(ModelError, match="builds no model"):
             load_model(path, build)
+
+
+def test_weights_for_one_size_must_name_it(path):
+    class Linear(TrainedPerSize):
+        build = staticmethod(build)
+
+    operator = benchmark_density(64, 0).operator()
+    for training in (None, {}, {"n": "64"}, {"n": [64, 100]}):
+        change_card(path, training=training)
+        with pytest.raises(ModelError, match="no whole number as `n`"):
+            Linear(operator, path)
+    change_card(path, training={"n": 64})
+    assert (Linear(operator, path).transferred, Linear(operator, path).note) == (False, "")
 
 
 def test_nothing_unfinished_is_saved(tmp_path):
