@@ -50,8 +50,8 @@ class HMatrixConfig(LeafConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.leaf_size < 4 or self.leaf_size & (self.leaf_size - 1):
-            raise ValueError(f"leaf_size must be a power of two from 4 on, not {self.leaf_size}")
+        if not 4 <= self.leaf_size <= 1024 or self.leaf_size & (self.leaf_size - 1):
+            raise ValueError(f"leaf_size must be a power of two from 4 to 1024, not {self.leaf_size}")
         if self.leaves not in ("exact", "network"):
             raise ValueError(f"leaves: '{self.leaves}' is not one of exact, network")
         if self.leaf_iterations < 0 or (self.leaf_iterations and self.leaves != "exact"):

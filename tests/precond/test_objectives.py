@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from precond.errors import UsageError
+from precond.learned.far_field import product
 from precond.learned.hmatrix import HMatrix, parts_of
 from precond.learned.proposals import HMatrixConfig, ProposalNetwork
 from precond.problems import gallery
-from precond.training.hmatrix import HMatrixTask, System
+from precond.training.hmatrix import HMatrixTask, System, far_field_number
 from precond.training.objectives import cosine_hutchinson, kaporin, root_of, sai, smoothed, truncated
 
 
@@ -203,8 +204,36 @@ def test_the_closed_kaporin_number_of_hmatrix_is_the_dense_one(bubbles, leaves):
     assert [first_brute, second_brute] == pytest.approx([first, second], abs=1e-3)
 
 
-@pytest.mark.parametrize("leaves", ["exact", "network"])
-@pytest.mark.parametrize("objective", ["kaporin", "truncated", "cosine", "sai"])
+def test_the_far_fields_number_is_that_of_the_dense_coarse_problem(bubbles):
+    """Up to a constant of the system and its U, which networks share that do not bend it."""
+    geometry, apart = bubbles.geometry, []
+    for seed in (1, 2):
+        network = proposing("exact", seed)
+        with torch.no_grad():
+            network.leaf_head.weight.zero_()
+            network.leaf_head.bias.zero_()
+            parts = parts_of(geometry, network(geometry.features, geometry.tree), 2)
+            torch.manual_seed(0)
+            number = float(far_field_number(geometry, parts, 20_000))
+        count, rank = len(parts.basis), geometry.rank
+        units = torch.zeros(geometry.tree.count, rank, count * rank, dtype=torch.float64)
+        units[geometry.tree.slots] = torch.eye(count * rank, dtype=torch.float64).view(count, rank, -1)
+        work = parts.far.times(units)
+        image = work + product(geometry.tree, parts.couplings, slice(None), work)
+        eigenvalues = torch.linalg.eigvalsh(work.flatten(0, 1).mT @ image.flatten(0, 1))[1:]
+        m = len(eigenvalues)
+        dense = float(m * eigenvalues.mean().log() - eigenvalues.log().sum()) / count
+        apart.append(number - dense)
+    assert apart[0] == pytest.approx(apart[1], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("objective", "leaves"),
+    [
+        ("far-field", "exact"),
+        *((o, leaves) for o in ("kaporin", "truncated", "cosine", "sai") for leaves in ("exact", "network")),
+    ],
+)
 def test_every_objective_of_hmatrix_teaches(objective, leaves):
     model = {"leaves": leaves, "leaf_iterations": 2 if leaves == "exact" else 0}
     content = {"model": model, "training": {"objective": objective}, "data": {"seed": 2, "systems": 2}}
