@@ -36,10 +36,9 @@ from precond.problems import gallery
 from precond.registry import make_preconditioner
 from precond.training.coarse_learned import CoarseLearnedTask, RandomSystems
 from precond.training.data import stirred
-from precond.training.frames import TEST_FRAMES
 from precond.training.hmatrix import HMatrixTask
 from precond.training.loop import Count, Positive, Seed, Task, Trainer, plain, solves
-from precond.training.published_hmatrix import PublishedTask
+from precond.training.published_hmatrix import TEST_FRAMES, PublishedTask
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (HMatrixTask, PublishedTask, CoarseLearnedTask)}
 FIXED = ("n", "frames", "steps", "seed")  # settings of a training that no variant may change

@@ -233,6 +233,7 @@ class HMatrixTask(Task):
     }
     network_kind = ProposalNetwork
     limit = 2000
+    last_rate = 0.02
     keeps_best = False  # held_out shares problems with the benchmark
     simulator: Callable[[int, int], list[PoissonOperator]] | None = None
 
@@ -264,12 +265,6 @@ class HMatrixTask(Task):
         """One."""
         small = step < self.training.small_until * self.training.steps and self._small
         return np.random.default_rng((self.training.seed, step)).integers(small or count, size=1)
-
-    def rate(self, step: int) -> float:
-        """A linear start, then a cosine."""
-        training = self.training
-        fall = 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / training.steps)))
-        return training.learning_rate * min(1.0, (step + 1) / training.warm_up) * (0.02 + 0.98 * fall)
 
     def loss(self, system: System, _step: int) -> Tensor:
         """The objective of the network's M for one system."""

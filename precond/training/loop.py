@@ -61,7 +61,8 @@ class Task:
     | form(operator) | the preconditioner with the network as it is |
     | systems() | what it is trained on, a sequence |
     | draw(step, count) | the numbers of the systems, of ``count``, that this process takes in a step |
-    | rate(step) | the learning rate |
+    | last_rate | the last learning rate over the largest |
+    | rate(step) | the learning rate: over ``warm_up`` steps up, then down as a cosine, unless it is another |
     | loss(system, step) | the objective of the network's M for one system; may draw from torch |
     """
 
@@ -71,6 +72,7 @@ class Task:
     several_processes: ClassVar[bool] = False
     limit: ClassVar[int] = 1000
     keeps_best: ClassVar[bool] = True
+    last_rate: ClassVar[float] = 0.01
     validation: list[Problem]
     tests: dict[str, list[Problem]]
     process = 0
@@ -89,6 +91,13 @@ class Task:
         self.training: Any = self.settings["training"]
         torch.manual_seed(self.training.seed)
         self.network = self.network_kind(self.settings["model"])
+
+    def rate(self, step: int) -> float:
+        """As the table says."""
+        training, least = self.training, self.last_rate
+        fall = 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / training.steps)))
+        start = training.learning_rate * min(1.0, (step + 1) / training.warm_up)
+        return start * (least + (1.0 - least) * fall)
 
 
 class Trainer:

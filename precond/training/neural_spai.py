@@ -89,12 +89,6 @@ class NeuralSpaiTask(Task):
         rng = np.random.default_rng((self.training.seed, step))
         return rng.integers(count, size=self.training.systems_per_step)
 
-    def rate(self, step: int) -> float:
-        """A linear start, then a cosine."""
-        training = self.training
-        fall = 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / training.steps)))
-        return training.learning_rate * min(1.0, (step + 1) / training.warm_up) * (0.01 + 0.99 * fall)
-
     def loss(self, system: SpaiSystem, _step: int) -> torch.Tensor:
         """The objective of the network's M for one system."""
         return system.loss(self.network, self.training.probes)

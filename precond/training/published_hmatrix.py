@@ -1,5 +1,5 @@
-"""Training of the published `hmatrix` on the benchmark's training frames: one model per N, as in arXiv
-2605.13343.
+"""Training of the published `hmatrix` on the benchmark's training frames by the published schedule, one model
+per N, as in arXiv 2605.13343; the weights are kept that take the fewest iterations on frames set apart.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 
@@ -19,21 +20,40 @@ from precond.learned.weights import load_model
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 from precond.problems.gallery import Problem, benchmark_density, orientations
-from precond.training.frames import FramesTask, FramesTraining
-from precond.training.loop import Count, Share
+from precond.training.loop import Count, Positive, Share, Task, Training
 from precond.training.objectives import cosine_hutchinson, kaporin, root_of, sai, smoothed
 
+VALIDATION = 100  # the first of the training seeds that training does not use
+TEST_FRAMES = 20
 
-class PublishedTraining(FramesTraining):
+
+class PublishedTraining(Training):
     """How to train; what to train is FactorsConfig's."""
 
     n: Annotated[Whole, Field(ge=64)] = 1024
+    frames: Count = 100
+    frames_per_step: Count = 4
+    probes: Count = 32
+    learning_rate: Positive = 1e-3
+    warm_up: Count = 100  # steps
+    validation_frames: Count = 8
     mirrored: Switch = False  # frames in all orientations: mirrored, and x and y swapped on a square grid
     objective: Literal["cosine", "sai", "kaporin"] = "cosine"
     steps: Count = 8000
     raw_weight: Share = 0.0  # above 0: half the probes go as drawn into a cosine of their own, of this weight
     start: str = ""  # weights to start from, of another N for instance
     evaluate_every: Count = 500
+
+    @property
+    def save_every(self) -> int:
+        """Steps between checkpoints."""
+        return self.evaluate_every
+
+    @model_validator(mode="after")
+    def _frames_suffice(self) -> PublishedTraining:
+        if self.frames_per_step > self.frames:
+            raise ValueError(f"frames_per_step: {self.frames_per_step} is more than frames, {self.frames}")
+        return self
 
     @model_validator(mode="after")
     def _raw_probes_are_for_cosine(self) -> PublishedTraining:
@@ -89,7 +109,7 @@ class Frame:
         return loss
 
 
-class PublishedTask(FramesTask):
+class PublishedTask(Task):
     """One network for one N."""
 
     name = "hmatrix-published"
@@ -98,6 +118,9 @@ class PublishedTask(FramesTask):
 
     def __init__(self, content: dict[str, Any], where: str = ""):
         super().__init__(content, where)
+        n, held_out = self.training.n, range(VALIDATION, VALIDATION + self.training.validation_frames)
+        self.validation = [benchmark_density(n, i, "train") for i in held_out]
+        self.tests = {f"barriers {n}": [benchmark_density(n, i) for i in range(TEST_FRAMES)]}
         if self.training.start:
             other, _ = load_model(self.training.start, PublishedHMatrix.build)
             if other.config != self.network.config:
@@ -114,9 +137,15 @@ class PublishedTask(FramesTask):
         count = training.frames * (orientations(training.n) if training.mirrored else 1)
         return range(count) if training.mirrored else [self._frame(number) for number in range(count)]
 
-    def loss(self, system: Frame | int, step: int) -> torch.Tensor:
+    def draw(self, step: int, count: int) -> Sequence[int]:
+        """A few different frames."""
+        rng = np.random.default_rng(self.training.seed * 1_000_003 + step)
+        return rng.choice(count, self.training.frames_per_step, replace=False)
+
+    def loss(self, system: Frame | int, _step: int) -> torch.Tensor:
         """The frame's."""
-        return super().loss(self._frame(system) if isinstance(system, int) else system, step)
+        frame = self._frame(system) if isinstance(system, int) else system
+        return frame.loss(self.network, self.training)
 
     def _frame(self, number: int) -> Frame:
         orientation, frame = divmod(number, self.training.frames)
