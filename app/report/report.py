@@ -250,7 +250,7 @@ def _some(found: Any) -> Any:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _words(sessions: Iterable[Session]) -> str:
