@@ -45,7 +45,14 @@ MERGED = 3  # finest levels of the far field that are multiplied out: more work,
 
 def hmatrix(operator: PoissonOperator, *args: Any, definite: bool = True, **options: Any) -> Preconditioner:
     """`HMatrix`, or `PublishedHMatrix` unless ``definite``; the other arguments are theirs."""
+    _check_switch("definite", definite)
     return (HMatrix if definite else PublishedHMatrix)(operator, *args, **options)
+
+
+def _check_switch(name: str, value: object) -> None:
+    """Raise ValueError for what is no truth value: "false" in a name's options is one, "no" is not."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, not {value}")
 
 
 def counted_twice(config: HMatrixConfig) -> float:
@@ -141,6 +148,7 @@ class HMatrix(Preconditioner):
         network: bool = True,
     ):
         super().__init__(operator)
+        _check_switch("network", network)
         if not isinstance(weights, ProposalNetwork):
             weights, _ = load_model(weights or DEFAULT_MODEL, self.build)
         self.network, self._asks = weights.to(operator.device), network

@@ -61,6 +61,12 @@ def test_options_may_stand_in_the_name(operator):
             make_preconditioner(f"coarse-monomial:{text}", operator)
 
 
+@pytest.mark.parametrize("option", ["network=no", "definite=1"])
+def test_a_switch_of_hmatrix_is_true_or_false(operator, option):
+    with pytest.raises(PreconditionerError, match=r"must be true or false, not (no|1)"):
+        make_preconditioner(f"hmatrix:{option}", operator)
+
+
 def test_what_asks_no_network_is_not_learned():
     learned = ["hmatrix", "hmatrix:definite=false", "coarse-learned:additive=true", "neural-spai"]
     assert all(map(is_learned, learned))
