@@ -24,7 +24,7 @@ from torch import Tensor
 from precond.partition.tree import LeafTree
 
 SHIFT = 1e-4  # added to a tile's Galerkin block: A's null vector makes the topmost one singular
-DEPENDENT = 1e-10  # of a column's square: what a proposal must add to those before it
+DEPENDENT = 1e-10  # share of a column's square that it must add to those before it
 
 
 @dataclass
@@ -74,9 +74,7 @@ def factorised(tree: LeafTree, couplings: Tensor, proposals: Tensor) -> FarField
         inner, crossing = slice(tree.ends[level]), slice(tree.ends[level], tree.ends[level + 1])
         strips = (tree.count >> level, -1, rank)
         traces = far.transposed_times(product(tree, couplings, crossing, proposed)).view(strips)
-        gram = traces.mT @ traces  # (2 tiles, q, q)
-        small = DEPENDENT * gram.diagonal(dim1=1, dim2=2) + torch.finfo(gram.dtype).tiny ** 0.5
-        columns = traces @ _inverse_triangle(gram + torch.diag_embed(small)).mT  # (2 tiles, 2^level r, q)
+        columns = traces @ _inverse(triangle(traces.mT @ traces)).mT  # (2 tiles, 2^level r, q)
         lacking = identity[:rank, :rank] - columns.mT @ columns  # where columns depend on others
         functions = far.times(columns.view_as(proposed))  # (P, r, q)
         inside = functions + product(tree, couplings, inner, functions)
@@ -88,14 +86,22 @@ def factorised(tree: LeafTree, couplings: Tensor, proposals: Tensor) -> FarField
             [torch.cat([own[:, 0], across], dim=-1), torch.cat([across.mT, own[:, 1]], dim=-1)], dim=-2
         )  # (tiles, 2 q, 2 q)
         far.columns.append(columns)
-        far.cores.append(_inverse_triangle(galerkin + SHIFT * identity).mT - identity)
+        factors = torch.linalg.cholesky_ex(galerkin + SHIFT * identity).L
+        far.cores.append(_inverse(factors).mT - identity)
     return far
 
 
-def _inverse_triangle(blocks: Tensor) -> Tensor:
-    """L^-1 of ``blocks`` (n, k, k) = L L^T."""
-    factors = torch.linalg.cholesky_ex(blocks).L
-    identity = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device).expand_as(blocks)
+def triangle(gram: Tensor) -> Tensor:
+    """L of the Gram matrices ``gram`` (n, k, k) = L L^T of columns, of which some may depend on others or be
+    zero: these lose length when they are divided by it.
+    """
+    small = DEPENDENT * gram.diagonal(dim1=1, dim2=2) + torch.finfo(gram.dtype).tiny ** 0.5
+    return torch.linalg.cholesky_ex(gram + torch.diag_embed(small)).L
+
+
+def _inverse(factors: Tensor) -> Tensor:
+    """L^-1 of lower triangular ``factors`` (n, k, k)."""
+    identity = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device).expand_as(factors)
     return torch.linalg.solve_triangular(factors, identity, upper=False)
 
 

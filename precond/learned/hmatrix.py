@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from precond.learned import MODELS
-from precond.learned.far_field import FarField, factorised
+from precond.learned.far_field import FarField, factorised, triangle
 from precond.learned.features import LeafFeatures
 from precond.learned.proposals import HMatrixConfig, ProposalNetwork, Proposals
 from precond.learned.published_hmatrix import PublishedHMatrix
@@ -39,7 +39,6 @@ from precond.two_level.coarse_operator import LeafPairs, galerkin_blocks
 
 DEFAULT_MODEL = MODELS / "hmatrix.safetensors"
 COUNTED_TWICE = 0.9  # share of U U^T taken off exact leaves: all of it would leave no margin for rounding
-FLAT = 1e-10  # what a column must add to those before it, as a share of its square
 MERGED = 3  # finest levels of the far field that are multiplied out: more work, fewer operations
 
 
@@ -87,7 +86,7 @@ class Geometry:
         orders = torch.arange(self.rank, dtype=torch.float64, device=self.mask.device)
         cosines = torch.cos(torch.pi * orders * self.tree.side[..., None]) * self.mask[..., None]
         gram = self.columns.mT @ self.columns  # (K, r, r)
-        self.cosines = torch.cholesky_solve(self.columns.mT @ cosines, _triangle(gram))  # (levels, K, r, r)
+        self.cosines = torch.cholesky_solve(self.columns.mT @ cosines, triangle(gram))  # (levels, K, r, r)
 
 
 class Parts(NamedTuple):
@@ -113,22 +112,14 @@ def parts_of(geometry: Geometry, proposed: Proposals, iterations: int) -> Parts:
         columns = columns[..., 1:] * leaving[..., None]
         columns = torch.bmm(leaves.inverses, columns.float()).double() * mask[..., None]
         columns = torch.cat([mask[..., None], columns], dim=-1)  # D^-1 W leaves the constant
-    triangle = _triangle(columns.mT @ (leaves.blocks @ columns))  # (K, r, r)
-    basis = torch.linalg.solve_triangular(triangle, columns.mT, upper=False).mT
+    length = triangle(columns.mT @ (leaves.blocks @ columns))  # (K, r, r)
+    basis = torch.linalg.solve_triangular(length, columns.mT, upper=False).mT
     _, couplings = galerkin_blocks(basis, leaves.blocks, geometry.pairs, leaves.weights)
     couplings = couplings[tree.pairs]
-    strips = triangle.mT @ geometry.cosines  # (levels, K, r, r), in the columns of the basis
+    strips = length.mT @ geometry.cosines  # (levels, K, r, r), in the columns of the basis
     strips = strips + proposed.weights.double() @ strips
-    slots = strips.new_zeros(tree.levels, tree.count, *strips.shape[2:])
-    far = factorised(tree, couplings, slots.index_copy(1, tree.slots, strips))
-    return Parts(basis, triangle[:, 0], couplings, far)
-
-
-def _triangle(gram: Tensor) -> Tensor:
-    """L of ``gram`` (K, r, r) = L L^T, for columns some of which may depend on others or be zero."""
-    scale = gram.diagonal(dim1=1, dim2=2)
-    small = FLAT * scale + torch.finfo(gram.dtype).tiny ** 0.5
-    return torch.linalg.cholesky_ex(gram + torch.diag_embed(small)).L
+    far = factorised(tree, couplings, tree.in_slots(strips, dim=1))
+    return Parts(basis, length[:, 0], couplings, far)
 
 
 class HMatrix(Preconditioner):

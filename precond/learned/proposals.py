@@ -125,9 +125,7 @@ class ProposalNetwork(nn.Module):
         weights = self.strip_head(F.gelu(hidden))  # (levels, K, r, r)
         leaf = jacobi = None
         if config.leaves == "network":
-            emitted = (
-                self.factor_head(x).unflatten(-1, (-1, config.leaf_size + 1)).flatten(1, 2)
-            )  # (K, L, L + 1)
+            emitted = self.factor_head(x).view(*features.mask.shape, -1)  # (K, L, L + 1)
             scale = features.inverse_diagonal[..., None]  # (K, L, 1)
             identity = torch.eye(config.leaf_size, device=x.device)
             leaf = (emitted[..., :-1] + identity) * scale.sqrt()

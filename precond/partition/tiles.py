@@ -81,9 +81,8 @@ class Tiles:
         of a strip are summed in L_s runs of S along the curve.
         """
         _, length, width = tokens.shape
-        levels = [
-            tokens.new_zeros(self.padded, length, width).index_copy(0, self.slots, tokens)
-        ]  # (P, L_s, d)
+        padded = tokens.new_zeros(self.padded, length, width).index_copy(0, self.slots, tokens)
+        levels = [padded]  # (P, L_s, d)
         while len(levels[-1]) > 2:  # half as many strips
             levels.append(levels[-1].view(len(levels[-1]) // 2, length, 2, width).sum(dim=2))
         nodes = torch.cat(levels)  # (2 P - 2, L_s, d)

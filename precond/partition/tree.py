@@ -63,3 +63,8 @@ class LeafTree:
             low, length = least[node, None], (most - least + 1)[node, None]
             found[level] = np.where(exists, (place - low + 0.5) / length, 0.0)
         return found
+
+    def in_slots(self, values: Tensor, dim: int = 0) -> Tensor:
+        """``values``, of the K leaves along ``dim``, for all P slots, zero in empty ones; differentiable."""
+        shape = [*values.shape[:dim], self.count, *values.shape[dim + 1 :]]
+        return values.new_zeros(shape).index_copy(dim, self.slots, values)

@@ -178,7 +178,7 @@ class Study(Settings):
             if fixed := [name for name in FIXED if name in part.training]:
                 raise UsageError(f"{where}: training: {fixed[0]}: is the same for all variants")
             variants[str(name)] = Variant(label=part.label or str(name), config=_whole(task, both, where))
-        kept = "last weights" if written.form in DATA else "weights best on held-out frames"
+        kept = "weights best on held-out frames" if task.keeps_best else "last weights"
         return cls(
             **written.model_dump(include={"title", "form", "seeds"}),
             conditions=f"unseen problems, rtol 1e-8, x0 = 0, at most {task.limit:,} iterations",
@@ -302,8 +302,8 @@ def _run(results: StudyResults, name: str, seed: int, directory: Path, session: 
         data = {**results.shared.get("data", {}), "simulator_frames": 0}
         training = {**variant.config["training"], "seed": seed}
         task = TASKS[results.form]({**variant.config, "training": training, "data": data})
-        if results.form in DATA:
-            task.validation = []  # else weights would be chosen on problems some of which are test problems
+        if not task.keeps_best:
+            task.validation = []
         checkpoint = directory / f"{name}-{seed}.checkpoint"
         resumed = checkpoint.exists()
         trainer = Trainer(task, checkpoint)

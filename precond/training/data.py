@@ -46,6 +46,12 @@ def large_system(seed: int, index: int) -> PoissonOperator:
     return PoissonOperator.from_density(density, face_density=FACE_DENSITIES[rng.integers(2)])
 
 
+def mixed_systems(seed: int, count: int, large: int) -> list[PoissonOperator]:
+    """The first ``count`` of `random_system` and ``large`` of `large_system`."""
+    small = [random_system(seed, index) for index in range(count)]
+    return small + [large_system(seed, index) for index in range(large)]
+
+
 def _density(family: str, shape: tuple[int, int], contrast: float, rng: np.random.Generator) -> np.ndarray:
     frame = int(rng.integers(100))
     if family == "barriers":

@@ -19,7 +19,7 @@ from precond.learned.proposals import HMatrixConfig, ProposalNetwork, Proposals
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 from precond.training.coarse_learned import RandomSystems
-from precond.training.data import held_out, large_system, random_system, unseen_families
+from precond.training.data import held_out, mixed_systems, unseen_families
 from precond.training.loop import Count, Positive, Share, Task, Training
 from precond.training.objectives import cosine_hutchinson, root_of, sai, smoothed, truncated
 
@@ -98,8 +98,7 @@ class Vectors:
             leaf = proposed.leaf.double()
             near = leaf @ (leaf.mT @ columns) + proposed.jacobi.double()[..., None] * columns
         strips = parts.basis.mT @ columns  # (K, r, m)
-        slots = strips.new_zeros(tree.count, *strips.shape[1:]).index_copy(0, tree.slots, strips)
-        far = parts.far.times(parts.far.transposed_times(slots))[tree.slots]
+        far = parts.far.times(parts.far.transposed_times(tree.in_slots(strips)))[tree.slots]
         if proposed.leaf is None:
             far = far - COUNTED_TWICE * strips
         return ((near + parts.basis @ far) * mask).flatten(0, 1)[self.position].mT
@@ -146,9 +145,7 @@ class System:
 @lru_cache(maxsize=1)
 def random_systems(seed: int, count: int, large: int, leaf_size: int, rank: int) -> tuple[System, ...]:
     """The first ``count``, and ``large`` ones, made once for all runs of a study that have these leaves."""
-    operators = [random_system(seed, index) for index in range(count)]
-    operators += [large_system(seed, index) for index in range(large)]
-    return tuple(System(operator, leaf_size, rank) for operator in operators)
+    return tuple(System(operator, leaf_size, rank) for operator in mixed_systems(seed, count, large))
 
 
 def far_field_number(geometry: Geometry, parts: Parts, probes: int) -> Tensor:
@@ -161,13 +158,10 @@ def far_field_number(geometry: Geometry, parts: Parts, probes: int) -> Tensor:
     """
     tree, (count, _, rank) = geometry.tree, parts.basis.shape
     signs = torch.randint(0, 2, (count, rank, probes), dtype=parts.basis.dtype) * 2.0 - 1.0
-    slots = signs.new_zeros(tree.count, rank, probes + 1).index_copy(
-        0, tree.slots, torch.cat([signs, parts.constant[..., None]], dim=-1)
-    )
-    work = parts.far.times(slots[..., :-1].contiguous())
+    work = parts.far.times(tree.in_slots(signs))
     image = work + product(tree, parts.couplings, slice(None), work)
     trace, log_det = (work * image).sum() / probes, 0.0
-    kernel = slots[..., -1].reshape(-1)  # (P r,)
+    kernel = tree.in_slots(parts.constant).view(-1)  # (P r,)
     for columns, core in zip(parts.far.columns, parts.far.cores, strict=True):
         mixing = core + torch.eye(core.shape[-1], dtype=core.dtype)  # K, upper triangular
         log_det = log_det + 2.0 * mixing.diagonal(dim1=1, dim2=2).log().sum()
@@ -191,10 +185,9 @@ def kaporin_number(geometry: Geometry, proposed: Proposals, parts: Parts) -> Ten
     leaves, tree, mask = geometry.leaves, geometry.tree, geometry.mask
     count, _, rank = parts.basis.shape
     identity = torch.eye(count * rank, dtype=mask.dtype).view(count, rank, -1)
-    padded = identity.new_zeros(tree.count, rank, count * rank).index_copy(0, tree.slots, identity)
-    work = parts.far.times(padded)[tree.slots]  # (K, r, K r): W
+    slots = parts.far.times(tree.in_slots(identity))
+    work = slots[tree.slots]  # (K, r, K r): W
     own = parts.basis.mT @ (leaves.blocks @ parts.basis)  # (K, r, r)
-    slots = torch.zeros_like(padded).index_copy(0, tree.slots, work)
     image = own @ work + product(tree, parts.couplings, slice(None), slots)[tree.slots]
     trace, cells = (work * image).sum(), mask.sum()
     if proposed.leaf is None:  # B = D^-1 - t U U^T

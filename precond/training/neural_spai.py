@@ -12,7 +12,7 @@ import torch
 from precond.learned.neural_spai import Faces, NeuralSpai, SpaiConfig, SpaiNetwork
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
-from precond.training.data import held_out, large_system, random_system, unseen_families
+from precond.training.data import held_out, mixed_systems, unseen_families
 from precond.training.hmatrix import HMatrixData
 from precond.training.loop import Count, Positive, Task, Training
 from precond.training.objectives import sai
@@ -79,8 +79,7 @@ class NeuralSpaiTask(Task):
     def systems(self) -> list[SpaiSystem]:
         """Random ones, large ones, then the simulator's."""
         data = self.settings["data"]
-        operators = [random_system(data.seed, index) for index in range(data.systems)]
-        operators += [large_system(data.seed, index) for index in range(data.large_systems)]
+        operators = mixed_systems(data.seed, data.systems, data.large_systems)
         operators += self.simulator(data.simulator_frames, data.seed) if self.simulator else []
         return [SpaiSystem(operator) for operator in operators]
 
