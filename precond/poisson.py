@@ -12,6 +12,9 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from precond.host import grid
+from precond.host.compiled import available
+
 SMALLEST_SIDE = 8
 _VERSIONS = itertools.count(1)
 FACE_DENSITIES = ("harmonic", "arithmetic")
@@ -80,7 +83,8 @@ class PoissonOperator:
         solid: (nx, ny) bool. fluid: (nx, ny), 1 on fluid cells, else 0. face_weights_x: (nx + 1, ny),
         face_weights_y: (nx, ny + 1), zero at walls and next to solids. anchors: (components,) int64, the flat
         index i * ny + j of one cell of every fluid component. component_sizes: cells in each of them. labels:
-        (nx, ny) int64, component of each cell, -1 in solids (numpy).
+        (nx, ny) int64, component of each cell, -1 in solids (numpy). products: with A so far, but for those
+        that a device made by itself.
     """
 
     def __init__(self, shape: tuple[int, int], device: Device = "cpu", face_density: str = "harmonic"):
@@ -105,6 +109,8 @@ class PoissonOperator:
         self._cell_mean = self._zeros(nx * ny)
         self.geometry_version = 0  # of the present solids and of nothing else
         self.version = 0  # of the present coefficients and solids
+        self.products = 0
+        self._compiled = self.device.type == "cpu" and available()
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
@@ -169,6 +175,11 @@ class PoissonOperator:
         self.density.copy_(as_grid(density, "density", self.shape))
         self.version = next(_VERSIONS)
         half, wx, wy = self._half, self.face_weights_x, self.face_weights_y
+        if self._compiled:
+            changed = wx.numpy(), wy.numpy(), self._weights_next.numpy(), self._diagonal.numpy()
+            harmonic = self.face_density == "harmonic"
+            grid.set_weights(self.density.numpy(), self.fluid.numpy(), harmonic, *changed)
+            return
         if self.face_density == "harmonic":
             torch.reciprocal(self.density, out=half).mul_(0.5)
         else:
@@ -195,6 +206,15 @@ class PoissonOperator:
 
     def bind(self, p: Tensor, out: Tensor) -> Callable[[], Tensor]:
         """A function setting ``out`` = A ``p`` for these contiguous (nx, ny) buffers; views made once."""
+        if self._compiled:
+            arrays = [tensor.numpy() for tensor in (p, self.face_weights_x, self.face_weights_y, out)]
+
+            def compiled_product() -> Tensor:
+                self.products += 1
+                grid.multiply(*arrays)
+                return out
+
+            return compiled_product
         ny = self.shape[1]
         p, flat = p.view(-1), out.view(-1)
         diagonal = self._diagonal.view(-1)
@@ -204,6 +224,7 @@ class PoissonOperator:
         terms = (*along_x, *along_y)
 
         def product() -> Tensor:
+            self.products += 1
             torch.mul(diagonal, p, out=flat)
             for target, weight, neighbour in terms:
                 target.addcmul_(weight, neighbour, value=-1)
@@ -218,6 +239,9 @@ class PoissonOperator:
 
     def project(self, v: Tensor) -> Tensor:
         """Remove ``v``'s mean over each fluid component and zero its solids, in place; returns it."""
+        if self._compiled and self.components == 1 and v.is_contiguous():
+            grid.project(v.numpy(), self.fluid.numpy(), float(self.component_sizes[0]))
+            return v
         if not self.has_solid:
             return v.sub_(v.mean())
         v.mul_(self.fluid)

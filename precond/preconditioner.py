@@ -137,6 +137,10 @@ class Preconditioner:
         """
         return False
 
+    def as_diagonal(self) -> Tensor | None:
+        """M's diagonal (nx, ny), live, where M is diagonal: whoever iterates may multiply by it itself."""
+        return None
+
     def memory_bytes(self) -> dict[str, int]:
         """Bytes that it holds, by type ("float64", "int64", ...), without the operator's."""
         return dict(held_bytes(self, without=self.operator))

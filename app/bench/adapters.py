@@ -47,29 +47,13 @@ class Solve:
 Adapter = Callable[[Any], Callable[[], Solve]]
 
 
-class CountedOperator(PoissonOperator):
-    """Counts its own products, whoever asks for them."""
-
-    products = 0
-
-    def bind(self, p: torch.Tensor, out: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """As PoissonOperator's; every call of the function counts."""
-        product = super().bind(p, out)
-
-        def counted() -> torch.Tensor:
-            self.products += 1
-            return product()
-
-        return counted
-
-
-def make_operator(problem: Problem, device: str) -> CountedOperator:
+def make_operator(problem: Problem, device: str) -> PoissonOperator:
     """The operator of ``problem`` that all preconditioners of a case are made for."""
-    return CountedOperator.from_density(problem.density, problem.solid, device, problem.face_density)
+    return PoissonOperator.from_density(problem.density, problem.solid, device, problem.face_density)
 
 
 def make_adapter(
-    method: Method, operator: CountedOperator | None, case: Case, settings: BenchSettings
+    method: Method, operator: PoissonOperator | None, case: Case, settings: BenchSettings
 ) -> Adapter:
     """The adapter of ``method``; ``operator`` is None under the published conditions."""
     name, rule = method
@@ -83,17 +67,17 @@ def make_adapter(
 
 
 def _preconditioned(pcg: PCG) -> Adapter:
-    """Our PCG, whose operator counts its products."""
+    """Our PCG, whose products are counted."""
     operator, preconditioner, applications = pcg.operator, pcg.preconditioner, []
     on_host = operator.device.type == "cpu"
     engine = "eager" if on_host else "CUDA graph"
-    apply = preconditioner.apply
+    apply = preconditioner._apply
 
-    def counted(residual: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    def counted(residual: torch.Tensor, out: torch.Tensor) -> None:
         applications.append(1)
-        return apply(residual, out)
+        apply(residual, out)
 
-    preconditioner.apply = counted
+    preconditioner._apply = counted
 
     def prepare(problem: Problem) -> Callable[[], Solve]:
         if not torch.equal(problem.solid, operator.solid.cpu()):

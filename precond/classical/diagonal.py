@@ -40,3 +40,7 @@ class Jacobi(Preconditioner):
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         torch.mul(self._inverse, residual, out=out)
+
+    def as_diagonal(self) -> Tensor:
+        """The inverse diagonal."""
+        return self._inverse

@@ -1,17 +1,15 @@
-"""The loop of PCG on the CPU: every decision on the host, vectors in BLAS.
-
-At these sizes a tensor operation costs as much to call as to run, so vectors go to BLAS through SciPy, in
-place: half the time of eager torch.
-"""
+"""The loop of PCG on the CPU: every decision on the host, the iterations between them compiled."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from scipy.linalg.blas import daxpy, dcopy, ddot, dnrm2, dscal
 from torch import Tensor
 
+from precond.host import iterations
+from precond.host.compiled import available
 from precond.krylov.report import Outcome
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
@@ -29,11 +27,10 @@ class CpuCG:
 
     def __init__(self, operator: PoissonOperator, preconditioner: Preconditioner):
         self.operator, self.preconditioner = operator, preconditioner
-        buffers = torch.zeros((8, *operator.shape), dtype=torch.float64)
-        self._b, self.x, self._r, self._z, self._p, self._ap, self._r_before, self._best = buffers
-        self._multiply_p = operator.bind(self._p, self._ap)
+        vectors = torch.zeros((7, *operator.shape), dtype=torch.float64)
+        self.x, self._r, self._z, self._ap, self._r_before, self._b, self._best = vectors
         self._multiply_x = operator.bind(self.x, self._ap)
-        self._flat = [buffer.view(-1).numpy() for buffer in buffers]
+        self._iterations = (CompiledIterations if available() else TorchIterations)(operator, vectors[:5])
 
     def run(
         self, b: Tensor, x0: Tensor | None, rtol: float, limit: int, atol: float = 0.0
@@ -52,7 +49,7 @@ class CpuCG:
         if x0 is not None and not begun <= WORST_START and bool(torch.isfinite(x0).all()):
             self.x.zero_()
             begun = self._residual()
-        dcopy(self._flat[1], self._flat[7])
+        self._best.copy_(self.x)
         outcome, history, residual = self._iterate(max(rtol, atol / scale), limit, begun)
         if not residual <= min(begun, 1.0) and math.isfinite(begun):  # zero's is one
             self.x.copy_(self._best if begun <= 1.0 else torch.zeros(()))
@@ -83,6 +80,7 @@ class CpuCG:
 
     def _final_residual(self) -> float:
         """As `_residual`, of an x that is projected first."""
+        self._iterations.settle()
         self.operator.project(self.x)
         return self._residual()
 
@@ -99,12 +97,10 @@ class CpuCG:
         """The true residual in the place of the recursive one, unless rounding has driven them apart: see
         precond.krylov.pcg.
         """
-        _, _, r, z, _, ap, _, _ = self._flat
+        self._iterations.settle()
         true = self._residual(self._z)
-        dcopy(z, ap)
-        daxpy(r, ap, a=-1.0)
-        if dnrm2(ap) <= DRIFT * true:
-            dcopy(z, r)
+        if float(torch.linalg.vector_norm(torch.sub(self._z, self._r, out=self._ap))) <= DRIFT * true:
+            self._r.copy_(self._z)
 
     def _iterate(self, tolerance: float, limit: int, begun: float) -> tuple[Outcome, list[float], float]:
         """From b, x and r as they are; returns outcome, history and the true residual of x."""
@@ -114,39 +110,22 @@ class CpuCG:
             return Outcome.NOT_FINITE, history, self._residual()
         if history[0] <= tolerance:
             return Outcome.CONVERGED, history, history[0]
-        preconditioner = self.preconditioner
-        flexible = not preconditioner.symmetric_positive_definite
-        _, x, r, z, p, ap, r_before, _ = self._flat
-        second_chance, since, rz_before, restarted = True, 0, math.inf, math.inf
-        p[:] = 0.0
-        for _ in range(limit):
-            preconditioner.apply(self._r, self._z)
-            rz = ddot(r, z)
-            turn = rz - ddot(r_before, z) if flexible and since else rz
-            dscal(turn / rz_before, p)
-            daxpy(z, p)
-            self._multiply_p()
-            p_ap = ddot(p, ap)
-            outcome = _breakdown(rz, p_ap)
-            if outcome is None:
-                alpha = rz / p_ap
-                if flexible:
-                    dcopy(r, r_before)
-                daxpy(ap, r, a=-alpha)
-                rr = ddot(r, r)
-                outcome = None if math.isfinite(rr) else Outcome.NOT_FINITE
+        second_chance, spent, since, restarted = True, 0, 0, math.inf
+        self._iterations.begin(self.preconditioner)
+        while spent < limit:
+            due = min(REPLACEMENT - since % REPLACEMENT, limit - spent)
+            norms, outcome = self._iterations.advance(due, tolerance)
+            history += norms
+            since += len(norms)
+            spent += len(norms) + (outcome is not None)
             if outcome is not None:
                 if since == 0 or not second_chance or outcome is Outcome.NOT_FINITE:
                     return outcome, history, self._final_residual()
                 second_chance = False  # rounding breaks down too: ask the true residual, once
-            else:
-                daxpy(p, x, a=alpha)
-                history.append(math.sqrt(rr))
-                since, rz_before = since + 1, rz
-                if history[-1] > tolerance:
-                    if since % REPLACEMENT == 0:
-                        self._compare()
-                    continue
+            elif history[-1] > tolerance:
+                if since % REPLACEMENT == 0:
+                    self._compare()
+                continue
             history[-1] = self._final_residual()
             if history[-1] <= tolerance:
                 return Outcome.CONVERGED, history, history[-1]
@@ -156,9 +135,94 @@ class CpuCG:
             history[-1] = self._corrected(restarted)
             if history[-1] <= tolerance:
                 return Outcome.CONVERGED, history, history[-1]
-            since, rz_before = 0, math.inf
-            p[:] = 0.0
+            since = 0
+            self._iterations.begin(self.preconditioner)
         return Outcome.ITERATION_LIMIT, history, self._final_residual()
+
+
+class TorchIterations:
+    """Iterations on ``vectors`` (5, nx, ny): x, r, z, A p and the r before. The reference."""
+
+    def __init__(self, operator: PoissonOperator, vectors: Tensor):
+        self._x, self._r, self._z, self._ap, self._before = vectors
+        self._p = torch.zeros_like(self._x)
+        self._multiply = operator.bind(self._p, self._ap)
+
+    def begin(self, preconditioner: Preconditioner) -> None:
+        """Forget the directions so far; ``preconditioner`` makes the next ones."""
+        self._preconditioner, self._rz_before = preconditioner, math.inf
+        self._p.zero_()
+        self._before.zero_()
+
+    def advance(self, due: int, tolerance: float) -> tuple[list[float], Outcome | None]:  # noqa: ARG002
+        """Up to ``due`` iterations, until the residual's norm is within ``tolerance``: its norms, and what
+        broke the last one off. x is then what it was before that one.
+        """
+        r, p = self._r.view(-1), self._p.view(-1)
+        z = self._preconditioner.apply(self._r, self._z).view(-1)
+        rz = float(torch.dot(r, z))
+        p.mul_((rz - float(torch.dot(self._before.view(-1), z))) / self._rz_before).add_(z)
+        p_ap = float(torch.dot(p, self._multiply().view(-1)))
+        if outcome := _breakdown(rz, p_ap):
+            return [], outcome
+        if not self._preconditioner.symmetric_positive_definite:
+            self._before.copy_(self._r)
+        r.add_(self._ap.view(-1), alpha=-rz / p_ap)
+        norm = float(torch.linalg.vector_norm(r))
+        if not math.isfinite(norm):
+            return [], Outcome.NOT_FINITE
+        self._x.add_(self._p, alpha=rz / p_ap)
+        self._rz_before = rz
+        return [norm], None
+
+    def settle(self) -> None:
+        """Let x catch up with the residual."""
+
+
+class CompiledIterations:
+    """As TorchIterations, compiled: one call an iteration besides the preconditioner's, one for all that are
+    due where M is diagonal.
+    """
+
+    def __init__(self, operator: PoissonOperator, vectors: Tensor):
+        self._operator, (self._x, self._r, self._z, *_) = operator, vectors
+        self._p = torch.zeros([size + 2 for size in operator.shape], dtype=torch.float64)
+        coefficients = operator.face_weights_x, operator.face_weights_y, operator.fluid
+        self._state = np.zeros(4)
+        self._norms = np.zeros(REPLACEMENT)
+        arrays = [tensor.numpy() for tensor in (vectors, self._p, *coefficients)]
+        self._arrays = (*arrays, self._state, self._norms)
+
+    def begin(self, preconditioner: Preconditioner) -> None:
+        """As TorchIterations.begin."""
+        operator, self._preconditioner = self._operator, preconditioner
+        self._one_component = operator.components == 1
+        self._cells = float(operator.component_sizes[0]) if self._one_component else 0.0
+        diagonal = preconditioner.as_diagonal() if self._one_component else None
+        self._diagonal = np.empty((0, 0)) if diagonal is None else diagonal.numpy()
+        self._p.zero_()
+        self._state[:] = 0.0
+        self._state[iterations.RZ_BEFORE] = math.inf
+
+    def advance(self, due: int, tolerance: float) -> tuple[list[float], Outcome | None]:
+        """As TorchIterations.advance."""
+        self._preconditioner._apply(self._r, self._z)
+        if not self._one_component:
+            self._operator.project(self._z)
+        flexible = not self._preconditioner.symmetric_positive_definite
+        count = due if self._diagonal.size else 1
+        numbers = count, flexible, self._diagonal, self._cells, tolerance
+        made, ending = iterations.iterate(*numbers, *self._arrays)
+        self._operator.products += made + (ending != iterations.GOES_ON)
+        outcome = Outcome.NOT_FINITE if ending == iterations.OVERFLOWED else None
+        if ending == iterations.BROKE_DOWN:
+            outcome = _breakdown(self._state[iterations.RZ], self._state[iterations.P_AP])
+        return self._norms[:made].tolist(), outcome
+
+    def settle(self) -> None:
+        """As TorchIterations.settle."""
+        self._x.add_(self._p[1:-1, 1:-1], alpha=float(self._state[iterations.PENDING]))
+        self._state[iterations.PENDING] = 0.0
 
 
 def _breakdown(rz: float, p_ap: float) -> Outcome | None:

@@ -116,7 +116,7 @@ class PCG:
         loop, preconditioner = self._cpu_cg if self._on_host else self._cuda_cg, self.preconditioner
         outcome, history, residual, scale = loop.run(b, x0, self.rtol, self.max_iterations, self.atol)
         x = loop.x * scale if math.isfinite(scale) else torch.zeros_like(loop.x)
-        if not bool(torch.isfinite(x).all()):
+        if not math.isfinite(float(torch.linalg.vector_norm(x, math.inf))):
             x, outcome = torch.zeros_like(x), Outcome.NOT_FINITE
         seconds = {**preconditioner.seconds, "solve": clock.seconds()}
         flexible, iterations = not preconditioner.symmetric_positive_definite, len(history) - 1

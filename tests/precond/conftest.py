@@ -14,8 +14,15 @@ from torch.utils._pytree import tree_leaves
 
 from precond import PoissonOperator
 from precond.device import graph
+from precond.host import compiled
 from precond.krylov import cuda_cg
 from precond.preconditioner import Preconditioner
+
+
+@pytest.fixture
+def torch_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on a device, on this machine: nothing is compiled for the CPU."""
+    monkeypatch.setattr(compiled, "numba", None)
 
 
 def assembled(density: np.ndarray, solid: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ from precond.krylov import cuda_cg
 from precond.krylov.cuda_cg import CudaCG
 from precond.preconditioner import Preconditioner
 
+pytestmark = pytest.mark.usefixtures("torch_forms")
+
 # Device operations that one iteration takes: those of its application and four fused ones.
 OPERATIONS = {
     "none": 5,

@@ -10,6 +10,8 @@ from precond import PCG, Outcome, available_preconditioners, make_preconditioner
 from precond.device import state as slots
 from precond.krylov.cuda_cg import CudaCG
 
+pytestmark = pytest.mark.usefixtures("torch_forms")
+
 
 def both(operator, preconditioner, b, x0=None, rtol=1e-8, limit=2000, per_block=5):
     """The reports of the plain loop and (x, outcome, history, residual) of the blocks."""

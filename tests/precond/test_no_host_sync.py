@@ -12,6 +12,8 @@ from precond.learned.neural_spai import NeuralSpai, SpaiConfig, SpaiNetwork
 from precond.learned.proposals import HMatrixConfig, ProposalNetwork
 from precond.learned.published_hmatrix import PublishedHMatrix
 
+pytestmark = pytest.mark.usefixtures("torch_forms")
+
 READS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
 
 

@@ -12,6 +12,8 @@ from precond.device.while_node import WhileNodeError
 from precond.krylov import cuda_cg
 from precond.krylov.cuda_cg import CudaCG
 
+pytestmark = pytest.mark.usefixtures("torch_forms")
+
 
 def capturable(operator):
     made = [make_preconditioner(name, operator) for name in available_preconditioners()]

@@ -1,0 +1,32 @@
+"""How loops are compiled for the CPU, and whether they can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+try:
+    import numba
+except ImportError:  # a bare CUDA machine: torch takes over
+    numba = None
+
+# What the compiler may do with sums and products; not to take for granted that everything is finite.
+REARRANGE = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def available() -> bool:
+    """Whether there is a compiler for the CPU's loops."""
+    return numba is not None
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` on numpy arrays as machine code, made at its first call, kept on disk where there is a
+    folder for it, without the interpreter's lock. Without numba it stays as it is and nobody calls it.
+    """
+    if numba is None:
+        return function
+    options = {"fastmath": REARRANGE, "nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that can be written to
+        return numba.njit(**options)(function)
