@@ -1,0 +1,533 @@
+"""Black box multigrid in compiled loops for the CPU: the cycle of precond.classical.multigrid.cycle, equal to
+it but for rounding and for the coarsest level, which is factorised as a band here.
+
+Every level has planes with a border of zeros; the levels stand above each other in two arrays (planes, rows,
+columns), each from its row ``top`` on. Rows and columns count from the border on. By symmetry a cell keeps
+the couplings to four of its neighbours, those of STEPS; the finest level has the first two only. Passes over
+the grid take a range of rows, so that two follow each other while the rows are in the cache.
+
+``exact`` is float64. ``short``, what the cycle reads of the set-up but for the finest S, is float32: counts
+on all families of problems stayed as they were (in float32 altogether, bubbles at contrast 10,000 took half
+as many iterations again).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import Tensor
+
+from precond.host.compiled import compiled
+from precond.poisson import PoissonOperator
+
+Array = np.ndarray
+STEPS = (1, 0), (0, 1), (1, 1), (1, -1)  # to the neighbours whose couplings a cell keeps
+
+# Planes of ``exact``: couplings of A (4) and its diagonal, D^-1/2 and D^1/2, interpolation from this level
+# (9), vectors, and of the finest level the couplings of S = D^-1/2 A D^-1/2 (2).
+A, DIAGONAL, SCALE, ROOT, P, X, R, RESIDUAL, FINEST = 0, 4, 5, 6, 7, 16, 17, 18, 19
+EXACT = 21
+# Planes of ``short``: couplings of S (4), its diagonal, and the interpolation in the scale of S (9).
+S, S_DIAGONAL, S_P = 0, 4, 5
+SHORT = 14
+# Entry 3 a + b of an interpolation leads to fine cell (2 i + a - 1, 2 j + b - 1).
+
+TINY = 1e-30  # below any coupling: decides only where there is none
+ROUNDING = 1e-13  # relative to its parts, an energy of a coarse function that only rounding leaves
+VANISHING = 1e-13  # a coarse diagonal entry below this share of A's largest is rounding
+NULL = 1e-14  # a pivot below this share of its diagonal entry: a null vector's, whose last cell stays at zero
+ROWS = 8  # coarse rows that stay in the cache between two passes
+REACH = 5  # rows and columns from a change of A to the footprint of a coarse cell that notices it
+
+
+class CompiledCycle:
+    """Planes, factors and scratch of one hierarchy; ``first`` and ``ratio`` are the smoother's
+    coefficients."""
+
+    def __init__(self, shape: tuple[int, int], coarsest: int, first: float, ratio: float):
+        self._first, self._ratio, self._unit = first, ratio, 0.0
+        sizes = [shape]
+        while len(sizes) == 1 or sizes[-1][0] * (sizes[-1][1] + 1) > coarsest:
+            sizes.append(tuple((size + 1) // 2 for size in sizes[-1]))
+        tops = np.cumsum([0, *(nx + 2 for nx, _ in sizes)])
+        self._levels = np.array([(*size, top) for size, top in zip(sizes, tops, strict=False)])
+        self._exact = np.zeros((EXACT, tops[-1], shape[1] + 2))
+        self._short = np.zeros((SHORT, tops[-1], shape[1] + 2), dtype=np.float32)
+        self._changed = np.zeros((tops[-1], 2), dtype=np.int64)
+        nx, ny = sizes[-1]
+        self._band = np.zeros((nx * ny, min(nx, ny) + 2))
+
+    def setup(self, operator: PoissonOperator, shift: float, everything: bool) -> None:
+        """Follow the operator's coefficients, or unless ``everything`` what changed of them; ``shift`` is the
+        coarsest operator's, relative.
+        """
+        weights = operator.face_weights_x.numpy(), operator.face_weights_y.numpy()
+        unit = 0.0 if everything else self._unit
+        arrays = self._levels, self._exact, self._short, self._changed, self._band
+        self._unit = set_up(*arrays, *weights, operator.has_solid, shift, self._first, unit)
+
+    def apply(self, residual: Tensor, out: Tensor) -> None:
+        """``out`` = M ``residual``, both (nx, ny), but for the means."""
+        arrays = self._levels, self._exact, self._short, self._band
+        cycle(*arrays, self._first, self._ratio, self._unit, residual.numpy(), out.numpy())
+
+
+# Set-up.
+
+
+@compiled
+def set_up(
+    levels: Array,
+    exact: Array,
+    short: Array,
+    changed: Array,
+    band: Array,
+    weights_x: Array,
+    weights_y: Array,
+    has_solid: bool,
+    shift: float,
+    first: float,
+    unit_before: float,
+) -> float:
+    """All levels from the face weights; returns the unit in which the stencils are kept, a power of four in
+    which A's largest entry is about one. Where it is still ``unit_before`` and there are no solids only what
+    depends on other face weights than before is made anew. ``changed`` (rows, 2): first and last column.
+    """
+    nx, ny, _ = size_of(levels, 0)
+    largest = 0.0
+    for i in range(nx):
+        below, above, along = weights_x[i], weights_x[i + 1], weights_y[i]
+        for j in range(ny):
+            largest = max(largest, below[j] + above[j] + along[j] + along[j + 1])
+    exponent = math.frexp(largest)[1] if largest < math.inf else 0
+    unit = math.ldexp(1.0, -(exponent // 2)) ** 2
+    load(exact, changed, weights_x, weights_y, unit, has_solid or unit != unit_before)
+    last = len(levels) - 1
+    for level in range(last):
+        coarse_changes(levels, changed, level)
+        scale_stencil(levels, exact, short, changed, level)
+        interpolate(levels, exact, changed, level)
+        coarsen(levels, exact, changed, level)
+        if has_solid:
+            drop_empty_rows(levels, exact, level, largest * unit)
+    factorise(levels, exact, band, shift, first)
+    for level in range(last):
+        scale_interpolation(levels, exact, short, changed, level, level + 1 < last)
+    return unit
+
+
+@compiled
+def size_of(levels: Array, level: int) -> tuple[int, int, int]:
+    """nx, ny and top."""
+    return levels[level, 0], levels[level, 1], levels[level, 2]
+
+
+@compiled
+def load(
+    exact: Array, changed: Array, weights_x: Array, weights_y: Array, unit: float, everything: bool
+) -> None:
+    """The finest A, and where it changed."""
+    nx, ny = weights_y.shape[0], weights_x.shape[1]
+    for i in range(nx):
+        across, along = exact[A, i + 1], exact[A + 1, i + 1]
+        new_across, new_along = weights_x[i + 1], weights_y[i]
+        low, high = 1, ny
+        if not everything:
+            while (
+                low <= ny
+                and across[low] == unit * new_across[low - 1]
+                and along[low] == unit * new_along[low]
+            ):
+                low += 1
+            while (
+                high > low
+                and across[high] == unit * new_across[high - 1]
+                and along[high] == unit * new_along[high]
+            ):
+                high -= 1
+        changed[i + 1, 0], changed[i + 1, 1] = low, high
+        for j in range(low, high + 1):
+            across[j] = unit * new_across[j - 1]
+            along[j] = unit * new_along[j]
+
+
+@compiled
+def around(changed: Array, i: int, top: int, nx: int, ny: int, reach: int) -> tuple[int, int]:
+    """First and last column of row i within ``reach`` of a change."""
+    low, high = ny + 1, 0
+    for k in range(max(i - reach, top + 1), min(i + reach, top + nx) + 1):
+        if changed[k, 0] <= changed[k, 1]:
+            low, high = min(low, changed[k, 0]), max(high, changed[k, 1])
+    if low > high:
+        return 1, 0
+    return max(low - reach, 1), min(high + reach, ny)
+
+
+@compiled
+def coarse_changes(levels: Array, changed: Array, level: int) -> None:
+    """Where level + 1 depends on what changed at ``level``."""
+    nx, ny, top = size_of(levels, level)
+    cx, _, coarse_top = size_of(levels, level + 1)
+    for i in range(1, cx + 1):
+        low, high = around(changed, top + 2 * i - 1, top, nx, ny, REACH)
+        changed[coarse_top + i, 0], changed[coarse_top + i, 1] = (low + 1) // 2, (high + 1) // 2
+
+
+@compiled
+def scale_stencil(levels: Array, exact: Array, short: Array, changed: Array, level: int) -> None:
+    """D^-1/2, D^1/2 and S from A; empty rows (solid and isolated cells) get D^-1/2 = 0."""
+    nx, ny, top = size_of(levels, level)
+    east, north, north_east, south_east = exact[A], exact[A + 1], exact[A + 2], exact[A + 3]
+    diagonal, scale, root = exact[DIAGONAL], exact[SCALE], exact[ROOT]
+    for i in range(top + 1, top + nx + 1):
+        low, high = around(changed, i, top, nx, ny, 1)
+        for j in range(low, high + 1):
+            total = east[i, j] + east[i - 1, j] + north[i, j] + north[i, j - 1]
+            size = abs(east[i, j]) + abs(east[i - 1, j]) + abs(north[i, j]) + abs(north[i, j - 1])
+            if level > 0:
+                total += north_east[i, j] + north_east[i - 1, j - 1]
+                total += south_east[i, j] + south_east[i - 1, j + 1]
+                size += abs(north_east[i, j]) + abs(north_east[i - 1, j - 1])
+                size += abs(south_east[i, j]) + abs(south_east[i - 1, j + 1])
+            size += abs(total)
+            diagonal[i, j], root[i, j] = total, math.sqrt(size)
+            scale[i, j] = 0.0 if size <= TINY else 1.0 / root[i, j]
+            short[S_DIAGONAL, i, j] = total * scale[i, j] ** 2
+    for k in range(4 if level > 0 else 2):
+        ahead, aside = STEPS[k]
+        for i in range(top + 1, top + nx + 1):
+            low, high = around(changed, i, top, nx, ny, 2)
+            couplings, here, there = exact[A + k, i], scale[i], scale[i + ahead]
+            if level > 0:
+                scaled = short[S + k, i]
+                for j in range(low, high + 1):
+                    scaled[j] = couplings[j] * here[j] * there[j + aside]
+            else:
+                finest = exact[FINEST + k, i]
+                for j in range(low, high + 1):
+                    finest[j] = couplings[j] * here[j] * there[j + aside]
+
+
+@compiled
+def interpolate(levels: Array, exact: Array, changed: Array, level: int) -> None:
+    """Weights from level + 1 to ``level``: Dendy, J. Comput. Phys. 48 (1982). Between two coarse cells by the
+    couplings collapsed onto their line, halves where there are none; between four so that A is zero there.
+    """
+    nx, ny, top = size_of(levels, level)
+    cx, cy, coarse_top = size_of(levels, level + 1)
+    a, p = exact[A:DIAGONAL], exact[P:X]
+    for i in range(coarse_top + 1, coarse_top + cx + 1):
+        x = top + 2 * (i - coarse_top) - 1  # the fine cell of coarse cell i
+        for j in range(changed[i, 0], changed[i, 1] + 1):
+            y = 2 * j - 1
+            p[4, i, j] = 1.0
+            if x < top + nx:
+                back = TINY + max(a[0, x, y] + a[2, x, y - 1] + a[3, x, y + 1], 0.0)
+                on = TINY + max(a[0, x + 1, y] + a[2, x + 1, y] + a[3, x + 1, y], 0.0)
+                on = on if i < coarse_top + cx else 0.0
+                p[7, i, j], p[1, i + 1, j] = back / (back + on), on / (back + on)
+            if y < ny:
+                back = TINY + max(a[1, x, y] + a[2, x - 1, y] + a[3, x, y + 1], 0.0)
+                on = TINY + max(a[1, x, y + 1] + a[2, x, y + 1] + a[3, x - 1, y + 2], 0.0)
+                on = on if j < cy else 0.0
+                p[5, i, j], p[3, i, j + 1] = back / (back + on), on / (back + on)
+    for i in range(coarse_top + 1, coarse_top + nx // 2 + 1):
+        x = top + 2 * (i - coarse_top)
+        for j in range(changed[i, 0], min(changed[i, 1], ny // 2) + 1):
+            y = 2 * j
+            west, east, south, north = a[0, x - 1, y], a[0, x, y], a[1, x, y - 1], a[1, x, y]
+            south_west, north_east = a[2, x - 1, y - 1], a[2, x, y]
+            north_west, south_east = a[3, x - 1, y + 1], a[3, x, y]
+            total = west + east + south + north + south_west + north_east + north_west + south_east + TINY
+            p[8, i, j] = (south_west + west * p[5, i, j] + south * p[7, i, j]) / total
+            p[2, i + 1, j] = (south_east + east * p[5, i + 1, j] + south * p[1, i + 1, j]) / total
+            p[6, i, j + 1] = (north_west + west * p[3, i, j + 1] + north * p[7, i, j + 1]) / total
+            p[0, i + 1, j + 1] = (north_east + east * p[3, i + 1, j + 1] + north * p[1, i + 1, j + 1]) / total
+
+
+@compiled
+def coarsen(levels: Array, exact: Array, changed: Array, level: int) -> None:
+    """A of level + 1: the Galerkin product P^T A P."""
+    nx, ny, top = size_of(levels, level)
+    cx, _, coarse_top = size_of(levels, level + 1)
+    a, p, diagonal = exact[A:DIAGONAL], exact[P:X], exact[DIAGONAL]
+    own, image = np.zeros((7, 7)), np.zeros((5, 5))  # one coarse cell's column of P, and of -A P
+    for i in range(coarse_top + 1, coarse_top + cx + 1):
+        for j in range(changed[i, 0], changed[i, 1] + 1):
+            for b in range(9):
+                own[2 + b // 3, 2 + b % 3] = p[b, i, j]
+            for u in range(1, 5):  # fine cells that a neighbour to come interpolates to
+                for v in range(0 if u > 2 else 3, 5):
+                    x, y = top + 2 * (i - coarse_top) - 3 + u, 2 * j - 3 + v
+                    if x <= top or x > top + nx or y < 1 or y > ny:
+                        continue  # nobody's cell: no weight leads there
+                    total = -diagonal[x, y] * own[u + 1, v + 1]
+                    total += a[0, x, y] * own[u + 2, v + 1] + a[0, x - 1, y] * own[u, v + 1]
+                    total += a[1, x, y] * own[u + 1, v + 2] + a[1, x, y - 1] * own[u + 1, v]
+                    if level > 0:
+                        total += a[2, x, y] * own[u + 2, v + 2] + a[2, x - 1, y - 1] * own[u, v]
+                        total += a[3, x, y] * own[u + 2, v] + a[3, x - 1, y + 1] * own[u, v + 2]
+                    image[u, v] = total
+            for k in range(4):
+                ahead, aside = STEPS[k]
+                total = 0.0
+                for u in range(2 * ahead + 1, min(2 * ahead + 4, 5)):
+                    for v in range(max(2 * aside + 1, 0), min(2 * aside + 4, 5)):
+                        entry = 3 * (u - 1 - 2 * ahead) + v - 1 - 2 * aside
+                        total += p[entry, i + ahead, j + aside] * image[u, v]
+                a[k, i, j] = total
+
+
+@compiled
+def drop_empty_rows(levels: Array, exact: Array, level: int, largest: float) -> None:
+    """Zero the rows of level + 1 that are pure rounding, ``largest`` being A's largest entry: a function that
+    is constant on a closed pocket has no energy.
+    """
+    _, _, top = size_of(levels, level)
+    cx, cy, coarse_top = size_of(levels, level + 1)
+    a, p, root, kept = exact[A:DIAGONAL], exact[P:X], exact[ROOT], exact[X]
+    for i in range(coarse_top + 1, coarse_top + cx + 1):
+        x = top + 2 * (i - coarse_top) - 1
+        for j in range(1, cy + 1):
+            parts = 0.0
+            for b in range(9):
+                parts += (p[b, i, j] * root[x - 1 + b // 3, 2 * j - 2 + b % 3]) ** 2
+            energy = a[0, i, j] + a[0, i - 1, j] + a[1, i, j] + a[1, i, j - 1]
+            energy += a[2, i, j] + a[2, i - 1, j - 1] + a[3, i, j] + a[3, i - 1, j + 1]
+            kept[i, j] = 1.0 if energy > ROUNDING * parts + VANISHING * largest else 0.0
+    for i in range(coarse_top + 1, coarse_top + cx + 1):
+        for j in range(1, cy + 1):
+            for k in range(4):
+                ahead, aside = STEPS[k]
+                a[k, i, j] *= kept[i, j] * kept[i + ahead, j + aside]
+
+
+@compiled
+def scale_interpolation(
+    levels: Array, exact: Array, short: Array, changed: Array, level: int, coarse_too: bool
+) -> None:
+    """The cycle's weights, D^1/2 P D_c^-1/2; the coarsest level has no D_c."""
+    _, _, top = size_of(levels, level)
+    cx, cy, coarse_top = size_of(levels, level + 1)
+    for i in range(coarse_top + 1, coarse_top + cx + 1):
+        low, high = around(changed, i, coarse_top, cx, cy, 2)
+        for b in range(9):
+            weights, scaled, scales = exact[P + b, i], short[S_P + b, i], exact[SCALE, i]
+            roots = exact[ROOT, top + 2 * (i - coarse_top) - 2 + b // 3]
+            for j in range(low, high + 1):
+                factor = scales[j] if coarse_too else 1.0
+                scaled[j] = weights[j] * roots[2 * j - 2 + b % 3] * factor
+
+
+@compiled
+def factorise(levels: Array, exact: Array, band: Array, shift: float, first: float) -> None:
+    """Cholesky factor of ``first`` times the coarsest A, its diagonal 1 + ``shift`` times as large, as a
+    band: row k holds columns k - width to k, the last as its inverse, 0 for a null vector.
+    """
+    nx, ny, top = size_of(levels, len(levels) - 1)
+    a = exact[A:DIAGONAL, top:]
+    width = band.shape[1] - 1
+    along, across = (width - 1, 1) if ny <= nx else (1, width - 1)  # from a cell to the next in x and in y
+    band[:] = 0.0
+    for i in range(1, nx + 1):
+        for j in range(1, ny + 1):
+            total = a[0, i, j] + a[0, i - 1, j] + a[1, i, j] + a[1, i, j - 1]
+            total += a[2, i, j] + a[2, i - 1, j - 1] + a[3, i, j] + a[3, i - 1, j + 1]
+            row = along * (i - 1) + across * (j - 1)
+            band[row, width] = first * (1.0 + shift) * total
+            for k in range(4):
+                ahead, aside = STEPS[k]
+                there = row + along * ahead + across * aside
+                if a[k, i, j] != 0.0:
+                    band[max(row, there), width - abs(there - row)] = -first * a[k, i, j]
+    for row in range(len(band)):
+        entry = band[row, width]
+        for column in range(max(row - width, 0), row):
+            total = band[row, width + column - row]
+            for k in range(max(row - width, 0), column):
+                total -= band[row, width + k - row] * band[column, width + k - column]
+            total *= band[column, width]
+            band[row, width + column - row] = total
+            band[row, width] -= total * total
+        pivot = band[row, width]
+        band[row, width] = 0.0 if pivot <= NULL * entry else 1.0 / math.sqrt(pivot)
+
+
+# The cycle. Every level keeps its x divided by ``first``, as the reference does.
+
+
+@compiled
+def cycle(
+    levels: Array,
+    exact: Array,
+    short: Array,
+    band: Array,
+    first: float,
+    ratio: float,
+    unit: float,
+    residual: Array,
+    out: Array,
+) -> None:
+    """``out`` <- one V-cycle for ``residual``, both (nx, ny)."""
+    last = len(levels) - 1
+    for level in range(last):
+        descend(levels, exact, short, level, first, ratio, residual)
+    solve(levels, exact, band)
+    for level in range(last - 1, -1, -1):
+        ascend(levels, exact, short, level, first, ratio, first * unit, out)
+
+
+@compiled
+def descend(
+    levels: Array, exact: Array, short: Array, level: int, first: float, ratio: float, given: Array
+) -> None:
+    """x <- smoothed from zero; r of level + 1 <- the residual through the transposed interpolation. The
+    finest r is ``given``, scaled.
+    """
+    nx, ny, top = size_of(levels, level)
+    cx, cy, coarse_top = size_of(levels, level + 1)
+    x, r, residual = exact[X], exact[R], exact[RESIDUAL]
+    for begin in range(0, cx, ROWS):  # a coarse row needs one residual more, that one row of x, that one of r
+        end = min(begin + ROWS, cx)
+        if level == 0:
+            take(2 * begin + 3 if begin else 1, min(2 * end + 2, nx), exact, given)
+        new, last = 2 * begin + 2 if begin else 1, min(2 * end + 1, nx)
+        combine(top + new, top + last, level, ny, exact, short, r, r, ratio, False, x)
+        last = min(2 * end, nx)
+        combine(top + 2 * begin + 1, top + last, level, ny, exact, short, x, r, -first, False, residual)
+        restrict(begin + 1, end, top, coarse_top, cy, exact, short)
+
+
+@compiled
+def ascend(
+    levels: Array,
+    exact: Array,
+    short: Array,
+    level: int,
+    first: float,
+    ratio: float,
+    factor: float,
+    out: Array,
+) -> None:
+    """x += the interpolation of the next level's x, and smoothed again; the finest one goes to ``out``."""
+    nx, ny, top = size_of(levels, level)
+    cx, cy, coarse_top = size_of(levels, level + 1)
+    x, r, residual = exact[X], exact[R], exact[RESIDUAL]
+    for begin in range(0, cx, ROWS):  # x has 2 end rows, each of the other passes needs one row more
+        end = min(begin + ROWS, cx)
+        prolong(begin + 1, end, top, coarse_top, cy, exact, short)
+        known, done = (nx, nx) if end == cx else (2 * end - 1, 2 * end - 2)
+        new = max(2 * begin, 1)
+        combine(top + new, top + known, level, ny, exact, short, x, r, -first, False, residual)
+        new = max(2 * begin - 1, 1)
+        combine(top + new, top + done, level, ny, exact, short, residual, residual, ratio, True, x)
+        if level == 0:
+            give(new, done, exact, factor, out)
+
+
+@compiled
+def take(begin: int, end: int, exact: Array, given: Array) -> None:
+    """r <- D^-1/2 ``given``, in the finest rows ``begin`` to ``end``."""
+    for i in range(begin, end + 1):
+        row, scales, values = exact[R, i], exact[SCALE, i], given[i - 1]
+        for j in range(given.shape[1]):
+            row[j + 1] = scales[j + 1] * values[j]
+
+
+@compiled
+def give(begin: int, end: int, exact: Array, factor: float, out: Array) -> None:
+    """``out`` <- factor D^-1/2 x, in the finest rows ``begin`` to ``end``."""
+    for i in range(begin, end + 1):
+        row, scales, values = exact[X, i], exact[SCALE, i], out[i - 1]
+        for j in range(out.shape[1]):
+            values[j] = factor * scales[j + 1] * row[j + 1]
+
+
+@compiled
+def combine(
+    begin: int,
+    end: int,
+    level: int,
+    ny: int,
+    exact: Array,
+    short: Array,
+    v: Array,
+    base: Array,
+    factor: float,
+    add: bool,
+    out: Array,
+) -> None:
+    """``out`` <- base + factor S v, or that added to it if ``add``, in rows ``begin`` to ``end``."""
+    for i in range(begin, end + 1):
+        below, here, above, row, target = v[i - 1], v[i], v[i + 1], base[i], out[i]
+        if not add:
+            target[1 : ny + 1] = 0.0
+        if level == 0:  # of the five-point stencil the diagonal is half of what its row adds up to
+            west, east, north = exact[FINEST, i - 1], exact[FINEST, i], exact[FINEST + 1, i]
+            for j in range(1, ny + 1):
+                near = west[j] * below[j] + east[j] * above[j]
+                near += north[j - 1] * here[j - 1] + north[j] * here[j + 1]
+                target[j] += row[j] + factor * (0.5 * here[j] - near)
+            continue
+        west, east, north, entry = short[S, i - 1], short[S, i], short[S + 1, i], short[S_DIAGONAL, i]
+        south_west, north_east = short[S + 2, i - 1], short[S + 2, i]
+        north_west, south_east = short[S + 3, i - 1], short[S + 3, i]
+        for j in range(1, ny + 1):
+            near = west[j] * below[j] + east[j] * above[j]
+            near += north[j - 1] * here[j - 1] + north[j] * here[j + 1]
+            near += south_west[j - 1] * below[j - 1] + north_east[j] * above[j + 1]
+            near += north_west[j + 1] * below[j + 1] + south_east[j] * above[j - 1]
+            target[j] += row[j] + factor * (entry[j] * here[j] - near)
+
+
+@compiled
+def restrict(begin: int, end: int, top: int, coarse_top: int, cy: int, exact: Array, short: Array) -> None:
+    """Rows ``begin`` to ``end`` of the coarse r: P^T residual."""
+    for i in range(coarse_top + begin, coarse_top + end + 1):
+        target = exact[R, i]
+        target[1 : cy + 1] = 0.0
+        for a in range(3):
+            row = exact[RESIDUAL, top + 2 * (i - coarse_top) - 2 + a]
+            before, at, after = short[S_P + 3 * a, i], short[S_P + 3 * a + 1, i], short[S_P + 3 * a + 2, i]
+            for j in range(1, cy + 1):
+                target[j] += before[j] * row[2 * j - 2] + at[j] * row[2 * j - 1] + after[j] * row[2 * j]
+
+
+@compiled
+def prolong(begin: int, end: int, top: int, coarse_top: int, cy: int, exact: Array, short: Array) -> None:
+    """x += P coarse x, in the fine rows of the coarse rows ``begin`` to ``end``."""
+    for i in range(coarse_top + begin, coarse_top + end + 1):
+        here, above = exact[X, i], exact[X, i + 1]
+        x = top + 2 * (i - coarse_top) - 1
+        on, after = exact[X, x], exact[X, x + 1]
+        p3, p4, p5 = short[S_P + 3, i], short[S_P + 4, i], short[S_P + 5, i]
+        for j in range(1, cy + 1):
+            on[2 * j - 1] += p4[j] * here[j]
+            on[2 * j] += p5[j] * here[j] + p3[j + 1] * here[j + 1]
+        p6, p7, p8 = short[S_P + 6, i], short[S_P + 7, i], short[S_P + 8, i]
+        p0, p1, p2 = short[S_P, i + 1], short[S_P + 1, i + 1], short[S_P + 2, i + 1]
+        for j in range(1, cy + 1):
+            from_after = p6[j + 1] * here[j + 1] + p0[j + 1] * above[j + 1]
+            after[2 * j - 1] += p7[j] * here[j] + p1[j] * above[j]
+            after[2 * j] += p8[j] * here[j] + p2[j] * above[j] + from_after
+
+
+@compiled
+def solve(levels: Array, exact: Array, band: Array) -> None:
+    """The coarsest x from its r."""
+    nx, ny, top = size_of(levels, len(levels) - 1)
+    width, by_rows = band.shape[1] - 1, ny <= nx
+    values = np.empty(len(band))
+    for row in range(len(band)):
+        i, j = (row // ny, row % ny) if by_rows else (row % nx, row // nx)
+        total = exact[R, top + i + 1, j + 1]
+        for k in range(max(row - width, 0), row):
+            total -= band[row, width + k - row] * values[k]
+        values[row] = total * band[row, width]
+    for row in range(len(band) - 1, -1, -1):
+        values[row] *= band[row, width]
+        for k in range(max(row - width, 0), row):
+            values[k] -= band[row, width + k - row] * values[row]
+        i, j = (row // ny, row % ny) if by_rows else (row % nx, row // nx)
+        exact[X, top + i + 1, j + 1] = values[row]

@@ -1,0 +1,115 @@
+"""What is compiled for the CPU does what its torch form does, and every preconditioner works without it."""
+
+import numpy as np
+import pytest
+import torch
+
+from precond import PCG, PoissonOperator, available_preconditioners, make_preconditioner
+from precond.host import compiled
+from precond.problems import gallery
+
+
+@pytest.fixture
+def without_compiler(monkeypatch):
+    """A function that calls another one as if numba were missing."""
+
+    def call(function, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, "numba", None)
+            return function(*arguments)
+
+    return call
+
+
+def made(name, operator):
+    preconditioner = make_preconditioner(name, operator)
+    preconditioner.setup()
+    return preconditioner
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 300), (333, 8), (15, 17), (24, 17), (40, 40)])
+@pytest.mark.parametrize("face_density", ["harmonic", "arithmetic"])
+@pytest.mark.parametrize("solids", [False, True])
+def test_weights_products_and_projections(make_case, without_compiler, shape, face_density, solids):
+    case = make_case(shape, 100.0, solids and min(shape) > 16)
+    make, arguments = PoissonOperator.from_density, (case.density, case.solid, "cpu", face_density)
+    one, other = make(*arguments), without_compiler(make, *arguments)
+    for name in ("face_weights_x", "face_weights_y", "_weights_next", "_diagonal"):
+        torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-14, atol=0.0)
+    v = torch.randn(shape, dtype=torch.float64)
+    torch.testing.assert_close(one.matvec(v), other.matvec(v), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(one.project(v.clone()), other.project(v.clone()), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("solids", [0.0, 0.2])
+@pytest.mark.parametrize("shape", [(8, 8), (9, 300), (333, 8), (15, 17), (33, 40), (100, 31), (128, 64)])
+def test_a_multigrid_cycle(without_compiler, shape, solids):
+    """Equal, in A's norm, but for float32 stencils and, with solids, null vectors taken otherwise."""
+    rng = np.random.default_rng(1)
+    density = np.where(rng.random(shape) < 0.5, 1.0, 100.0)
+    operator = PoissonOperator.from_density(density, rng.random(shape) < solids)
+    one, other = made("multigrid", operator), without_compiler(made, "multigrid", operator)
+    residual = operator.project(torch.from_numpy(rng.standard_normal(shape)))
+    results = [m.apply(residual, torch.empty_like(residual)) for m in (one, other)]
+    energies = [float((v * operator.matvec(v)).sum()) for v in (results[0] - results[1], results[1])]
+    assert energies[0] < (1e-4 if solids else 1e-7) * energies[1]
+
+
+@pytest.mark.parametrize("shape", [(40, 37), (33, 90), (128, 64)])
+def test_multigrid_updated_where_the_density_moved_is_as_set_up_anew(shape):
+    rng = np.random.default_rng(0)
+    x, y = np.mgrid[: shape[0], : shape[1]]
+    operator = PoissonOperator.from_density(np.ones(shape))
+    kept, anew = made("multigrid", operator), make_preconditioner("multigrid", operator)
+    residual = operator.project(torch.randn(shape, dtype=torch.float64))
+    for frame in range(8):
+        away = (x - shape[0] / 2 - frame) ** 2 + (y - shape[1] / 2) ** 2
+        density = 1.0 + 99.0 * (away < (shape[1] / 4) ** 2)
+        density[rng.integers(shape[0]), rng.integers(shape[1])] = 400.0 if frame == 5 else 50.0
+        operator.update(density)
+        kept.update()
+        anew.setup()
+        results = [m.apply(residual, torch.empty_like(residual)) for m in (kept, anew)]
+        assert (results[0] - results[1]).norm() < 1e-10 * results[1].norm()
+
+
+@pytest.mark.parametrize("name", ["none", "jacobi", "block-jacobi", "coarse-monomial", "multigrid"])
+@pytest.mark.parametrize("solids", [False, True])
+def test_iterations(make_case, without_compiler, name, solids):
+    case = make_case((40, 27), 100.0, solids)
+    preconditioner, b = made(name, case.operator), case.vectors(1)[0]
+    one = PCG(case.operator, preconditioner).solve(b)
+    other = without_compiler(PCG(case.operator, preconditioner).solve, b)
+    assert one.converged
+    assert one.iterations == pytest.approx(other.iterations, rel=0.02)
+    np.testing.assert_allclose(one.history[:40], other.history[:40], rtol=1e-3)
+    assert case.residual(one.x, b) < 1.01e-8
+
+
+def test_flexible_iterations(make_case, without_compiler):
+    case = make_case((24, 17), 50.0, False)
+    preconditioner, b = made("jacobi", case.operator), case.vectors(1)[0]
+    preconditioner.symmetric_positive_definite = False
+    preconditioner.as_diagonal = lambda: None
+    one = PCG(case.operator, preconditioner).solve(b)
+    other = without_compiler(PCG(case.operator, preconditioner).solve, b)
+    assert one.flexible
+    assert (one.outcome, one.iterations) == (other.outcome, other.iterations)
+    np.testing.assert_allclose(one.history, other.history, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", available_preconditioners())
+def test_counts_do_not_depend_on_the_compiler(without_compiler, name):
+    """Within one, on two fluids at contrast 10,000; fewer where rounding decides: differences of neighbours
+    keep what a diagonal times a value loses.
+    """
+
+    def count():
+        problem = gallery.problem("bubbles", 1024, 0, contrast=1e4)
+        operator = problem.operator()
+        report = PCG(operator, made(name, operator), rtol=1e-6).solve(problem.b)
+        assert report.converged
+        return report.iterations
+
+    reference = without_compiler(count)
+    assert 0.85 * reference - 1 <= count() <= reference + 1
