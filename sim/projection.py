@@ -5,6 +5,7 @@ velocity.
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -18,7 +19,6 @@ from precond import (
     make_preconditioner,
 )
 from precond.errors import in_one_line
-from sim.faces import net_outflow
 from sim.reuse_policy import ReusePolicy
 from sim.settings import SimulationSettings
 
@@ -31,14 +31,14 @@ class Projection:
     breaks down.
     """
 
-    def __init__(self, density: torch.Tensor, solid: torch.Tensor, settings: SimulationSettings):
+    def __init__(self, density: torch.Tensor, solid: torch.Tensor, settings: SimulationSettings, loops: Any):
+        """``loops`` are those of sim.host.loops or sim.device.loops."""
+        self._loops = loops
         self.operator = PoissonOperator.from_density(
             density, solid.bool(), device=density.device, face_density="arithmetic"
         )
         self.pressure = torch.zeros_like(density)  # (nx, ny) float64, Pa
         self.right_hand_side = torch.zeros_like(density)
-        self._difference_x = torch.zeros_like(density[1:])
-        self._difference_y = torch.zeros_like(density[:, 1:]).contiguous()
         self._no_field = density.new_empty(0)
         self._settings = settings
         self._solvers: dict[str, PCG] = {}
@@ -104,22 +104,15 @@ class Projection:
         self.operator.update(density)
         if self._captures and self._solvers_geometry != self.operator.geometry_version:
             self._pcg, _ = self._kept(self.name), self._kept(FALLBACK)
-        net_outflow(velocity, self.right_hand_side).mul_(-1.0 / ratio)
+        self._loops.net_outflow(velocity, self.right_hand_side).mul_(-1.0 / ratio)
         atol = NEGLIGIBLE * math.sqrt(self.operator.component_sizes.sum()) / ratio**2
         attempts = [self._solve(self._pcg, self._policy, atol)]
         if attempts[0].broke_down and self.name != FALLBACK:
             attempts.append(self._solve(self._kept(FALLBACK), ReusePolicy(), atol))
         if not attempts[-1].broke_down:
             self.pressure.copy_(attempts[-1].x)
-            self._subtract_gradient(velocity, ratio)
+            self._loops.subtract_gradient(velocity, self.pressure, self.operator, ratio)
         return tuple(replace(attempt, x=self._no_field) for attempt in attempts)  # reports are kept long
-
-    def _subtract_gradient(self, velocity: torch.Tensor, ratio: float) -> None:
-        p, operator = self.pressure, self.operator
-        torch.sub(p[1:], p[:-1], out=self._difference_x).mul_(operator.face_weights_x[1:-1])
-        torch.sub(p[:, 1:], p[:, :-1], out=self._difference_y).mul_(operator.face_weights_y[:, 1:-1])
-        velocity[0, 1:-1, :-1].sub_(self._difference_x, alpha=ratio)
-        velocity[1, :-1, 1:-1].sub_(self._difference_y, alpha=ratio)
 
     def _solve(self, pcg: PCG, policy: ReusePolicy, atol: float) -> SolveReport:
         settings = self._settings

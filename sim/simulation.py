@@ -11,26 +11,23 @@ import math
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from precond import SolveReport
 from precond.errors import UsageError, in_one_line
-from sim import forces
-from sim.advection import transport_momentum
-from sim.faces import largest_outflow, net_outflow, open_faces
-from sim.interface import transport_phase
+from sim.host.loops import HostLoops
 from sim.projection import Projection
-from sim.runtime import kernel_argument, start
 from sim.scenes import Scene
-from sim.settings import SimulationSettings
+from sim.settings import SettingsError, SimulationSettings
+from sim.viscosity import largest_diffusion, viscous_weights
 
 FIELDS = ("density", "pressure", "speed", "vorticity", "divergence")
 PAINTS = ("heavy", "light", "solid", "erase")
 TRANSPORT_COURANT = 0.75  # largest share of a cell that may leave it in one transport step
 MAX_TRANSPORT_STEPS = 64
-SERIAL_CELLS = 100_000  # up to here waking more threads for every loop costs more than they save
 
 
 class SimulationError(RuntimeError):
@@ -92,7 +89,7 @@ class Simulation:
     def __init__(self, settings: SimulationSettings, scene: Scene):
         self.settings = settings
         self.scene = scene
-        self.device = start(settings.device)
+        self.device = _usable(settings.device)
         self.shape = settings.grid
         nx, ny = self.shape
         self.spacing = scene.height_m / ny
@@ -104,12 +101,9 @@ class Simulation:
         self.solid = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
         self.velocity = faces()  # projected
         self._moved, self._spare = faces(), faces()  # after transport, where the next step begins; scratch
-        self._heavy_flux = faces()
-        self._slopes = zeros(4, nx + 1, ny + 1)
-        self._work, self._row_sums = zeros(3, nx, ny), zeros(nx, 4)
-        self._serial = self.device.type == "cpu" and nx * ny <= SERIAL_CELLS
+        self._loops = _loops(self.solid)
         self._fill_initial_state()
-        self.projection = Projection(self.density, self.solid, settings)
+        self.projection = Projection(self.density, self.solid, settings, self._loops)
         self._before = [torch.empty_like(field) for field in self._state()]  # the step
 
     def _state(self) -> tuple[torch.Tensor, ...]:
@@ -122,7 +116,7 @@ class Simulation:
         self.solid.copy_(torch.from_numpy(solid.astype(np.uint8)))
         self.velocity.zero_()
         self._moved.zero_()
-        self._open_faces = open_faces(self.solid)
+        self._loops.follow_solid()
         self._stirs: list[tuple[float, ...]] = []
         self.time = 0.0
         self.step_count = 0
@@ -197,30 +191,28 @@ class Simulation:
             limits.append(math.sqrt(reach / settings.gravity))
         viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
         if viscosity > 0.0:
-            limits.append(forces.largest_diffusion() * self.spacing**2 / viscosity)
+            limits.append(largest_diffusion() * self.spacing**2 / viscosity)
         return min(limits)
 
     def _apply_forces(self, time_step: float) -> None:
         settings = self.settings
-        velocity, solid = kernel_argument(self.velocity), kernel_argument(self.solid)
         for stir in self._stirs:
-            forces.add_stir(velocity, solid, *stir, self._serial)
+            self._loops.add_stir(self.velocity, *stir)
         impulse = time_step * settings.gravity
         viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
         ratio = time_step / self.spacing**2
         if viscosity == 0.0:
-            self.velocity[1].sub_(self._open_faces[1], alpha=impulse)
+            self.velocity[1].sub_(self._loops.open_faces[1], alpha=impulse)
             return
         dynamic = settings.heavy_viscosity * settings.contrast, settings.light_viscosity
-        for *weights, share in forces.viscous_weights(ratio * viscosity):
-            fields = self.velocity, self._moved, self.density, self.phase, self.solid, self._heavy_flux
-            numbers = *dynamic, *weights, share * ratio, share * impulse
-            forces.viscous_stage(*map(kernel_argument, fields), *numbers, self._serial)
+        for *weights, share in viscous_weights(ratio * viscosity):
+            fields = self.velocity, self._moved, self.density, self.phase
+            self._loops.viscous_stage(*fields, *dynamic, *weights, share * ratio, share * impulse)
             self.velocity, self._moved = self._moved, self.velocity
 
     def _largest_outflow(self, ratio: float) -> float:
         """Of the projected velocity. Raises SimulationError when the flow is too fast, or not finite."""
-        outflow = largest_outflow(self.velocity)
+        outflow = self._loops.largest_outflow(self.velocity)
         if not math.isfinite(outflow):
             raise SimulationError(f"step {self.step_count}: the velocity is not finite; reset the scene")
         if outflow * ratio > MAX_TRANSPORT_STEPS * TRANSPORT_COURANT:
@@ -243,11 +235,9 @@ class Simulation:
         return steps
 
     def _transport_once(self, carried: torch.Tensor, target: torch.Tensor, ratio: float) -> None:
-        interface = self.phase, self.solid, self.velocity, self._heavy_flux, self._work, self._row_sums
-        transport_phase(*map(kernel_argument, interface), ratio, self._serial)
-        momentum = carried, self.velocity, self._heavy_flux, self.density, self.phase, self.solid
-        fields = map(kernel_argument, (*momentum, self._slopes, target))
-        transport_momentum(*fields, self._contrast, ratio, self._serial)
+        self._loops.transport_phase(self.phase, self.velocity, ratio)
+        fields = carried, self.velocity, self.density, self.phase, target
+        self._loops.transport_momentum(*fields, self._contrast, ratio)
 
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
         """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError for
@@ -277,8 +267,8 @@ class Simulation:
                 self.solid.copy_(before)
                 return
             self.phase[changed] = 0.0
-            self._open_faces = open_faces(self.solid)
-            self._moved.mul_(self._open_faces)
+            self._loops.follow_solid()
+            self._moved.mul_(self._loops.open_faces)
             self.projection.operator.set_solid(self.solid.bool())
             self.projection.pressure[changed] = 0.0
         else:
@@ -307,7 +297,7 @@ class Simulation:
                 4.0 * self.spacing
             )
         elif name == "divergence":
-            values = net_outflow(self.velocity, torch.empty_like(self.density)).div_(self.spacing)
+            values = self._loops.net_outflow(self.velocity, torch.empty_like(self.density)).div_(self.spacing)
         else:
             raise ValueError(f"field: {name!r} is not one of {', '.join(FIELDS)}")
         return values.to("cpu", torch.float32, copy=True).numpy()
@@ -344,9 +334,21 @@ class Simulation:
         """Largest face velocity of the projected velocity, in m/s."""
         return float(self.velocity.abs().max())
 
-    def max_divergence(self) -> float:
-        """Largest net outflow of a cell over its size, in 1/s."""
-        return float(net_outflow(self.velocity, torch.empty_like(self.density)).abs().max()) / self.spacing
+
+def _usable(device: str) -> torch.device:
+    """``device`` ("cpu" or "cuda"). Raises SettingsError when CUDA is asked for and not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device: cuda was asked for, but torch finds no CUDA device; use --device cpu")
+    return torch.device(device)
+
+
+def _loops(solid: torch.Tensor) -> Any:
+    """The loops of the device on which ``solid`` lies; Taichi is loaded for CUDA alone."""
+    if solid.device.type == "cpu":
+        return HostLoops(solid)
+    from sim.device.loops import DeviceLoops
+
+    return DeviceLoops(solid)
 
 
 def _check_finite(what: str, *numbers: float) -> None:

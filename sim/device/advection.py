@@ -9,7 +9,7 @@ transport. Second order where smooth, by van Leer's slope limiter.
 
 import taichi as ti
 
-from sim.faces import Cells, Planes, Solids, Static, is_open
+from sim.device.faces import Cells, Planes, Solids, Static, is_open
 
 
 @ti.func
@@ -93,7 +93,6 @@ def transport_momentum(
     transported: Planes,
     heavy: ti.f64,
     ratio: ti.f64,
-    serial: Static,
 ):
     """Carry the momentum of ``carried`` (2, nx+1, ny+1) with ``velocity`` and the fluxes of transport_phase
     into ``transported``.
@@ -104,7 +103,6 @@ def transport_momentum(
     """
     nx, ny = density.shape[0], density.shape[1]
     excess = heavy - 1.0
-    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(nx + 1, ny + 1):
         for d, e in ti.static(ti.ndrange(2, 2)):
             slope = 0.0
@@ -112,7 +110,6 @@ def transport_momentum(
                 slope = carried_slope(carried, density, d, e, i, j)
             slopes[2 * d + e, i, j] = slope
 
-    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(nx + 1, ny + 1):
         for d in ti.static(range(2)):
             moved = 0.0
@@ -129,6 +126,5 @@ def transport_momentum(
                 moved = momentum / mass
             transported[d, i, j] = moved
 
-    ti.loop_config(serialize=serial)
     for i, j in density:
         density[i, j] = 1.0 + excess * phase[i, j]

@@ -1,13 +1,8 @@
-"""Gravity, stirring and viscosity: what changes the velocity between two projections."""
-
-import math
+"""Stirring and viscosity: what changes the velocity between two projections."""
 
 import taichi as ti
 
-from sim.faces import Cells, Planes, Solids, Static, is_open
-
-STABLE_DIFFUSION = 0.05  # time step * viscosity / spacing^2 that one explicit stage bears at any contrast
-MAX_STAGES = 24
+from sim.device.faces import Cells, Planes, Solids, Static, is_open
 
 
 @ti.kernel
@@ -19,12 +14,10 @@ def add_stir(
     velocity_x: ti.f64,
     velocity_y: ti.f64,
     radius: ti.f64,
-    serial: Static,
 ):
     """Pull the velocity inside a disc towards (velocity_x, velocity_y), fully at its centre; lengths in
     cells.
     """
-    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(velocity.shape[1], velocity.shape[2]):
         for d in ti.static(range(2)):
             if is_open(solid, d, i, j):
@@ -73,7 +66,6 @@ def viscous_stage(
     weight_previous: ti.f64,
     ratio: ti.f64,
     impulse: ti.f64,
-    serial: Static,
 ):
     """previous <- weight_current current + weight_previous previous + ratio div(tau(current)) / density, less
     ``impulse`` upwards.
@@ -82,11 +74,9 @@ def viscous_stage(
     the stage's time step over the spacing squared, ``impulse`` gravity's, in m/s.
     ``shear`` is scratch, (2, nx+1, ny+1).
     """
-    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(current.shape[1], current.shape[2]):
         shear[0, i, j] = corner_shear(current, solid, phase, heavy, light, i, j)
 
-    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(current.shape[1], current.shape[2]):
         for d in ti.static(range(2)):
             updated = 0.0
@@ -106,22 +96,3 @@ def viscous_stage(
                     - impulse * d
                 )
             previous[d, i, j] = updated
-
-
-def viscous_weights(diffusion: float) -> list[tuple[float, float, float]]:
-    """Weights (current, previous, share of the time step) of each stage of a super time step.
-
-    ``diffusion`` is time step * largest kinematic viscosity / spacing^2. First-order Runge-Kutta-Legendre
-    (Meyer, Balsara, Aslam, Mon. Not. R. Astron. Soc. 422, 2012): s stages bear (s^2 + s) / 2 explicit steps,
-    and its stability polynomial stays within [-1, 1], so viscosity never adds energy.
-    """
-    stages = max(1, math.ceil(0.5 * (math.sqrt(1.0 + 8.0 * diffusion / STABLE_DIFFUSION) - 1.0)))
-    first = 2.0 / (stages**2 + stages)
-    weights = [(1.0, 0.0, first)]
-    weights += [((2 * k - 1) / k, (1 - k) / k, (2 * k - 1) / k * first) for k in range(2, stages + 1)]
-    return weights
-
-
-def largest_diffusion() -> float:
-    """The diffusion number that MAX_STAGES bear; the time step is limited to it."""
-    return STABLE_DIFFUSION * (MAX_STAGES**2 + MAX_STAGES) / 2

@@ -11,7 +11,7 @@ cannot take it.
 
 import taichi as ti
 
-from sim.faces import Cells, Planes, Solids, Static
+from sim.device.faces import Cells, Planes, Solids, Static
 
 PURE = 1e-10  # a fraction this close to 0 or 1 has no interface to reconstruct
 
@@ -82,19 +82,16 @@ def transport_phase(
     work: Planes,
     row_sums: Cells,
     ratio: ti.f64,
-    serial: Static,
 ):
     """Advance ``phase`` (nx, ny) by one transport step and leave the heavy phase's face fluxes in
     ``heavy_flux``.
 
     ``velocity`` and ``heavy_flux`` are (2, nx+1, ny+1): component d on the lower face of cell (i, j);
     ``ratio`` is time step over spacing, so velocity * ratio is a Courant number and a flux is a share of a
-    cell. ``work`` is (3, nx, ny), ``row_sums`` (nx, 4); ``serial``
-    runs every loop on the calling thread.
+    cell. ``work`` is (3, nx, ny), ``row_sums`` (nx, 4).
     """
     nx, ny = phase.shape[0], phase.shape[1]
 
-    ti.loop_config(serialize=serial)
     for i, j in phase:  # the line in every mixed cell
         f = phase[i, j]
         normal = ti.math.vec2(0.0, 0.0)
@@ -106,7 +103,6 @@ def transport_phase(
         if normal.x != 0.0 or normal.y != 0.0:
             work[2, i, j] = line_offset(normal.x, normal.y, f)
 
-    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(nx + 1, ny + 1):  # the heavy phase in the strip swept by each face
         for d in ti.static(range(2)):
             c = 0.0
@@ -127,7 +123,6 @@ def transport_phase(
                     flux = c * strip_fraction(normal.x, normal.y, alpha)
             heavy_flux[d, i, j] = flux
 
-    ti.loop_config(serialize=serial)
     for i, j in phase:  # what each donor may lose of the heavy phase (work 0) and of the light one (work 1)
         heavy, light = 0.0, 0.0
         for d in ti.static(range(2)):
@@ -143,7 +138,6 @@ def transport_phase(
         work[0, i, j] = f / heavy if heavy > f else 1.0
         work[1, i, j] = (1.0 - f) / light if light > 1.0 - f else 1.0
 
-    ti.loop_config(serialize=serial)
     for i, j in ti.ndrange(nx + 1, ny + 1):
         for d in ti.static(range(2)):
             if (i < nx or d == 0) and (j < ny or d == 1):
@@ -156,7 +150,6 @@ def transport_phase(
                     elif work[1, di, dj] < 1.0:
                         heavy_flux[d, i, j] = c - (c - heavy_flux[d, i, j]) * work[1, di, dj]
 
-    ti.loop_config(serialize=serial)
     for i in range(nx):  # one row per task keeps the sums the same from run to run
         sums = ti.math.vec4(
             0.0
@@ -194,7 +187,6 @@ def transport_phase(
         elif missing < 0.0:
             row_sums[0, 2] = missing / after
 
-    ti.loop_config(serialize=serial)
     for i, j in phase:  # each cell takes its share of what was lost or gained, within its bounds
         if solid[i, j] == 0:
             f = phase[i, j]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
-import os
 import shutil
 import sys
 import tempfile
@@ -17,35 +16,26 @@ import platformdirs
 import taichi as ti
 import torch
 
-from sim.settings import SettingsError
-
-MAX_CPU_THREADS = 4  # more cost more to wake than they save at interactive grid sizes
 _started: str | None = None
 
 
-def start(device: str) -> torch.device:
-    """Initialise Taichi for ``device`` ("cpu" or "cuda") and return the torch device that owns the state.
+def start(device: str) -> None:
+    """Initialise Taichi for ``device``: "cuda", or "cpu" for whoever compares the kernels there.
 
     Starting the same device twice does nothing; another device restarts Taichi, which is safe because every
-    array belongs to torch. Raises SettingsError when CUDA is asked for and not there.
+    array belongs to torch.
     """
     global _started
     if device == "cuda":
-        if not torch.cuda.is_available():
-            raise SettingsError(
-                "device: cuda was asked for, but torch finds no CUDA device; use --device cpu"
-            )
         torch.cuda.init()
     if _started != device:
-        threads = min(MAX_CPU_THREADS, os.cpu_count() or 1)
-        options: dict[str, Any] = {"arch": ti.cpu, "cpu_max_num_threads": threads}
+        options: dict[str, Any] = {"arch": ti.cpu, "cpu_max_num_threads": 1}
         if device == "cuda":
             options = {"arch": ti.cuda, "device_memory_GB": 0.3}
         options["offline_cache_file_path"] = str(_kernel_cache())
         with contextlib.redirect_stdout(io.StringIO()):
             ti.init(default_fp=ti.f64, offline_cache=True, log_level=ti.ERROR, random_seed=0, **options)
         _started = device
-    return torch.device(device)
 
 
 @cache

@@ -7,9 +7,10 @@ import pytest
 import taichi as ti
 import torch
 
-from sim.faces import net_outflow
-from sim.interface import line_offset, strip_fraction, transport_phase
-from sim.runtime import kernel_argument, start
+from sim.device.interface import line_offset, strip_fraction
+from sim.device.runtime import start
+from sim.host import interface
+from sim.host.loops import HostLoops
 
 
 @ti.kernel
@@ -38,14 +39,19 @@ def half_plane_area(a: float, b: float, alpha: float) -> float:
     return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairs)) / 2.0
 
 
-def test_areas_under_a_line_match_polygon_clipping() -> None:
+@pytest.mark.parametrize("form", ["compiled", "Taichi"])
+def test_areas_under_a_line_match_polygon_clipping(form: str) -> None:
     start("cpu")
     random = np.random.default_rng(0)
     lines = random.uniform(-1.0, 1.0, (500, 3))
     lines[:20, 0] = 0.0
     lines[20:40, 1] = 0.0
     area, offset = np.zeros(500), np.zeros(500)
-    areas(lines, area, offset)
+    if form == "Taichi":
+        areas(lines, area, offset)
+    else:
+        area[:] = [interface.strip_fraction(*line) for line in lines]
+        offset[:] = [interface.line_offset(*line[:2], share) for line, share in zip(lines, area, strict=True)]
     expected = np.array([half_plane_area(*line) for line in lines])
     np.testing.assert_allclose(area, expected, atol=1e-12)
     cut = (expected > 1e-6) & (expected < 1.0 - 1e-6)
@@ -54,21 +60,14 @@ def test_areas_under_a_line_match_polygon_clipping() -> None:
 
 
 class Transport:
-    """transport_phase on a given velocity, with the buffers it wants."""
+    """transport_phase on a given velocity."""
 
     def __init__(self, phase: np.ndarray, velocity: torch.Tensor):
-        start("cpu")
-        self.phase = torch.from_numpy(phase.copy())
-        self.velocity = velocity
-        nx, ny = phase.shape
-        self.flux = torch.zeros(2, nx + 1, ny + 1, dtype=torch.float64)
-        self.solid = torch.zeros(nx, ny, dtype=torch.uint8)
-        self.work = torch.zeros(3, nx, ny, dtype=torch.float64)
-        self.sums = torch.zeros(nx, 4, dtype=torch.float64)
+        self.phase, self.velocity = torch.from_numpy(phase.copy()), velocity
+        self.loops = HostLoops(torch.zeros(phase.shape, dtype=torch.uint8))
 
     def step(self, ratio: float) -> None:
-        tensors = (self.phase, self.solid, self.velocity, self.flux, self.work, self.sums)
-        transport_phase(*map(kernel_argument, tensors), ratio, True)
+        self.loops.transport_phase(self.phase, self.velocity, ratio)
 
 
 def swirl(n: int) -> torch.Tensor:
@@ -93,7 +92,8 @@ def disc(n: int) -> np.ndarray:
 def swirled_error(n: int) -> float:
     """Share of a disc that a swirl and its reverse misplace, checking bounds and volume on the way."""
     transport = Transport(disc(n), swirl(n))
-    assert net_outflow(transport.velocity, torch.empty(n, n, dtype=torch.float64)).abs().max() < 1e-12
+    outflow = transport.loops.net_outflow(transport.velocity, torch.empty(n, n, dtype=torch.float64))
+    assert outflow.abs().max() < 1e-12
     volume = transport.phase.sum()
     steps = 3 * n
     for k in range(2 * steps):

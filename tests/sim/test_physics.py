@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sim import forces
-from sim.faces import open_faces
-from sim.runtime import kernel_argument, start
+from sim.host.loops import HostLoops
 from sim.scenes import Scene
 from sim.simulation import Simulation
+from sim.viscosity import viscous_weights
 
 Maker = Callable[..., Simulation]
 
@@ -147,27 +146,26 @@ def test_viscosity_damps_a_shear_wave_at_the_known_rate() -> None:
     """u = sin(pi y / H) between walls that do not slip decays as exp(-nu pi^2 t / H^2); checked far from the
     side walls.
     """
-    start("cpu")
     n, length, viscosity, time = 32, 192, 1.0, 40.0  # in cells and steps
     y = torch.arange(n, dtype=torch.float64) + 0.5
     current = torch.zeros(2, length + 1, n + 1, dtype=torch.float64)
     current[0, :, :-1] = torch.sin(torch.pi * y / n)
     solid = torch.zeros(length, n, dtype=torch.uint8)
-    current *= open_faces(solid)
+    loops = HostLoops(solid)
+    current *= loops.open_faces
     before = current[0, length // 2, n // 2].clone()
-    previous, scratch = torch.zeros_like(current), torch.zeros_like(current)
+    previous = torch.zeros_like(current)
     density, phase = (
         torch.full((length, n), 5.0, dtype=torch.float64),
         torch.ones(length, n, dtype=torch.float64),
     )
     steps = 4
     for _ in range(steps):
-        weights = forces.viscous_weights(time / steps * viscosity)
+        weights = viscous_weights(time / steps * viscosity)
         assert len(weights) > 10  # a super time step: an explicit one of this size would blow up
         for weight_current, weight_previous, share in weights:
-            arrays = map(kernel_argument, (current, previous, density, phase, solid, scratch))
             numbers = (5.0 * viscosity, 0.1, weight_current, weight_previous, share * time / steps, 0.0)
-            forces.viscous_stage(*arrays, *numbers, True)
+            loops.viscous_stage(current, previous, density, phase, *numbers)
             current, previous = previous, current
     expected = np.exp(-viscosity * (np.pi / n) ** 2 * time)
     assert expected < 0.7

@@ -1,0 +1,1 @@
+"""The simulation's loops in Taichi, for CUDA."""

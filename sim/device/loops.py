@@ -1,0 +1,84 @@
+"""The simulation's loops on a CUDA device."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from precond import PoissonOperator
+from sim.device import advection, forces, interface
+from sim.device.runtime import kernel_argument, start
+from sim.faces import open_faces
+
+
+class DeviceLoops:
+    """As sim.host.loops.HostLoops, in Taichi, and in torch where that is one operation."""
+
+    def __init__(self, solid: Tensor):
+        start(solid.device.type)
+        (nx, ny), self._solid = solid.shape, solid
+        zeros = partial(torch.zeros, dtype=torch.float64, device=solid.device)
+        self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(4, nx + 1, ny + 1)
+        self._work, self._row_sums = zeros(3, nx, ny), zeros(nx, 4)
+        self._difference_x, self._difference_y = zeros(nx - 1, ny), zeros(nx, ny - 1)
+        self.open_faces = open_faces(solid)
+
+    def follow_solid(self) -> None:
+        """As HostLoops.follow_solid."""
+        self.open_faces.copy_(open_faces(self._solid))
+
+    def add_stir(self, velocity: Tensor, *stir: float) -> None:
+        """As HostLoops.add_stir."""
+        forces.add_stir(kernel_argument(velocity), kernel_argument(self._solid), *stir)
+
+    def viscous_stage(
+        self, current: Tensor, previous: Tensor, density: Tensor, phase: Tensor, *numbers: float
+    ) -> None:
+        """As HostLoops.viscous_stage."""
+        fields = current, previous, density, phase, self._solid, self._heavy_flux
+        forces.viscous_stage(*map(kernel_argument, fields), *numbers)
+
+    def transport_phase(self, phase: Tensor, velocity: Tensor, ratio: float) -> None:
+        """As HostLoops.transport_phase."""
+        fields = phase, self._solid, velocity, self._heavy_flux, self._work, self._row_sums
+        interface.transport_phase(*map(kernel_argument, fields), ratio)
+
+    def transport_momentum(
+        self,
+        carried: Tensor,
+        velocity: Tensor,
+        density: Tensor,
+        phase: Tensor,
+        transported: Tensor,
+        heavy: float,
+        ratio: float,
+    ) -> None:
+        """As HostLoops.transport_momentum."""
+        fields = carried, velocity, self._heavy_flux, density, phase, self._solid, self._slopes, transported
+        advection.transport_momentum(*map(kernel_argument, fields), heavy, ratio)
+
+    def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
+        """As HostLoops.net_outflow."""
+        u, v = velocity[0], velocity[1]
+        torch.sub(u[1:, :-1], u[:-1, :-1], out=out)
+        return out.add_(v[:-1, 1:]).sub_(v[:-1, :-1])
+
+    def largest_outflow(self, velocity: Tensor) -> float:
+        """As HostLoops.largest_outflow."""
+        out, back = velocity.clamp(min=0.0), velocity.clamp(max=0.0)
+        leaving = out[0, 1:, :-1] - back[0, :-1, :-1]
+        leaving.add_(out[1, :-1, 1:]).sub_(back[1, :-1, :-1])
+        return float(leaving.max())
+
+    def subtract_gradient(
+        self, velocity: Tensor, pressure: Tensor, operator: PoissonOperator, ratio: float
+    ) -> None:
+        """As HostLoops.subtract_gradient."""
+        torch.sub(pressure[1:], pressure[:-1], out=self._difference_x)
+        torch.sub(pressure[:, 1:], pressure[:, :-1], out=self._difference_y)
+        self._difference_x.mul_(operator.face_weights_x[1:-1])
+        self._difference_y.mul_(operator.face_weights_y[:, 1:-1])
+        velocity[0, 1:-1, :-1].sub_(self._difference_x, alpha=ratio)
+        velocity[1, :-1, 1:-1].sub_(self._difference_y, alpha=ratio)

@@ -1,0 +1,147 @@
+"""Stirring, viscosity and the pressure's gradient on the CPU: see sim.device.forces and sim.projection."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from precond.host.compiled import compiled
+
+Array = np.ndarray
+
+
+@compiled
+def add_stir(
+    velocity: Array,
+    open_faces: Array,
+    centre_x: float,
+    centre_y: float,
+    velocity_x: float,
+    velocity_y: float,
+    radius: float,
+) -> None:
+    """As sim.device.forces.add_stir."""
+    for d in range(2):
+        target = velocity_y if d else velocity_x
+        for i in range(velocity.shape[1]):
+            for j in range(velocity.shape[2]):
+                x, y = i + 0.5 * d - centre_x, j + 0.5 * (1 - d) - centre_y
+                weight = open_faces[d, i, j] * max(0.0, 1.0 - (x * x + y * y) / (radius * radius))
+                velocity[d, i, j] += weight * weight * (target - velocity[d, i, j])
+
+
+@compiled
+def shear_row(
+    i: int, velocity: Array, solid: Array, phase: Array, heavy: float, light: float, sums: Array, out: Array
+) -> None:
+    """Shear stress * spacing at the corners (i, j), as sim.device.forces.corner_shear; ``sums`` (2, ny + 2)
+    is scratch: how many fluid cells lie left and right of each place, and the sum of their inverse
+    viscosities.
+    """
+    nx, ny = solid.shape
+    wet, inverse = sums[0], sums[1]
+    for j in range(ny + 2):
+        wet[j] = inverse[j] = 0.0
+    for x in range(max(i - 1, 0), min(i + 1, nx)):
+        solids, fractions = solid[x], phase[x]
+        for j in range(ny):
+            fluid = 1.0 if solids[j] == 0 else 0.0
+            wet[j + 1] += fluid
+            inverse[j + 1] += fluid / (light + (heavy - light) * fractions[j])
+    u, right, left = velocity[0, i], velocity[1, min(i, nx - 1)], velocity[1, max(i - 1, 0)]
+    # the wall stands half a spacing away where one of a pair of faces is missing
+    right_weight, left_weight = 1.0, 1.0
+    if i == 0:
+        right_weight, left_weight = 2.0, 0.0
+    elif i == nx:
+        right_weight, left_weight = 0.0, 2.0
+    out[0], out[ny] = 2.0 * u[0], -2.0 * u[ny - 1]
+    for j in range(1, ny):
+        out[j] = u[j] - u[j - 1]
+    for j in range(ny + 1):
+        both = wet[j] + wet[j + 1]
+        rate = out[j] + right_weight * right[j] - left_weight * left[j]
+        stress = both / (inverse[j] + inverse[j + 1]) * rate
+        out[j] = stress if both > 0.0 else 0.0
+
+
+@compiled
+def viscous_stage(
+    current: Array,
+    previous: Array,
+    density: Array,
+    phase: Array,
+    solid: Array,
+    open_faces: Array,
+    heavy: float,
+    light: float,
+    weight_current: float,
+    weight_previous: float,
+    ratio: float,
+    impulse: float,
+) -> None:
+    """As sim.device.forces.viscous_stage."""
+    nx, ny = solid.shape
+    shears, sums = np.zeros((2, ny + 1)), np.zeros((2, ny + 2))
+    shear_row(0, current, solid, phase, heavy, light, sums, shears[0])
+    for i in range(nx):
+        shear, above = shears[i % 2], shears[(i + 1) % 2]
+        shear_row(i + 1, current, solid, phase, heavy, light, sums, above)
+        rho, fractions = density[i], phase[i]
+        if i > 0:
+            u, below, on, out = current[0, i], current[0, i - 1], current[0, i + 1], previous[0, i]
+            faces, rho_below, fractions_below = open_faces[0, i], density[i - 1], phase[i - 1]
+            for j in range(ny):
+                upper = light + (heavy - light) * fractions[j]
+                lower = light + (heavy - light) * fractions_below[j]
+                force = 2.0 * (upper * (on[j] - u[j]) - lower * (u[j] - below[j]))
+                force += shear[j + 1] - shear[j]
+                new = weight_current * u[j] + weight_previous * out[j]
+                out[j] = faces[j] * (new + ratio * force / (0.5 * (rho[j] + rho_below[j])))
+        v, out, faces = current[1, i], previous[1, i], open_faces[1, i]
+        for j in range(1, ny):
+            upper = light + (heavy - light) * fractions[j]
+            lower = light + (heavy - light) * fractions[j - 1]
+            force = 2.0 * (upper * (v[j + 1] - v[j]) - lower * (v[j] - v[j - 1]))
+            force += above[j] - shear[j]
+            new = weight_current * v[j] + weight_previous * out[j] - impulse
+            out[j] = faces[j] * (new + ratio * force / (0.5 * (rho[j] + rho[j - 1])))
+
+
+@compiled
+def net_outflow(velocity: Array, out: Array) -> None:
+    """As sim.device.loops.DeviceLoops.net_outflow."""
+    for i in range(out.shape[0]):
+        west, east, along, row = velocity[0, i], velocity[0, i + 1], velocity[1, i], out[i]
+        for j in range(out.shape[1]):
+            row[j] = east[j] - west[j] + along[j + 1] - along[j]
+
+
+@compiled
+def largest_outflow(velocity: Array) -> float:
+    """As sim.device.loops.DeviceLoops.largest_outflow; not finite where a velocity is not."""
+    largest, total = 0.0, 0.0
+    for i in range(velocity.shape[1] - 1):
+        west, east, along = velocity[0, i], velocity[0, i + 1], velocity[1, i]
+        for j in range(velocity.shape[2] - 1):
+            leaving = max(east[j], 0.0) - min(west[j], 0.0) + max(along[j + 1], 0.0) - min(along[j], 0.0)
+            total += east[j] - west[j] + along[j + 1] - along[j]
+            largest = max(largest, leaving)
+    return largest if math.isfinite(total) else total
+
+
+@compiled
+def subtract_gradient(
+    velocity: Array, pressure: Array, weights_x: Array, weights_y: Array, ratio: float
+) -> None:
+    """velocity -= ratio * face weight * difference of the pressure across the face."""
+    nx, ny = pressure.shape
+    for i in range(nx):
+        row, along, weights = pressure[i], velocity[1, i], weights_y[i]
+        for j in range(1, ny):
+            along[j] -= ratio * weights[j] * (row[j] - row[j - 1])
+        if i > 0:
+            before, across, weights = pressure[i - 1], velocity[0, i], weights_x[i]
+            for j in range(ny):
+                across[j] -= ratio * weights[j] * (row[j] - before[j])

@@ -1,0 +1,86 @@
+"""The simulation's loops on the CPU."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from precond import PoissonOperator
+from sim.faces import open_faces
+from sim.host import advection, forces, interface
+
+
+class HostLoops:
+    """What a step does to fields on one grid: ``phase`` and ``density`` (nx, ny), face fields such as
+    ``velocity`` (2, nx+1, ny+1), all float64, in place. ``ratio`` is a time step over the spacing.
+
+    Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells, else 0.
+    """
+
+    def __init__(self, solid: Tensor):
+        """``solid`` (nx, ny) uint8 is kept."""
+        (nx, ny), self._solid = solid.shape, solid
+        zeros = partial(torch.zeros, dtype=torch.float64)
+        self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1).numpy(), zeros(6, nx + 1, ny + 1).numpy()
+        self.open_faces = open_faces(solid)
+
+    def follow_solid(self) -> None:
+        """Notice that the solids changed."""
+        self.open_faces.copy_(open_faces(self._solid))
+
+    def add_stir(self, velocity: Tensor, *stir: float) -> None:
+        """Pull the velocity inside a disc towards another one, fully at its centre. ``stir``: centre along x
+        and y and, after the velocity along x and y, radius; lengths in cells.
+        """
+        forces.add_stir(velocity.numpy(), self.open_faces.numpy(), *stir)
+
+    def viscous_stage(
+        self, current: Tensor, previous: Tensor, density: Tensor, phase: Tensor, *numbers: float
+    ) -> None:
+        """previous <- weight current + weight previous + ratio div(tau(current)) / density, less an impulse
+        upwards. ``numbers``: the phases' dynamic viscosities (heavy, light) in units of the light density,
+        both weights, the stage's time step over the spacing squared, gravity's impulse in m/s.
+        """
+        fields = current, previous, density, phase, self._solid, self.open_faces
+        forces.viscous_stage(*(field.numpy() for field in fields), *numbers)
+
+    def transport_phase(self, phase: Tensor, velocity: Tensor, ratio: float) -> None:
+        """Advance ``phase`` by one transport step; its fluxes stay for `transport_momentum`."""
+        fields = phase.numpy(), self._solid.numpy(), velocity.numpy()
+        interface.transport_phase(*fields, self._heavy_flux, ratio)
+
+    def transport_momentum(
+        self,
+        carried: Tensor,
+        velocity: Tensor,
+        density: Tensor,
+        phase: Tensor,
+        transported: Tensor,
+        heavy: float,
+        ratio: float,
+    ) -> None:
+        """Carry the momentum of ``carried`` with ``velocity`` and the fluxes of `transport_phase` into
+        ``transported``. ``density`` is the one before the transport and is renewed from ``phase``; ``heavy``
+        is the heavy phase's.
+        """
+        fields = density.numpy(), phase.numpy(), self.open_faces.numpy()
+        flow = carried.numpy(), velocity.numpy(), self._heavy_flux
+        advection.transport_momentum(*flow, *fields, self._slopes, transported.numpy(), heavy, ratio)
+
+    def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
+        """``out`` (nx, ny) <- net outflow of every cell: divergence times spacing."""
+        forces.net_outflow(velocity.numpy(), out.numpy())
+        return out
+
+    def largest_outflow(self, velocity: Tensor) -> float:
+        """Largest sum of the velocities that leave a cell through its faces, not finite where one is not."""
+        return forces.largest_outflow(velocity.numpy())
+
+    def subtract_gradient(
+        self, velocity: Tensor, pressure: Tensor, operator: PoissonOperator, ratio: float
+    ) -> None:
+        """velocity -= ratio * face weight * difference of ``pressure`` (nx, ny) across the face."""
+        weights = operator.face_weights_x.numpy(), operator.face_weights_y.numpy()
+        forces.subtract_gradient(velocity.numpy(), pressure.numpy(), *weights, ratio)

@@ -1,0 +1,95 @@
+"""Both forms of the simulation's loops, compiled for the CPU and in Taichi, do the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from precond import PoissonOperator
+from sim.device.loops import DeviceLoops
+from sim.host.loops import HostLoops
+
+
+class Fields:
+    """Two fluids with mixed cells, solids and a divergence-free flow through open faces."""
+
+    def __init__(self, shape: tuple[int, int], seed: int = 0):
+        random = np.random.default_rng(seed)
+        nx, ny = shape
+        x, y = np.mgrid[:nx, :ny]
+        self.solid = torch.from_numpy((random.random(shape) < 0.1).astype(np.uint8))
+        sharp = np.clip(3.0 + 2.0 * np.sin(0.7 * x) - 0.5 * (y - ny / 2), 0.0, 1.0)
+        phase = np.where(random.random(shape) < 0.1, random.random(shape), sharp)
+        self.phase = torch.from_numpy(phase) * (self.solid == 0)
+        self.density = 1.0 + 99.0 * self.phase
+        self.velocity = torch.from_numpy(random.standard_normal((2, nx + 1, ny + 1)))
+        loops = HostLoops(self.solid)
+        self.velocity *= loops.open_faces
+        self.carried = torch.from_numpy(random.standard_normal((2, nx + 1, ny + 1))) * loops.open_faces
+        self.operator = PoissonOperator.from_density(self.density, self.solid.bool())
+
+    def copies(self, *names: str) -> list[torch.Tensor]:
+        return [getattr(self, name).clone() for name in names]
+
+
+@pytest.fixture(params=[(24, 17), (8, 8), (13, 40)], ids=str)
+def fields(request) -> Fields:
+    return Fields(request.param)
+
+
+def both(fields: Fields):
+    return HostLoops(fields.solid), DeviceLoops(fields.solid)
+
+
+def near(one: torch.Tensor, other: torch.Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+def test_stirring(fields):
+    results = []
+    for loops in both(fields):
+        (velocity,) = fields.copies("velocity")
+        loops.add_stir(velocity, 5.0, 6.0, 1.0, -2.0, 4.0)
+        results.append(velocity)
+    near(*results)
+
+
+def test_viscosity(fields):
+    results = []
+    for loops in both(fields):
+        fields_there = fields.copies("velocity", "carried", "density", "phase")
+        loops.viscous_stage(*fields_there, 3.0, 0.2, 0.7, 0.2, 0.05, 0.01)
+        results.append(fields_there[1])
+    near(*results)
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.3])  # the latter lets cells lose more than they hold
+def test_transport(fields, ratio):
+    results = []
+    for loops in both(fields):
+        carried, velocity, density, phase = fields.copies("carried", "velocity", "density", "phase")
+        moved = torch.zeros_like(carried)
+        loops.transport_phase(phase, velocity, ratio)
+        loops.transport_momentum(carried, velocity, density, phase, moved, 100.0, ratio)
+        results.append((phase, density, moved))
+    for one, other in zip(*results, strict=True):
+        near(one, other)
+
+
+def test_outflow_and_gradient(fields):
+    results = []
+    for loops in both(fields):
+        velocity, phase = fields.copies("velocity", "phase")
+        out = loops.net_outflow(velocity, torch.zeros_like(phase)).clone()
+        largest = loops.largest_outflow(velocity)
+        loops.subtract_gradient(velocity, phase, fields.operator, 0.3)
+        results.append((out, torch.tensor(largest, dtype=torch.float64), velocity))
+    for one, other in zip(*results, strict=True):
+        near(one, other)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_flow_that_is_not_finite_shows(fields, value):
+    for loops in both(fields):
+        (velocity,) = fields.copies("velocity")
+        velocity[0, 3, 4] = value
+        assert not np.isfinite(loops.largest_outflow(velocity))
