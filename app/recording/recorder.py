@@ -24,6 +24,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
+from app.compilation import NOTE, compile_ahead
 from app.config.settings import DEFAULT_FRAMES, AppSettings
 from app.engine import Engine, Event, FrameReport
 from app.environment import describe
@@ -228,6 +229,9 @@ def record(settings: AppSettings) -> int:
     recorder = Recorder(engine, settings.out or default)
     frames = settings.frames or DEFAULT_FRAMES
     with stop_signals() as received, tqdm(total=frames, unit="frame", disable=None, file=sys.stderr) as bar:
+        bar.set_description(NOTE)
+        compile_ahead(simulation.device).join()
+        bar.set_description()
         for _ in range(frames):
             engine.step()
             bar.update()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from app.compilation import NOTE as COMPILING
 from app.engine import Engine, Event, FrameReport
 from app.picture import Picture, View, draw, render, save_png
 from app.recording.recorder import Recorder
@@ -84,6 +85,8 @@ class Session:
         self.view = View(engine.settings.view, engine.settings.colormap)
         self.brush = Brush()
         self.inspector = Inspector(engine)
+        self._begun = time.monotonic()
+        self.compiling: Callable[[], bool] = bool  # as long as it is so all wait
         self.show_help = False
         self.show_partition = False  # asks for its tab to come to the front
         self.picture: Picture = draw(engine.simulation, self.view)
@@ -110,6 +113,8 @@ class Session:
 
     def advance(self) -> None:
         """Do what was asked for, take a step unless paused, and inspect the factors if somebody looks."""
+        if self.compiling():
+            return
         asked, self._asked = self._asked, []
         for action in asked:
             action()
@@ -167,6 +172,10 @@ class Session:
             self._recorder = None
         if self.engine.message:
             return Message(self.engine.message, True, math.inf)
+        if self.compiling():
+            return Message(
+                f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 30", False, math.inf
+            )
         return self._message if time.monotonic() < self._message.until else None
 
     @property

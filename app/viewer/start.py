@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imgui_bundle import hello_imgui, immapp
 
+from app.compilation import compile_ahead
 from app.engine import Engine
 from app.viewer.session import Session
 from app.viewer.window import Window
@@ -19,6 +20,7 @@ from app.viewer.window import Window
 def show(engine: Engine, frames: int | None = None) -> str:
     """Run the window until it is closed or ``frames`` steps were taken; returns why none can open, or ""."""
     session = Session(engine)
+    session.compiling = compile_ahead(engine.settings.simulation.device).is_alive
     window = Window(session, frames)
     layout = _saved_layout(window)
     if layout is not None and not _is_sound(layout):

@@ -21,6 +21,7 @@ SIZE = (1280, 800)
 LEAST_SIZE = (800, 600)
 CONTROLS_WIDTH = 300.0
 TITLE = "htp-fluid"
+COMPILING_SECONDS = 0.1  # between two pictures, so that the compiler is not kept waiting
 NO_TABS = int(imgui.internal.DockNodeFlagsPrivate_.no_tab_bar)
 
 
@@ -109,6 +110,8 @@ class Window:
             return
         started = time.perf_counter()
         self.session.advance()
+        if self.session.compiling():
+            time.sleep(COMPILING_SECONDS)
         self._elsewhere, self._advanced = time.perf_counter() - started, True
 
     def _end_frame(self) -> None:
@@ -116,7 +119,7 @@ class Window:
         engine.note_draw(1e3 * (time.perf_counter() - self._began - self._elsewhere))
         self.drawn = True
         self.params.fps_idling.enable_idling = engine.paused and not self.params.use_imgui_test_engine
-        if self._frames_left is not None and not engine.paused:
+        if self._frames_left is not None and not engine.paused and not self.session.compiling():
             self._frames_left -= 1
             self.params.app_shall_exit = self._frames_left <= 0
 
