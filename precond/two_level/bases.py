@@ -7,11 +7,8 @@ fewer cells than columns) is zero. Only the span of a leaf's columns matters to 
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
-
-from precond.partition.leaf_vectors import LeafVectors
 
 DEPENDENT = 1e-4  # a column that keeps less than this share of its length is spanned by those before it
 
@@ -82,33 +79,3 @@ def geneo_modes(blocks: Tensor, mask: Tensor, rank: int) -> Tensor:
     _, vectors = torch.linalg.eigh(scaled)
     modes = torch.linalg.solve_triangular(factors.mT, vectors[..., :rank], upper=True)
     return modes * mask[..., None]
-
-
-class SparseBasis:
-    """U, ``prolongation``, and U^T, ``restriction``, between grid vectors (nx ny,) and coefficients (K r,)
-    that are numbered as CoarseSolve.number: sparse, float64, for the CPU, where many small products cost more
-    to call than to do.
-    """
-
-    def __init__(self, vectors: LeafVectors, rank: int, number: np.ndarray):
-        cells = vectors.cells.numpy()[..., None]  # (K, L, 1)
-        count, leaf_size, _ = cells.shape
-        entries = np.arange(count * leaf_size * rank).reshape(count, leaf_size, rank)  # of the flat basis
-        arrays = np.broadcast_arrays(cells, number.reshape(count, 1, rank), entries)
-        rows, columns, entries = (array[arrays[0] < len(vectors.position)] for array in arrays)
-        shape = (len(vectors.position), count * rank)
-        pattern = scipy.sparse.coo_array((entries, (rows, columns)), shape=shape).tocsr()
-        self.prolongation, self._to_prolongation = _emptied(pattern)
-        self.restriction, self._to_restriction = _emptied(pattern.T.tocsr())
-
-    def update(self, basis: Tensor) -> None:
-        """Follow a new ``basis`` (K, L, r)."""
-        values = basis.double().numpy().ravel()
-        np.take(values, self._to_prolongation, out=self.prolongation.data)
-        np.take(values, self._to_restriction, out=self.restriction.data)
-
-
-def _emptied(pattern: scipy.sparse.csr_array) -> tuple[scipy.sparse.csr_array, np.ndarray]:
-    """A matrix of this pattern without values, and what stood in ``pattern`` for each of them."""
-    arrays = (np.zeros(pattern.nnz), pattern.indices.astype(np.int32), pattern.indptr.astype(np.int32))
-    return scipy.sparse.csr_array(arrays, shape=pattern.shape), pattern.data

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from precond.factorisation import inverse_of_factors
+from precond.host import leaves as host
+from precond.host.compiled import available
 from precond.partition.copies import copies
 from precond.partition.leaf_faces import LeafFaces, face_weights
 from precond.partition.leaf_vectors import LeafVectors
@@ -66,6 +68,15 @@ class BlockJacobi(Preconditioner):
         self._inverted = zeros(self.faces.face.shape)
         self._diagonal = zeros(position.size + 1)  # with an end for the padding
         self.changed = torch.arange(count)
+        self._compiled = device.type == "cpu" and available()
+        if self._compiled:
+            self._arrays = self.vectors.cells.numpy(), self.inverses.numpy()
+            self._order = np.argsort(self.vectors.cells.numpy(), axis=1)  # in which blocks are narrow bands
+            rank = np.argsort(self._order, axis=1)
+            first, second = np.divmod(self.faces.entries[0].numpy() % leaf_size**2, leaf_size)  # (K, F)
+            self._width = int(
+                np.abs(np.subtract(*(np.take_along_axis(rank, a, 1) for a in (first, second)))).max()
+            )
         if self._shared:
             entries = self.faces.entries[0].view(-1) % leaf_size**2
             own = torch.arange(leaf_size) * (leaf_size + 1)
@@ -101,20 +112,34 @@ class BlockJacobi(Preconditioner):
         self.changed = leaves[~kept.all(dim=1)]
         if len(self.changed):
             self._assemble(self.changed)
-            self.inverses[self.changed] = _inverses(self.blocks[self.changed])
+            self._invert(self.changed)
         return faces, leaves
 
     def _setup(self) -> None:
         face_weights(self.operator, out=self.weights)
         self._assemble(slice(None))
         if not self._shared:
-            self.inverses.copy_(_inverses(self.blocks))
+            self._invert(slice(None))
             return
         values = self.blocks.view(len(self.blocks), -1)[:, self._pattern]
         scale = values.amax(dim=1)  # (K,)
         unique, kind = copies(values / scale[:, None])
-        inverses = _inverses(self.blocks[unique])[kind]
+        self._invert(unique)
+        inverses = self.inverses[unique][kind]
         torch.mul(inverses, (scale[unique][kind] / scale).float()[:, None, None], out=self.inverses)
+
+    def _invert(self, leaves: Tensor | slice) -> None:
+        """The inverses of ``leaves``, (k,) int64 or a slice, float32."""
+        blocks = self.blocks[leaves]
+        if self._compiled:
+            which = np.arange(len(self.blocks))[leaves]
+            host.invert(blocks.numpy(), which, self._order, self._width, self._arrays[1])
+            return
+        factors = torch.linalg.cholesky_ex(blocks).L.float()
+        if blocks.device.type == "cpu":
+            self.inverses[leaves] = torch.cholesky_inverse(factors)
+        else:
+            self.inverses[leaves] = inverse_of_factors(factors)  # the other one asks whether it went well
 
     def _update_stages(self) -> list[Stage]:
         if self.operator.device.type != "cpu":  # which leaves changed is not for the host to know
@@ -139,12 +164,7 @@ class BlockJacobi(Preconditioner):
         return torch.bmm(rows, self.inverses.mT, out=self._solved)
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
+        if self._compiled:
+            host.solve(residual.view(-1).numpy(), *self._arrays, out.view(-1).numpy())
+            return
         self.vectors.scatter(self.solve(self.vectors.gather(residual)), out)
-
-
-def _inverses(blocks: Tensor) -> Tensor:
-    """Float32 inverses of positive definite ``blocks`` (k, L, L) float64."""
-    factors = torch.linalg.cholesky_ex(blocks).L.float()
-    if blocks.device.type == "cpu":
-        return torch.cholesky_inverse(factors)
-    return inverse_of_factors(factors)  # the other one asks the device whether it went well

@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 
 from precond.device import ops
+from precond.host import leaves as host
+from precond.host.compiled import available
 from precond.partition.morton import leaf_numbers
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
-from precond.two_level.bases import SparseBasis, geneo_modes, leaf_positions, monomials, orthonormalised
+from precond.two_level.bases import geneo_modes, leaf_positions, monomials, orthonormalised
 from precond.two_level.block_jacobi import BlockJacobi
 from precond.two_level.coarse_operator import CoarseOperator, LeafPairs, pinned_leaves
 from precond.two_level.coarse_solve import CoarseSolve
@@ -67,13 +69,18 @@ class TwoLevel(Preconditioner):
         self._pinned = zeros(count)
         self._solution, self._image = zeros(2, *operator.shape)
         self._multiply = operator.bind(self._solution, self._image)
-        if self._on_device:
+        self._compiled = not self._on_device and available()
+        if self._compiled:
+            self._first = self.coarse.number[::rank].copy()
+            self._columns_at = vectors.cells.numpy(), self.basis.numpy(), self._first
+            self._numbered = np.zeros(count * rank)
+        else:
             self._restriction = zeros(count, leaf_size, rank)  # the basis, and transposed: a faster product
             self._prolongation = zeros(count, rank, leaf_size)
+        if self._on_device:
             self._rows = torch.zeros((count, leaf_size), dtype=torch.float32, device=device)
             self._strips, self._coefficients = zeros(2, count, rank)
         else:
-            self._sparse_basis = SparseBasis(vectors, rank, self.coarse.number)
             self._pair_of_face = self.pairs.of_faces(len(self.leaves.weights))
 
     def _basis(self) -> Tensor:
@@ -97,11 +104,9 @@ class TwoLevel(Preconditioner):
     def _update_basis(self) -> None:
         self.basis.copy_(self._basis())
         self.coarse_operator.update(self.basis)
-        if self._on_device:
+        if not self._compiled:
             self._restriction.copy_(self.basis)
             self._prolongation.copy_(self.basis.mT)
-        else:
-            self._sparse_basis.update(self.basis)
 
     def _update_stages(self) -> list[Stage]:
         """The coarse operator of the present A on the basis that is there, and leaves near it."""
@@ -133,20 +138,22 @@ class TwoLevel(Preconditioner):
         """
         return not self.additive and (self._on_device or self.is_current)
 
-    def _coarse_part(self, residual: Tensor) -> Tensor:
-        """U Z U^T ``residual``, both flat (nx ny,), all float64: what rounds, Z magnifies."""
-        if not self._on_device:
-            strips = self._sparse_basis.restriction @ residual.numpy()
-            return torch.from_numpy(self._sparse_basis.prolongation @ self.coarse.solve_numbered(strips))
+    def _add_coarse_part(self, residual: Tensor, out: Tensor) -> None:
+        """``out`` += U Z U^T ``residual``, both (nx, ny), all float64: what rounds, Z magnifies."""
+        residual, out = residual.reshape(-1), out.view(-1)
+        if self._compiled:
+            host.restrict(residual.numpy(), *self._columns_at, self._numbered)
+            host.prolong(self.coarse.solve_numbered(self._numbered), *self._columns_at, out.numpy())
+            return
         rows = self.leaves.vectors.gather(residual, torch.float64)  # (K, 1, L)
         strips = torch.bmm(rows, self._restriction)  # (K, 1, r)
         coefficients = self.coarse.solve(strips.view(-1)).view_as(strips)
-        return torch.bmm(coefficients, self._prolongation).view(-1)[self.leaves.position]
+        out.add_(torch.bmm(coefficients, self._prolongation).view(-1)[self.leaves.position])
 
     def initial_correction(self, residual: Tensor, out: Tensor) -> bool:
         """``out`` = U Z U^T ``residual``, (nx, ny) float64; nothing to do without P."""
         if self._projects:
-            out.view(-1).copy_(self._coarse_part(residual.reshape(-1)))
+            self._add_coarse_part(residual, out.zero_())
         return self._projects
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
@@ -158,7 +165,8 @@ class TwoLevel(Preconditioner):
         if self._projects:
             self._multiply()
             left = torch.sub(residual, self._image, out=self._image)
-        torch.add(self._solution, self._coarse_part(left.reshape(-1)).view_as(out), out=out)
+        self._add_coarse_part(left, self._solution)
+        out.copy_(self._solution)
 
     def _apply_on_device(self, residual: Tensor, out: Tensor) -> None:
         """As `_apply`, flat (nx ny,)."""

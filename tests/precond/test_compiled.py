@@ -7,6 +7,7 @@ import torch
 from precond import PCG, PoissonOperator, available_preconditioners, make_preconditioner
 from precond.host import compiled
 from precond.problems import gallery
+from precond.two_level.block_jacobi import BlockJacobi
 
 
 @pytest.fixture
@@ -71,6 +72,35 @@ def test_multigrid_updated_where_the_density_moved_is_as_set_up_anew(shape):
         anew.setup()
         results = [m.apply(residual, torch.empty_like(residual)) for m in (kept, anew)]
         assert (results[0] - results[1]).norm() < 1e-10 * results[1].norm()
+
+
+@pytest.mark.parametrize(("leaf_size", "aligned"), [(64, True), (128, False), (32, True), (50, False)])
+def test_leaf_inverses(make_case, without_compiler, leaf_size, aligned):
+    case = make_case((41, 27), 10_000.0, True)
+
+    def inverses():
+        leaves = BlockJacobi(case.operator, leaf_size, aligned=aligned)
+        leaves.setup()
+        return leaves.inverses
+
+    one, other = inverses(), without_compiler(inverses)
+    assert torch.equal(one, one.mT)
+    scale = other.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
+    torch.testing.assert_close(one / scale, other / scale, rtol=0.0, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["coarse-monomial", "coarse-geneo", "coarse-monomial:additive=true"])
+def test_a_two_level_application(make_case, without_compiler, name):
+    case = make_case((41, 27), 100.0, True)
+    one, other = made(name, case.operator), without_compiler(made, name, case.operator)
+    (residual,) = case.vectors(1)
+    results = []
+    for preconditioner in (one, other):
+        start, out = torch.zeros_like(residual), torch.empty_like(residual)
+        preconditioner.initial_correction(residual, start)
+        results.append((preconditioner.apply(residual, out), start))
+    for a, b in zip(*results, strict=True):
+        assert (a - b).norm() <= 1e-4 * b.norm()
 
 
 @pytest.mark.parametrize("name", ["none", "jacobi", "block-jacobi", "coarse-monomial", "multigrid"])
