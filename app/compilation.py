@@ -4,28 +4,94 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
 
-from precond.errors import UsageError
-from sim.scenes import load_scene
-from sim.settings import MIN_CELLS, SimulationSettings
-from sim.simulation import Simulation, SimulationError
+import torch
 
-SCENE = "dam-break"
+from precond import PCG, PoissonOperator, PreconditionerError, make_preconditioner
+from sim.host.loops import HostLoops
+
+SHAPE = (16, 8)
 NOTE = "compiling for this machine, once"
 
 
-def compile_ahead(device: str) -> threading.Thread:
-    """A thread that compiles all that a step on ``device`` may need, and ends."""
-    thread = threading.Thread(target=_compile if device == "cpu" else bool, name="compile ahead", daemon=True)
-    thread.start()
-    return thread
+class Compilation:
+    """Compiles, in a thread, what a step with ``preconditioner`` may need on a CPU, then what those of
+    ``later`` need. `stop` it before the program ends: a thread that is cut off while it compiles brings all
+    down.
+    """
+
+    def __init__(self, preconditioner: str, later: tuple[str, ...] = ()):
+        self._first, self._later = preconditioner, later
+        self._ready, self._stopped = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a step can be taken without a wait."""
+        return self._ready.is_set()
+
+    def wait(self) -> None:
+        """Until it is ready."""
+        self._ready.wait()
+
+    def stop(self) -> None:
+        """Leave out what is not compiled yet; returns when the part under way is done, some seconds at
+        most."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            for _ in self._parts():
+                if self._stopped.is_set():
+                    return
+        finally:
+            self._ready.set()
+
+    def _parts(self) -> Iterator[None]:
+        yield from _simulate()
+        yield from _solve(self._first)
+        self._ready.set()
+        for name in self._later:
+            yield from _solve(name)
 
 
-def _compile() -> None:
-    """Take a step of a small simulation."""
-    with contextlib.suppress(UsageError, SimulationError):  # whoever needs what failed here will say so
-        grid = MIN_CELLS, MIN_CELLS
-        settings = SimulationSettings(scene=SCENE, grid=grid, preconditioner="multigrid")
-        simulation = Simulation(settings, load_scene(SCENE))
-        simulation.stir(0.5, 0.5, 0.1, 0.1, 0.1)
-        simulation.step()
+def _simulate() -> Iterator[None]:
+    """Call every loop of the simulation once."""
+    nx, ny = SHAPE
+    loops = HostLoops(torch.zeros(SHAPE, dtype=torch.uint8))
+    phase, density = torch.zeros(2, nx, ny, dtype=torch.float64)
+    velocity, moved = torch.zeros(2, 2, nx + 1, ny + 1, dtype=torch.float64)
+    density += 1.0
+    operator = PoissonOperator.from_density(density)
+    yield
+    loops.add_stir(velocity, 1.0, 1.0, 0.0, 0.0, 1.0)
+    loops.net_outflow(velocity, torch.zeros_like(phase))
+    loops.largest_outflow(velocity)
+    yield
+    loops.subtract_gradient(velocity, phase, operator, 1.0)
+    yield
+    loops.viscous_stage(velocity, moved, density, phase, 1.0, 1.0, 1.0, 0.0, 0.1, 0.0)
+    yield
+    loops.transport_phase(phase, velocity, 0.1)
+    yield
+    loops.transport_momentum(velocity, velocity, density, phase, moved, 1.0, 0.1)
+    yield
+
+
+def _solve(name: str) -> Iterator[None]:
+    """Set the preconditioner up, update it and solve with it."""
+    operator = PoissonOperator.from_density(torch.ones(SHAPE, dtype=torch.float64))
+    with contextlib.suppress(PreconditionerError):  # who chooses it is told
+        preconditioner = make_preconditioner(name, operator)
+        preconditioner.setup()
+        yield
+        operator.update(1.0 + torch.arange(operator.density.numel()).view(SHAPE) % 3)
+        preconditioner.update()
+        yield
+        b = torch.zeros(SHAPE, dtype=torch.float64)
+        b[0], b[-1] = 1.0, -1.0
+        PCG(operator, preconditioner).solve(b)
+        yield

@@ -24,7 +24,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from app.compilation import NOTE, compile_ahead
+from app.compilation import NOTE, Compilation
 from app.config.settings import DEFAULT_FRAMES, AppSettings
 from app.engine import Engine, Event, FrameReport
 from app.environment import describe
@@ -230,7 +230,10 @@ def record(settings: AppSettings) -> int:
     frames = settings.frames or DEFAULT_FRAMES
     with stop_signals() as received, tqdm(total=frames, unit="frame", disable=None, file=sys.stderr) as bar:
         bar.set_description(NOTE)
-        compile_ahead(simulation.device).join()
+        if simulation.device == "cpu":
+            compilation = Compilation(simulation.preconditioner)
+            compilation.wait()
+            compilation.stop()
         bar.set_description()
         for _ in range(frames):
             engine.step()

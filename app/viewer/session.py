@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.compilation import NOTE as COMPILING
+from app.compilation import Compilation
 from app.engine import Engine, Event, FrameReport
 from app.picture import Picture, View, draw, render, save_png
 from app.recording.recorder import Recorder
@@ -86,7 +87,7 @@ class Session:
         self.brush = Brush()
         self.inspector = Inspector(engine)
         self._begun = time.monotonic()
-        self.compiling: Callable[[], bool] = bool  # as long as it is so all wait
+        self.compilation: Compilation | None = None  # for which the fluids wait
         self.show_help = False
         self.show_partition = False  # asks for its tab to come to the front
         self.picture: Picture = draw(engine.simulation, self.view)
@@ -111,16 +112,24 @@ class Session:
         """Have ``action`` done by the next ``advance``, before its step."""
         self._asked.append(partial(action, *arguments))
 
-    def advance(self) -> None:
-        """Do what was asked for, take a step unless paused, and inspect the factors if somebody looks."""
-        if self.compiling():
-            return
+    def advance(self) -> bool:
+        """Do what was asked for, take a step unless paused, and inspect the factors if somebody looks; False,
+        and nothing done, while the first step is still compiled.
+        """
+        if self.compiling:
+            return False
         asked, self._asked = self._asked, []
         for action in asked:
             action()
         self.engine.advance()
         if self.inspector.shown:
             self.inspector.refresh()
+        return True
+
+    @property
+    def compiling(self) -> bool:
+        """Whether the first step is still compiled."""
+        return self.compilation is not None and not self.compilation.ready
 
     def draw(self) -> Picture:
         """Draw the current state, fine enough for the screen."""
@@ -172,10 +181,9 @@ class Session:
             self._recorder = None
         if self.engine.message:
             return Message(self.engine.message, True, math.inf)
-        if self.compiling():
-            return Message(
-                f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 30", False, math.inf
-            )
+        if self.compiling:
+            text = f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 30"
+            return Message(text, False, math.inf)
         return self._message if time.monotonic() < self._message.until else None
 
     @property

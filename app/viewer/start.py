@@ -11,18 +11,31 @@ from pathlib import Path
 
 from imgui_bundle import hello_imgui, immapp
 
-from app.compilation import compile_ahead
+from app.compilation import Compilation
 from app.engine import Engine
 from app.viewer.session import Session
 from app.viewer.window import Window
+
+LATER = ("multigrid", "hmatrix")  # compiled while the fluids move: somebody will choose them
 
 
 def show(engine: Engine, frames: int | None = None) -> str:
     """Run the window until it is closed or ``frames`` steps were taken; returns why none can open, or ""."""
     session = Session(engine)
-    session.compiling = compile_ahead(engine.settings.simulation.device).is_alive
     window = Window(session, frames)
-    layout = _saved_layout(window)
+    chosen = engine.settings.simulation
+    if chosen.device != "cpu":
+        return _opened(window)
+    session.compilation = Compilation(chosen.preconditioner, LATER)
+    try:
+        return _opened(window)
+    finally:
+        session.compilation.stop()
+
+
+def _opened(window: Window) -> str:
+    """As `show`."""
+    layout, session = _saved_layout(window), window.session
     if layout is not None and not _is_sound(layout):
         _set_aside(layout, session)
     try:
@@ -31,7 +44,7 @@ def show(engine: Engine, frames: int | None = None) -> str:
         if window.drawn or "IM_ASSERT" not in str(error) or layout is None or not layout.exists():
             raise
         _set_aside(layout, session)
-        return _run(Window(session, frames), replay=False)
+        return _run(Window(session, window.frames), replay=False)
 
 
 def _saved_layout(window: Window) -> Path | None:

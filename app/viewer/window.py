@@ -39,9 +39,9 @@ class Window:
         self.on_opened: Callable[[], object] = bool
         self.field = FieldPanel()
         self.partition = PartitionPanel()
-        self._frames_left = frames
+        self.frames = self._frames_left = frames
         self._hud = Hud()
-        self._advanced = False
+        self._advanced = self._waited = False
         self._began = self._elsewhere = 0.0  # when the frame began, and its seconds without drawing
         self.params = self._make_params()
         self.add_ons = immapp.AddOnsParams(with_implot=True)
@@ -109,8 +109,8 @@ class Window:
         if self._advanced:
             return
         started = time.perf_counter()
-        self.session.advance()
-        if self.session.compiling():
+        self._waited = not self.session.advance()
+        if self._waited:
             time.sleep(COMPILING_SECONDS)
         self._elsewhere, self._advanced = time.perf_counter() - started, True
 
@@ -119,7 +119,7 @@ class Window:
         engine.note_draw(1e3 * (time.perf_counter() - self._began - self._elsewhere))
         self.drawn = True
         self.params.fps_idling.enable_idling = engine.paused and not self.params.use_imgui_test_engine
-        if self._frames_left is not None and not engine.paused and not self.session.compiling():
+        if self._frames_left is not None and not engine.paused and not self._waited:
             self._frames_left -= 1
             self.params.app_shall_exit = self._frames_left <= 0
 

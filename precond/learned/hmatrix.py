@@ -20,10 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from precond.host import leaves as host
+from precond.host.compiled import available
 from precond.learned import MODELS
+from precond.learned import compiled_far_field as compiled
+from precond.learned.compiled_far_field import RANK
 from precond.learned.far_field import FarField, factorised, triangle
 from precond.learned.features import LeafFeatures
 from precond.learned.proposals import HMatrixConfig, ProposalNetwork, Proposals
@@ -122,6 +127,68 @@ def parts_of(geometry: Geometry, proposed: Proposals, iterations: int) -> Parts:
     return Parts(basis, length[:, 0], couplings, far)
 
 
+class CompiledFarField:
+    """U, W and products with them, compiled for the CPU, at inference, in buffers of its own: `set_up` does
+    as `parts_of`, in float64, and keeps U and W in float32.
+    """
+
+    def __init__(self, geometry: Geometry, proposed: Proposals, iterations: int, basis: Tensor):
+        """Leaves U in ``basis`` (K, L, R) float32."""
+        self._geometry, self._proposed, self._iterations = geometry, proposed, iterations
+        tree, leaves = geometry.tree, geometry.leaves
+        count, size = leaves.vectors.cells.shape
+        self._basis, self._lengths = np.zeros((count, size, RANK)), np.zeros((count, RANK, RANK))
+        self._couplings = np.zeros((len(tree.pairs), RANK, RANK))
+        self._strips = np.zeros((tree.levels, tree.count * RANK, RANK))
+        sizes = (tree.levels, tree.count * RANK, RANK), (tree.count - 1, 2 * RANK, 2 * RANK)
+        self._exact = tuple(np.zeros(size) for size in sizes)  # the columns and cores of W
+        self._far = tuple(torch.zeros(size) for size in sizes)
+        self._kept = basis
+        self._slots = np.zeros(tree.count * RANK, dtype=np.float32)
+        first = RANK * tree.slots.numpy()
+        self._columns_at = leaves.vectors.cells.numpy(), basis.numpy(), first
+        self._neighbours = np.empty((count, size, 4), dtype=np.int64)
+        self._neighbours[:] = np.arange(size)[:, None]
+        entries = leaves.faces.entries.numpy()  # (2, K, F)
+        for k in range(count):
+            pairs = np.unique(entries[:, k] % size**2)
+            first, second = np.divmod(pairs[pairs // size != pairs % size], size)
+            turn = np.arange(len(first)) - np.searchsorted(first, first)
+            self._neighbours[k, first, turn] = second
+
+    def set_up(self) -> None:
+        """Follow the present blocks and inverses of the leaves."""
+        geometry, proposed = self._geometry, self._proposed
+        leaves, tree, pairs = geometry.leaves, geometry.tree, geometry.pairs
+        fields = geometry.columns, proposed.bend, geometry.mask, leaves.blocks, leaves.inverses
+        outputs = self._neighbours, self._iterations, self._basis, self._lengths
+        compiled.leaf_functions(*(field.numpy() for field in fields), *outputs)
+        tables = pairs.inside, pairs.outside, pairs.face, leaves.weights, tree.pairs
+        places = (table.numpy() for table in tables)
+        compiled.couplings_between(self._basis.reshape(-1, RANK), *places, self._couplings)
+        cosines, weights, slots = geometry.cosines.numpy(), proposed.weights.numpy(), tree.slots.numpy()
+        compiled.propose(self._lengths, cosines, weights, slots, self._strips)
+        ends, first, second = np.array(tree.ends), tree.first.numpy(), tree.second.numpy()
+        compiled.factorise(ends, first, second, self._couplings, self._strips, *self._exact)
+        for short, exact in zip((self._kept, *self._far), (self._basis, *self._exact), strict=True):
+            short.copy_(torch.from_numpy(exact))
+
+    def far(self, strips: Tensor) -> Tensor:
+        """W W^T ``strips`` (K, 1, R)."""
+        slots = self._geometry.tree.slots
+        vectors = torch.from_numpy(self._slots).view(-1, RANK).index_copy_(0, slots, strips[:, 0])
+        compiled.multiply(*(part.numpy() for part in self._far), self._slots)
+        return vectors[slots][:, None]
+
+    def apply(self, residual: Tensor, out: Tensor, twice: float) -> None:
+        """``out`` += U (W W^T - ``twice``) U^T ``residual``, both (nx, ny)."""
+        host.restrict(residual.view(-1).numpy(), *self._columns_at, self._slots)
+        strips = self._slots.copy()
+        compiled.multiply(*(part.numpy() for part in self._far), self._slots)
+        self._slots -= np.float32(twice) * strips
+        host.prolong(self._slots, *self._columns_at, out.view(-1).numpy())
+
+
 class HMatrix(Preconditioner):
     """``weights``: a file, DEFAULT_MODEL unless given, or a network in memory; without a ``network`` the
     functions are the monomials and cosines that it would bend: the control of what it learned.
@@ -156,6 +223,10 @@ class HMatrix(Preconditioner):
             jacobi=zeros(count, size) if config.leaves == "network" else None,
         )
         self.basis = zeros(count, size, rank)
+        self._compiled = None
+        if operator.device.type == "cpu" and available() and rank == RANK:
+            self._compiled = CompiledFarField(geometry, self.proposals, config.leaf_iterations, self.basis)
+            return
         merged = min(MERGED, tree.levels)
         self._fine = zeros(tree.count >> merged, rank << merged, rank << merged)
         strips = [tree.count >> level for level in range(merged, tree.levels)]
@@ -188,6 +259,9 @@ class HMatrix(Preconditioner):
                 buffer.copy_(value)
 
     def _factorise(self) -> None:
+        if self._compiled:
+            self._compiled.set_up()
+            return
         with torch.inference_mode():
             parts = parts_of(self.geometry, self.proposals, self.network.config.leaf_iterations)
         far, merged = parts.far, len(parts.far.cores) - len(self._cores)
@@ -203,6 +277,8 @@ class HMatrix(Preconditioner):
 
     def far(self, strips: Tensor) -> Tensor:
         """W W^T ``strips`` (K, 1, r), rows as they are, (K, 1, r)."""
+        if self._compiled:
+            return self._compiled.far(strips)
         slots, rank = self.geometry.tree.slots, self.geometry.rank
         vectors = self._slots.index_copy_(0, slots, strips[:, 0])  # (P, r)
         vectors = torch.bmm(vectors.view(len(self._fine), 1, -1), self._fine)  # W^T of the finest levels
@@ -222,6 +298,10 @@ class HMatrix(Preconditioner):
         return torch.addcmul(torch.bmm(torch.bmm(rows, leaf), leaf.mT), rows, jacobi[:, None])
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
+        if self._compiled and self.proposals.leaf is None:
+            self.leaves._apply(residual, out)
+            self._compiled.apply(residual, out, counted_twice(self.network.config))
+            return
         rows = self.vectors.gather(residual)  # (K, 1, L)
         strips = torch.bmm(rows, self.basis)  # (K, 1, r)
         far = torch.sub(self.far(strips), strips, alpha=counted_twice(self.network.config))

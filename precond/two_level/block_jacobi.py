@@ -132,7 +132,7 @@ class BlockJacobi(Preconditioner):
         """The inverses of ``leaves``, (k,) int64 or a slice, float32."""
         blocks = self.blocks[leaves]
         if self._compiled:
-            which = np.arange(len(self.blocks))[leaves]
+            which = np.arange(len(self.blocks))[leaves if isinstance(leaves, slice) else leaves.numpy()]
             host.invert(blocks.numpy(), which, self._order, self._width, self._arrays[1])
             return
         factors = torch.linalg.cholesky_ex(blocks).L.float()

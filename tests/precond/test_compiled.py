@@ -89,8 +89,17 @@ def test_leaf_inverses(make_case, without_compiler, leaf_size, aligned):
     torch.testing.assert_close(one / scale, other / scale, rtol=0.0, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["coarse-monomial", "coarse-geneo", "coarse-monomial:additive=true"])
-def test_a_two_level_application(make_case, without_compiler, name):
+LEAVES = [
+    "coarse-monomial",
+    "coarse-geneo",
+    "coarse-monomial:additive=true",
+    "hmatrix",
+    "hmatrix:network=false",
+]
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_an_application_with_leaves(make_case, without_compiler, name):
     case = make_case((41, 27), 100.0, True)
     one, other = made(name, case.operator), without_compiler(made, name, case.operator)
     (residual,) = case.vectors(1)
