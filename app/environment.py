@@ -15,7 +15,18 @@ from precond.errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "htp-fluid"
-PACKAGES = (PROJECT, "torch", "taichi", "numpy", "scipy", "imgui-bundle", "pyamg", "ilupp", "scikit-sparse")
+PACKAGES = (
+    PROJECT,
+    "torch",
+    "numba",
+    "taichi",
+    "numpy",
+    "scipy",
+    "imgui-bundle",
+    "pyamg",
+    "ilupp",
+    "scikit-sparse",
+)
 _QUIET = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
