@@ -19,6 +19,7 @@ from app.bench.results import CONVERGED
 from app.bench.settings import BenchSettings, Case
 from precond import PCG, PoissonOperator, make_preconditioner
 from precond.device import while_node
+from precond.host.compiled import available
 from precond.problems.gallery import Problem
 from precond.problems.published import PublishedSystem, inverse_diagonal, solve_published
 
@@ -70,7 +71,7 @@ def _preconditioned(pcg: PCG) -> Adapter:
     """Our PCG, whose products are counted."""
     operator, preconditioner, applications = pcg.operator, pcg.preconditioner, []
     on_host = operator.device.type == "cpu"
-    engine = "eager" if on_host else "CUDA graph"
+    engine = ("numba" if available() else "eager") if on_host else "CUDA graph"
     apply = preconditioner._apply
 
     def counted(residual: torch.Tensor, out: torch.Tensor) -> None:

@@ -10,13 +10,14 @@ try:
 except ImportError:  # a bare CUDA machine: torch takes over
     numba = None
 
+used = numba is not None  # tests of what runs in the compiled loops' place say no
 # What the compiler may do with sums and products; not to take for granted that everything is finite.
 REARRANGE = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def available() -> bool:
-    """Whether there is a compiler for the CPU's loops."""
-    return numba is not None
+    """Whether the CPU's loops are compiled."""
+    return used
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

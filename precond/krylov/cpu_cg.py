@@ -221,8 +221,9 @@ class CompiledIterations:
 
     def settle(self) -> None:
         """As TorchIterations.settle."""
-        self._x.add_(self._p[1:-1, 1:-1], alpha=float(self._state[iterations.PENDING]))
-        self._state[iterations.PENDING] = 0.0
+        if pending := float(self._state[iterations.PENDING]):  # else p may be what broke down
+            self._x.add_(self._p[1:-1, 1:-1], alpha=pending)
+            self._state[iterations.PENDING] = 0.0
 
 
 def _breakdown(rz: float, p_ap: float) -> Outcome | None:

@@ -89,7 +89,7 @@ def test_all_stand_in_the_table_or_are_left_out_with_a_reason(benched, capsys):
         assert row["memory_mib"] > 0.0
         assert row["inference_ms"] == 0.0 < min(row["setup_ms"], row["solve_ms"])
     engines = {row["method"]: row["engine"] for row in found.rows}
-    assert (engines["direct"], engines["external:superlu"]) == ("eager", "superlu")
+    assert (engines["direct"], engines["external:superlu"]) == ("numba", "superlu")
 
 
 def test_one_that_is_named_must_be_there(changed, tmp_path, capsys):

@@ -16,7 +16,7 @@ def without_compiler(monkeypatch):
 
     def call(function, *arguments):
         with monkeypatch.context() as patch:
-            patch.setattr(compiled, "numba", None)
+            patch.setattr(compiled, "used", False)
             return function(*arguments)
 
     return call

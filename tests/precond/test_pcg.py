@@ -77,6 +77,7 @@ def test_not_finite_preconditioner_is_named(case, value):
     assert (report.outcome, report.iterations) == (Outcome.NOT_FINITE, 3)
     assert torch.isfinite(report.x).all()
     assert report.relative_residual == pytest.approx(case.residual(report.x, b))
+    assert report.relative_residual == pytest.approx(report.history[-1])  # of what was reached
 
 
 def test_not_finite_start_is_named(case):
