@@ -1,0 +1,39 @@
+"""The loops are compiled ahead in a thread, and the window waits for what its first step needs."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from app.compilation import NOTE, Compilation
+from app.config.settings import app_settings
+from app.engine import Engine
+from app.viewer.session import Session
+
+
+@pytest.mark.parametrize("name", ["multigrid", "coarse-monomial", "not a preconditioner"])
+def test_it_becomes_ready_and_ends(name):
+    compilation = Compilation(name, later=("jacobi",))
+    compilation.wait()
+    assert compilation.ready
+    compilation.stop()
+    assert not compilation._thread.is_alive()
+
+
+def test_stopped_early_it_leaves_nobody_waiting():
+    compilation = Compilation("multigrid", later=("jacobi",) * 1000)
+    compilation.stop()
+    compilation.wait()
+
+
+def test_the_window_takes_no_step_before_and_loses_nothing_asked_for():
+    engine = Engine(app_settings({"grid": (32, 16), "preconditioner": "jacobi"}))
+    session = Session(engine)
+    session.compilation = SimpleNamespace(ready=False)
+    session.ask(session.change, "contrast", 7.0)
+    assert not session.advance()
+    assert (engine.frame, engine.settings.simulation.contrast) == (0, 100.0)
+    assert session.message.text.startswith(NOTE)
+    session.compilation.ready = True
+    assert session.advance()
+    assert (engine.frame, engine.settings.simulation.contrast) == (1, 7.0)
+    assert session.message is None
