@@ -32,13 +32,12 @@ class Compilation:
         """Whether a step can be taken without a wait."""
         return self._ready.is_set()
 
-    def wait(self) -> None:
-        """Until it is ready."""
-        self._ready.wait()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until it is ready, or so long; returns whether it is."""
+        return self._ready.wait(seconds)
 
     def stop(self) -> None:
-        """Leave out what is not compiled yet; returns when the part under way is done, some seconds at
-        most."""
+        """Leave out what is not compiled yet; returns when the part under way is done: seconds."""
         self._stopped.set()
         self._thread.join()
 

@@ -29,7 +29,7 @@ class FrameReport(StepReport):
 
     ``frame_ms`` is the work of the frame: its step and the drawing of the picture before it, without waiting
     for the display. ``fps`` is 1000 over the mean ``frame_ms`` of the last 30 frames, set-ups and all, but
-    without the first frame, which compiles. ``failure``: why the step could not be taken; mostly empty.
+    without the first frame, which may compile. ``failure``: why the step could not be taken; mostly empty.
     """
 
     frame: int

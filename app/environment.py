@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,6 @@ def _hardware() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": _cores(),
         "torch_threads": torch.get_num_threads(),
-        "taichi_threads": _taichi_threads(),
         "memory_gib": _memory_gib(),
         "gpu": _gpu(),
         "gpu_clocks": (_said(*clocks) or "").partition("\n")[0] or None if _gpu() else None,
@@ -108,13 +106,6 @@ def _cpu_model() -> str:
 def _cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _taichi_threads() -> int | None:
-    """Taichi's CPU threads; None where it has not been started."""
-    taichi = sys.modules.get("taichi")
-    started = taichi is not None and taichi.lang.impl.get_runtime().prog is not None
-    return int(taichi.lang.impl.current_cfg().cpu_max_num_threads) if started else None
 
 
 def _memory_gib() -> float | None:

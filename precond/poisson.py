@@ -100,9 +100,7 @@ class PoissonOperator:
         self.face_weights_x = self._zeros(nx + 1, ny)
         self.face_weights_y = self._zeros(nx, ny + 1)
         self._diagonal, self.fluid = self._zeros(nx, ny), self._zeros(nx, ny)
-        self._half = self._zeros(nx, ny)  # each cell's half of its faces' mean
         self._weights_next = self._zeros(nx, ny)  # face_weights_y[:, 1:], contiguous: zero where a row ends
-        self._open_x, self._open_y = self._zeros(nx - 1, ny), self._zeros(nx, ny - 1)
         self._component = torch.zeros(nx * ny, dtype=torch.int64, device=self.device)
         self._component_sum = self._zeros(nx * ny + 1)
         self._component_weight = self._zeros(nx * ny + 1)  # 1 / cells of the component; 0 for solids
@@ -111,6 +109,9 @@ class PoissonOperator:
         self.version = 0  # of the present coefficients and solids
         self.products = 0
         self._compiled = self.device.type == "cpu" and available()
+        if not self._compiled:
+            self._half = self._zeros(nx, ny)  # each cell's half of its faces' mean
+            self._open_x, self._open_y = self._zeros(nx - 1, ny), self._zeros(nx, ny - 1)
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
@@ -162,8 +163,9 @@ class PoissonOperator:
         self._component.copy_(torch.from_numpy(labels.ravel()))
         self._component_weight.copy_(torch.from_numpy(weight))
         self.fluid.copy_(torch.from_numpy(fluid))
-        self._open_x.copy_(self.fluid[1:] * self.fluid[:-1])
-        self._open_y.copy_(self.fluid[:, 1:] * self.fluid[:, :-1])
+        if not self._compiled:
+            self._open_x.copy_(self.fluid[1:] * self.fluid[:-1])
+            self._open_y.copy_(self.fluid[:, 1:] * self.fluid[:, :-1])
         self.update(self.density)
 
     def update(self, density: Any) -> None:
@@ -174,12 +176,13 @@ class PoissonOperator:
         """
         self.density.copy_(as_grid(density, "density", self.shape))
         self.version = next(_VERSIONS)
-        half, wx, wy = self._half, self.face_weights_x, self.face_weights_y
+        wx, wy = self.face_weights_x, self.face_weights_y
         if self._compiled:
             changed = wx.numpy(), wy.numpy(), self._weights_next.numpy(), self._diagonal.numpy()
             harmonic = self.face_density == "harmonic"
             grid.set_weights(self.density.numpy(), self.fluid.numpy(), harmonic, *changed)
             return
+        half = self._half
         if self.face_density == "harmonic":
             torch.reciprocal(self.density, out=half).mul_(0.5)
         else:
@@ -204,8 +207,15 @@ class PoissonOperator:
         """Live weights between flat cells k and k + ny, and k and k + 1 (zero where a row ends)."""
         return self.face_weights_x[1:-1].view(-1), self._weights_next.view(-1)[:-1]
 
+    def check_shape(self, *fields: Tensor) -> None:
+        """Raise ValueError unless all are (nx, ny)."""
+        for field in fields:
+            if tuple(field.shape) != self.shape:
+                raise ValueError(f"vectors must have the shape {self.shape}, not {tuple(field.shape)}")
+
     def bind(self, p: Tensor, out: Tensor) -> Callable[[], Tensor]:
         """A function setting ``out`` = A ``p`` for these contiguous (nx, ny) buffers; views made once."""
+        self.check_shape(p, out)
         if self._compiled:
             arrays = [tensor.numpy() for tensor in (p, self.face_weights_x, self.face_weights_y, out)]
 
@@ -239,6 +249,7 @@ class PoissonOperator:
 
     def project(self, v: Tensor) -> Tensor:
         """Remove ``v``'s mean over each fluid component and zero its solids, in place; returns it."""
+        self.check_shape(v)
         if self._compiled and self.components == 1 and v.is_contiguous():
             grid.project(v.numpy(), self.fluid.numpy(), float(self.component_sizes[0]))
             return v

@@ -122,10 +122,11 @@ class Preconditioner:
     def apply(self, residual: Tensor, out: Tensor) -> Tensor:
         """``out`` = M ``residual``, both (nx, ny) float64; returns ``out``, mean-zero over components.
 
-        Raises RuntimeError before the first `setup`.
+        Raises RuntimeError before the first `setup`, ValueError for other shapes.
         """
         if not self.is_set_up:
             raise RuntimeError(f"{self.name}: call setup() before apply()")
+        self.operator.check_shape(residual, out)
         self._apply(residual, out)
         return self.operator.project(out)
 

@@ -164,7 +164,7 @@ class Simulation:
             transport_steps = self._transport(ratio, outflow)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
-        except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
+        except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError) as error:
             for kept, field in zip(self._before, self._state(), strict=True):
                 field.copy_(kept)
             raise SimulationError(in_one_line(error), attempts) from error

@@ -156,7 +156,7 @@ class Recorder:
         """Means, medians and 95th percentiles over all frames so far; without any, rows: 0.
 
         Means carry what medians hide, set-ups and inference that not every frame has; they leave out the
-        first frame, which compiles.
+        first frame, which may compile.
         """
         rows = len(self._measured["iterations"])
         if rows == 0:
@@ -232,14 +232,15 @@ def record(settings: AppSettings) -> int:
         bar.set_description(NOTE)
         if simulation.device == "cpu":
             compilation = Compilation(simulation.preconditioner)
-            compilation.wait()
+            while not (received or compilation.wait(0.1)):
+                pass
             compilation.stop()
         bar.set_description()
         for _ in range(frames):
-            engine.step()
-            bar.update()
             if received or engine.message or recorder.message:
                 break
+            engine.step()
+            bar.update()
     ended = f"interrupted by {received[0].name}" if received else engine.message or recorder.message
     recorder.stop(ended or "completed")
     _print_summary(recorder.directory, ended or "completed", recorder.summary())

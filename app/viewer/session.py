@@ -114,13 +114,13 @@ class Session:
 
     def advance(self) -> bool:
         """Do what was asked for, take a step unless paused, and inspect the factors if somebody looks; False,
-        and nothing done, while the first step is still compiled.
+        and no step, while the first one is still compiled.
         """
-        if self.compiling:
-            return False
         asked, self._asked = self._asked, []
         for action in asked:
             action()
+        if self.compiling:
+            return False
         self.engine.advance()
         if self.inspector.shown:
             self.inspector.refresh()
@@ -181,10 +181,11 @@ class Session:
             self._recorder = None
         if self.engine.message:
             return Message(self.engine.message, True, math.inf)
-        if self.compiling:
+        fresh = self._message if time.monotonic() < self._message.until else None
+        if self.compiling and not (fresh and fresh.error):
             text = f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 30"
             return Message(text, False, math.inf)
-        return self._message if time.monotonic() < self._message.until else None
+        return fresh
 
     @property
     def warning(self) -> str:
@@ -210,7 +211,8 @@ class Session:
     def step(self) -> None:
         """One frame; pauses first when running."""
         self.engine.paused = True
-        self.engine.single_step()
+        if not self.compiling:
+            self.engine.single_step()
 
     def toggle_leaf(self) -> None:
         """Outline the leaf under the mouse and show its coarse basis, or no longer; opens a hidden panel."""

@@ -22,7 +22,10 @@ def available() -> bool:
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` on numpy arrays as machine code, made at its first call, kept on disk where there is a
-    folder for it, without the interpreter's lock. Without numba it stays as it is and nobody calls it.
+    folder for it, without the interpreter's lock. Without numba it stays as it is, for `available` says so.
+
+    What is kept is looked up by the function's own file: a constant that it reads must stand there, or others
+    go on with the old value after a change.
     """
     if numba is None:
         return function

@@ -13,11 +13,12 @@ import math
 import numpy as np
 
 from precond.host.compiled import compiled
-from precond.learned.far_field import DEPENDENT, SHIFT
 
 Array = np.ndarray
 RANK = 8  # known to the compiler, which unrolls what it knows
-TINIEST = float(np.finfo(np.float64).tiny) ** 0.5
+SHIFT = 1e-4  # added to a tile's Galerkin block: A's null vector makes the topmost one singular
+DEPENDENT = 1e-10  # share of a column's square that it must add to those before it
+TINIEST = float(np.finfo(np.float64).tiny) ** 0.5  # for columns that are zero
 
 
 @compiled

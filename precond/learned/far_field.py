@@ -21,10 +21,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from precond.learned.compiled_far_field import DEPENDENT, SHIFT, TINIEST
 from precond.partition.tree import LeafTree
-
-SHIFT = 1e-4  # added to a tile's Galerkin block: A's null vector makes the topmost one singular
-DEPENDENT = 1e-10  # share of a column's square that it must add to those before it
 
 
 @dataclass
@@ -95,7 +93,7 @@ def triangle(gram: Tensor) -> Tensor:
     """L of the Gram matrices ``gram`` (n, k, k) = L L^T of columns, of which some may depend on others or be
     zero: these lose length when they are divided by it.
     """
-    small = DEPENDENT * gram.diagonal(dim1=1, dim2=2) + torch.finfo(gram.dtype).tiny ** 0.5
+    small = DEPENDENT * gram.diagonal(dim1=1, dim2=2) + TINIEST
     return torch.linalg.cholesky_ex(gram + torch.diag_embed(small)).L
 
 

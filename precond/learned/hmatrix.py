@@ -176,13 +176,15 @@ class CompiledFarField:
     def far(self, strips: Tensor) -> Tensor:
         """W W^T ``strips`` (K, 1, R)."""
         slots = self._geometry.tree.slots
+        self._slots[:] = 0.0
         vectors = torch.from_numpy(self._slots).view(-1, RANK).index_copy_(0, slots, strips[:, 0])
         compiled.multiply(*(part.numpy() for part in self._far), self._slots)
         return vectors[slots][:, None]
 
     def apply(self, residual: Tensor, out: Tensor, twice: float) -> None:
         """``out`` += U (W W^T - ``twice``) U^T ``residual``, both (nx, ny)."""
-        host.restrict(residual.view(-1).numpy(), *self._columns_at, self._slots)
+        self._slots[:] = 0.0  # a NaN would stay in the empty ones
+        host.restrict(residual.reshape(-1).numpy(), *self._columns_at, self._slots)
         strips = self._slots.copy()
         compiled.multiply(*(part.numpy() for part in self._far), self._slots)
         self._slots -= np.float32(twice) * strips

@@ -165,6 +165,6 @@ class BlockJacobi(Preconditioner):
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         if self._compiled:
-            host.solve(residual.view(-1).numpy(), *self._arrays, out.view(-1).numpy())
+            host.solve(residual.reshape(-1).numpy(), *self._arrays, out.view(-1).numpy())
             return
         self.vectors.scatter(self.solve(self.vectors.gather(residual)), out)

@@ -12,8 +12,7 @@ cannot take it.
 import taichi as ti
 
 from sim.device.faces import Cells, Planes, Solids, Static
-
-PURE = 1e-10  # a fraction this close to 0 or 1 has no interface to reconstruct
+from sim.host.interface import PURE
 
 
 @ti.func

@@ -46,9 +46,9 @@ def shear_row(
     for x in range(max(i - 1, 0), min(i + 1, nx)):
         solids, fractions = solid[x], phase[x]
         for j in range(ny):
-            fluid = 1.0 if solids[j] == 0 else 0.0
-            wet[j + 1] += fluid
-            inverse[j + 1] += fluid / (light + (heavy - light) * fractions[j])
+            viscosity = light + (heavy - light) * fractions[j]
+            wet[j + 1] += 1.0 if solids[j] == 0 else 0.0
+            inverse[j + 1] += 1.0 / viscosity if solids[j] == 0 else 0.0
     u, right, left = velocity[0, i], velocity[1, min(i, nx - 1)], velocity[1, max(i - 1, 0)]
     # the wall stands half a spacing away where one of a pair of faces is missing
     right_weight, left_weight = 1.0, 1.0

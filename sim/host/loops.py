@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from precond import PoissonOperator
+from precond.errors import UsageError
+from precond.host.compiled import available
 from sim.faces import open_faces
 from sim.host import advection, forces, interface
 
@@ -20,7 +22,9 @@ class HostLoops:
     """
 
     def __init__(self, solid: Tensor):
-        """``solid`` (nx, ny) uint8 is kept."""
+        """``solid`` (nx, ny) uint8 is kept. Raises UsageError without numba."""
+        if not available():
+            raise UsageError("a simulation on the CPU needs numba, which is missing: pip install numba")
         (nx, ny), self._solid = solid.shape, solid
         zeros = partial(torch.zeros, dtype=torch.float64)
         self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1).numpy(), zeros(6, nx + 1, ny + 1).numpy()

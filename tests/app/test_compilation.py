@@ -25,15 +25,20 @@ def test_stopped_early_it_leaves_nobody_waiting():
     compilation.wait()
 
 
-def test_the_window_takes_no_step_before_and_loses_nothing_asked_for():
+def test_the_window_takes_no_step_before_and_does_what_is_asked_for():
     engine = Engine(app_settings({"grid": (32, 16), "preconditioner": "jacobi"}))
     session = Session(engine)
     session.compilation = SimpleNamespace(ready=False)
     session.ask(session.change, "contrast", 7.0)
     assert not session.advance()
-    assert (engine.frame, engine.settings.simulation.contrast) == (0, 100.0)
+    session.step()
+    assert (engine.frame, engine.settings.simulation.contrast) == (0, 7.0)
     assert session.message.text.startswith(NOTE)
+    session.say("a reason", error=True)
+    assert session.message.text == "a reason"
+    session.change("contrast", 8.0)
+    session.toggle_pause()
     session.compilation.ready = True
     assert session.advance()
-    assert (engine.frame, engine.settings.simulation.contrast) == (1, 7.0)
+    assert (engine.frame, engine.settings.simulation.contrast) == (1, 8.0)
     assert session.message is None

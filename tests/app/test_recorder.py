@@ -78,14 +78,14 @@ def test_run_yaml_says_what_is_needed_to_repeat_the_run(recording):
         50.0,
         12,
     )
-    for package in ("python", "torch", "taichi", "numpy", "imgui-bundle", "htp-fluid"):
+    for package in ("python", "torch", "taichi", "numba", "numpy", "imgui-bundle", "htp-fluid"):
         assert run["versions"][package]
     assert run["versions"]["numpy"] == np.__version__
     assert run["versions"]["htp-fluid"][0].isdigit()
     assert run["hardware"]["cores"] >= 1
     assert run["hardware"]["torch_threads"] == 1
     assert run["hardware"]["memory_gib"] > 0.0
-    assert {"cpu", "gpu", "os", "taichi_threads"} <= set(run["hardware"])
+    assert {"cpu", "gpu", "os", "torch_threads"} <= set(run["hardware"])
     assert run["command"].startswith("htp-fluid")
     assert run["started"] <= run["summary"]["finished"]
     assert "commit" in run

@@ -1,5 +1,7 @@
 """What is compiled for the CPU does what its torch form does, and every preconditioner works without it."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -152,3 +154,53 @@ def test_counts_do_not_depend_on_the_compiler(without_compiler, name):
 
     reference = without_compiler(count)
     assert 0.85 * reference - 1 <= count() <= reference + 1
+
+
+@pytest.mark.parametrize("name", available_preconditioners())
+@pytest.mark.parametrize("shape", [(24, 24), (33, 40), (8, 8), (48, 64)])
+@pytest.mark.parametrize("bad", [np.nan, 0.0, np.inf])
+@pytest.mark.parametrize("form", ["compiled", "torch"])
+def test_after_coefficients_that_are_no_numbers_all_is_as_before(name, shape, bad, form, monkeypatch):
+    """Compiled loops check no index, and borders and empty places keep what they are given."""
+    monkeypatch.setattr(compiled, "used", form == "compiled")
+    density = np.where(np.random.default_rng(0).random(shape) < 0.5, 1.0, 100.0)
+    operator = PoissonOperator.from_density(density)
+    preconditioner = make_preconditioner(name, operator)
+    residual = operator.project(torch.randn(shape, dtype=torch.float64))
+    before, out = torch.empty_like(residual), torch.empty_like(residual)
+    preconditioner.setup()
+    preconditioner.apply(residual, before)
+    broken = density.copy()
+    broken[-1, -1] = bad
+    operator.update(broken)
+    with contextlib.suppress(ArithmeticError, RuntimeError, ValueError), np.errstate(all="ignore"):
+        preconditioner.update()
+        preconditioner.apply(residual, out)
+    operator.update(density)
+    preconditioner.setup()
+    preconditioner.apply(residual, out)
+    torch.testing.assert_close(out, before, rtol=1e-6, atol=1e-6 * float(before.abs().max()))
+
+
+def test_vectors_of_other_shapes_are_refused(make_case):
+    operator = make_case((16, 16), 10.0, False).operator
+    wrong, right = torch.zeros(8, 8, dtype=torch.float64), torch.zeros(16, 16, dtype=torch.float64)
+    preconditioner = made("multigrid", operator)
+    for call in (
+        lambda: operator.matvec(wrong),
+        lambda: operator.project(wrong),
+        lambda: preconditioner.apply(wrong, right),
+        lambda: preconditioner.apply(right, wrong),
+    ):
+        with pytest.raises(ValueError, match="shape"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["jacobi", "multigrid", "block-jacobi", "coarse-monomial", "hmatrix"])
+def test_residuals_need_not_be_contiguous(make_case, name):
+    case = make_case((16, 16), 10.0, False)
+    preconditioner, residual = made(name, case.operator), case.vectors(1)[0]
+    expected, out = torch.empty_like(residual), torch.empty_like(residual)
+    preconditioner.apply(residual, expected)
+    preconditioner.apply(residual.T.contiguous().T, out)
+    torch.testing.assert_close(out, expected)

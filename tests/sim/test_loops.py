@@ -53,11 +53,12 @@ def test_stirring(fields):
     near(*results)
 
 
-def test_viscosity(fields):
+@pytest.mark.parametrize("light", [0.2, 0.0])
+def test_viscosity(fields, light):
     results = []
     for loops in both(fields):
         fields_there = fields.copies("velocity", "carried", "density", "phase")
-        loops.viscous_stage(*fields_there, 3.0, 0.2, 0.7, 0.2, 0.05, 0.01)
+        loops.viscous_stage(*fields_there, 3.0, light, 0.7, 0.2, 0.05, 0.01)
         results.append(fields_there[1])
     near(*results)
 

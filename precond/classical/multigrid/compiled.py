@@ -114,6 +114,7 @@ def set_up(
     factorise(levels, exact, band, shift, first)
     for level in range(last):
         scale_interpolation(levels, exact, short, changed, level, level + 1 < last)
+    exact[X, :, :] = 0.0  # with its border, where a NaN would stay
     return unit
 
 
@@ -339,7 +340,7 @@ def factorise(levels: Array, exact: Array, band: Array, shift: float, first: flo
             for k in range(4):
                 ahead, aside = STEPS[k]
                 there = row + along * ahead + across * aside
-                if a[k, i, j] != 0.0:
+                if i + ahead <= nx and 1 <= j + aside <= ny:
                     band[max(row, there), width - abs(there - row)] = -first * a[k, i, j]
     for row in range(len(band)):
         entry = band[row, width]

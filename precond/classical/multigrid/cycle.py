@@ -34,9 +34,9 @@ class Multigrid(Preconditioner):
     S = D^-1/2 A D^-1/2 has its eigenvalues in [0, 1] on every level, so the smoother's coefficients are
     constants. The stencils are in a unit in which A's largest entry is about one, so that what counts as
     nothing does not depend on the density's unit. Every level keeps its iterate divided by FIRST, which saves
-    a pass over each vector. All is float64: in float32 bubbles at contrast 10,000 took half as many
-    iterations again. On a CPU the loops are compiled (precond.classical.multigrid.compiled), and `update`
-    makes anew what depends on the face weights that changed.
+    a pass over each vector. All is float64 here: in float32 bubbles at contrast 10,000 took half as many
+    iterations again. On a CPU the loops are compiled (precond.classical.multigrid.compiled), and without
+    solids `update` makes anew what depends on the face weights that changed.
     """
 
     name = "multigrid"

@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from precond.classical.multigrid.compiled import TINY
 from precond.factorisation import inverse_of_factors
 from precond.poisson import PoissonOperator
 
-TINY = 1e-30  # below any coupling: decides only where there is none
 CROSS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # (kx, ky) of a five-point stencil
 
 
@@ -53,6 +53,7 @@ class Level:
         self._scale_around = self.around(self.scale)
         vectors = self.r, self.x, self.residual
         self.r_terms, self.x_terms, self.residual_terms = (self._terms(v, five_point) for v in vectors)
+        self._bordered_x = strided(self.x, -self.pad, (self.row, 1))
         self._row_sum = self.zeros(self.size)
         self._empty = torch.zeros(self.size, dtype=torch.bool, device=device)
         # By symmetry the coupling to a neighbour is the row of the neighbour's stencil that leads back.
@@ -93,7 +94,10 @@ class Level:
         torch.mul(operator.diagonal(), -unit, out=self.grid(self.stencil[4]))
 
     def scale_stencil(self) -> None:
-        """D^-1/2, D^1/2 and -S from the stencil; rows of zeros (solid and isolated cells) get D^-1/2 = 0."""
+        """D^-1/2, D^1/2 and -S from the stencil; rows of zeros (solid and isolated cells) get D^-1/2 = 0. x
+        is emptied with its border, where a NaN would stay.
+        """
+        self._bordered_x.zero_()
         torch.abs(self.stencil, out=self._products.view(9, self.size))
         torch.sum(self._products, (0, 1), out=self._row_sum)
         torch.le(self._row_sum, TINY, out=self._empty)

@@ -11,16 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from precond.classical.multigrid.level import TINY, Level, strided
+from precond.classical.multigrid.compiled import ROUNDING, TINY, VANISHING
+from precond.classical.multigrid.level import Level, strided
 
 # Offsets d for which the Galerkin product computes the coarse stencil's rows 0 to 3; symmetry gives the other
 # four.
 OFFSETS = ((1, 1), (1, 0), (1, -1), (0, 1))
 # For one direction of d: fine offsets from 2 I that both I's stencil row reaches and I + d interpolates to.
 REACH = {0: (-1, 0, 1), 1: (1, 2), -1: (-2, -1)}
-
-ROUNDING = 1e-13  # relative to its parts, an energy of a coarse function that only rounding leaves
-VANISHING = 1e-13  # a coarse diagonal entry below this share of A's largest is rounding
 
 
 class Edges:
