@@ -141,8 +141,8 @@ def test_flexible_iterations(make_case, without_compiler):
 
 @pytest.mark.parametrize("name", available_preconditioners())
 def test_counts_do_not_depend_on_the_compiler(without_compiler, name):
-    """Within one, on two fluids at contrast 10,000, but where rounding decides: mostly fewer then, differences
-    of neighbours keep what a diagonal times a value loses.
+    """Within one, on two fluids at contrast 10,000, but where rounding decides: mostly fewer then,
+    differences of neighbours keep what a diagonal times a value loses.
     """
 
     def count():
