@@ -229,13 +229,13 @@ def record(settings: AppSettings) -> int:
     recorder = Recorder(engine, settings.out or default)
     frames = settings.frames or DEFAULT_FRAMES
     with stop_signals() as received, tqdm(total=frames, unit="frame", disable=None, file=sys.stderr) as bar:
-        bar.set_description(NOTE)
         if simulation.device == "cpu":
+            bar.set_description(NOTE)
             compilation = Compilation(simulation.preconditioner)
             while not (received or compilation.wait(0.1)):
                 pass
             compilation.stop()
-        bar.set_description()
+            bar.set_description()
         for _ in range(frames):
             if received or engine.message or recorder.message:
                 break

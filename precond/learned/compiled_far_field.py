@@ -23,15 +23,20 @@ TINIEST = float(np.finfo(np.float64).tiny) ** 0.5  # for columns that are zero
 
 @compiled
 def cholesky(matrix: Array) -> None:
-    """The lower triangle of ``matrix``, positive definite, becomes the inverse of its Cholesky factor; zeros
-    above."""
-    size = len(matrix)
-    for i in range(size):
+    """The lower triangle of ``matrix``, positive definite, becomes its Cholesky factor."""
+    for i in range(len(matrix)):
         for j in range(i + 1):
             total = matrix[i, j]
             for k in range(j):
                 total -= matrix[i, k] * matrix[j, k]
             matrix[i, j] = math.sqrt(total) if i == j else total / matrix[j, j]
+
+
+@compiled
+def inverse_factor(matrix: Array) -> None:
+    """As `cholesky`, the inverse of the factor, with zeros above."""
+    cholesky(matrix)
+    size = len(matrix)
     for j in range(size):
         matrix[j, j] = 1.0 / matrix[j, j]
         for i in range(j + 1, size):
@@ -98,12 +103,8 @@ def leaf_functions(
                     total += functions[q, a] * images[p, a]
                 length[p, q], length[q, p] = 0.0, total
             length[q, q] += DEPENDENT * length[q, q] + TINIEST
+        cholesky(length)
         for q in range(RANK):
-            for p in range(q + 1):
-                total = length[q, p]
-                for m in range(p):
-                    total -= length[q, m] * length[p, m]
-                length[q, p] = math.sqrt(total) if p == q else total / length[p, p]
             for p in range(q):
                 for a in range(size):
                     functions[q, a] -= length[q, p] * functions[p, a]
@@ -238,7 +239,7 @@ def factorise(
             inner_products(traces, traces, strip * rows, rows, block)
             for a in range(RANK):
                 block[a, a] += DEPENDENT * block[a, a] + TINIEST
-            cholesky(block)
+            inverse_factor(block)
             for i in range(strip * rows, (strip + 1) * rows):
                 row, target = traces[i], columns[level, i]
                 for a in range(RANK):
@@ -268,7 +269,7 @@ def factorise(
             for a in range(RANK):
                 for b in range(RANK):
                     core[RANK + b, a] = block[a, b]
-            cholesky(core)
+            inverse_factor(core)
             for a in range(2 * RANK):  # K - 1, K the transposed inverse of the factor
                 for b in range(a + 1):
                     core[b, a] = core[a, b] - (1.0 if a == b else 0.0)

@@ -73,10 +73,9 @@ class BlockJacobi(Preconditioner):
             self._arrays = self.vectors.cells.numpy(), self.inverses.numpy()
             self._order = np.argsort(self.vectors.cells.numpy(), axis=1)  # in which blocks are narrow bands
             rank = np.argsort(self._order, axis=1)
-            first, second = np.divmod(self.faces.entries[0].numpy() % leaf_size**2, leaf_size)  # (K, F)
-            self._width = int(
-                np.abs(np.subtract(*(np.take_along_axis(rank, a, 1) for a in (first, second)))).max()
-            )
+            ends = np.divmod(self.faces.entries[0].numpy() % leaf_size**2, leaf_size)  # (K, F) each
+            first, second = (np.take_along_axis(rank, end, axis=1) for end in ends)
+            self._width = int(np.abs(first - second).max())
         if self._shared:
             entries = self.faces.entries[0].view(-1) % leaf_size**2
             own = torch.arange(leaf_size) * (leaf_size + 1)
