@@ -58,7 +58,8 @@ class Preconditioner:
         update. capturable: on a device `apply` makes no host sync, no data-dependent shape and no new
         pointer; capturable_setup: nor does a set-up, while the solids stay. own_products: with copies of A in
         one application, besides those asked of the operator. seconds: what the last `setup` or `update` took,
-        "setup" without "inference" (the time in a network, zero for classical ones).
+        "setup" without "inference" (the time in a network, zero for classical ones). choice: for one that
+        chooses among others the name of the one in use, a colon and why; else empty.
     """
 
     name: ClassVar[str] = ""
@@ -68,6 +69,7 @@ class Preconditioner:
     cpu_only: ClassVar[bool] = False
     own_products: ClassVar[int] = 0
     note: str = ""
+    choice: str = ""
 
     def __init__(self, operator: PoissonOperator):
         """Raises PreconditionerError when the operator is on a device that this preconditioner cannot use."""
@@ -137,6 +139,9 @@ class Preconditioner:
         meets.
         """
         return False
+
+    def solved(self, seconds: float) -> None:
+        """Told after every solve what set-up, inference and solve took together; most do not mind."""
 
     def as_diagonal(self) -> Tensor | None:
         """M's diagonal (nx, ny), live, where M is diagonal: whoever iterates may multiply by it itself."""

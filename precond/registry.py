@@ -37,19 +37,24 @@ _ENTRIES = {
     "multigrid": Entry(
         "classical.multigrid.cycle:Multigrid", "black box multigrid V-cycle, polynomial smoothing"
     ),
+    "auto": Entry("auto:Auto", "whichever of multigrid and coarse-iterated is the cheapest lately, CPU only"),
     "block-jacobi": Entry(
         "two_level.block_jacobi:BlockJacobi", "exact inverses of blocks along the Morton curve"
     ),
     "coarse-monomial": Entry(
         "two_level.preconditioner:CoarseMonomial", "exact leaves, coarse space of monomials"
     ),
+    "coarse-iterated": Entry(
+        "multilevel.preconditioner:coarse_iterated",
+        "exact leaves in exact blocks, coarse spaces by leaf iterations",
+    ),
     "coarse-geneo": Entry(
         "two_level.preconditioner:CoarseGenEO",
         "exact leaves, coarse space of each leaf's lowest modes (GenEO)",
     ),
     "coarse-learned": Entry(
-        "learned.coarse_learned:CoarseLearned",
-        "exact leaves, coarse space predicted by a network",
+        "learned.coarse_learned:coarse_learned",
+        "as coarse-iterated, the columns of the leaves predicted by a network",
         model="coarse-learned.safetensors",
     ),
     "hmatrix": Entry(

@@ -69,6 +69,7 @@ class StepReport:
         return [attempt for attempt in self.attempts if attempt.broke_down]
 
     preconditioner = property(lambda self: self.attempts[-1].method if self.attempts else "")
+    choice = property(lambda self: self.attempts[-1].choice if self.attempts else "")
     fallback = property(lambda self: len(self.attempts) > 1)
     outcome = property(lambda self: self.solve.outcome.value if self.solve else "failed")
     iterations = property(lambda self: self.solve.iterations if self.solve else 0)

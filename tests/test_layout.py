@@ -34,6 +34,9 @@ LAYERS |= {
     "learned": {*FORMS, "two_level"},
     "registry": {"errors", "poisson", "preconditioner", "learned"},  # of learned the folder's name alone
 }
+LAYERS["multilevel"] = {*FORMS, "two_level"}
+LAYERS["learned"] |= {"multilevel"}
+LAYERS["auto"] = {"poisson", "preconditioner", "registry"}
 LAYERS |= {
     "analysis": {*FORMS, "krylov", "two_level", "learned"},
     "training": {*LAYERS, "analysis"} - {"registry"},

@@ -44,10 +44,10 @@ from precond.errors import in_one_line
 
 PICTURE_SIZE = 768  # pixels along the longer side of final.png, where whole pixels per cell allow it
 HEADER = (  # attributes of FrameReport with their units, then what `_row` says of failed attempts
-    "frame [-],time_s [s],time_step_s [s],preconditioner [-],outcome [-],fallback [-],iterations [-],"
-    "relative_residual [-],sim_ms [ms],setup_ms [ms],inference_ms [ms],solve_ms [ms],draw_ms [ms],"
-    "frame_ms [ms],fps [1/s],failed_method [-],failed_outcome [-],failed_iterations [-],failed_ms [ms],"
-    "failed_reason [-]"
+    "frame [-],time_s [s],time_step_s [s],preconditioner [-],choice [-],outcome [-],fallback [-],"
+    "iterations [-],relative_residual [-],sim_ms [ms],setup_ms [ms],inference_ms [ms],solve_ms [ms],"
+    "draw_ms [ms],frame_ms [ms],fps [1/s],failed_method [-],failed_outcome [-],failed_iterations [-],"
+    "failed_ms [ms],failed_reason [-]"
 )
 COLUMNS = [title.split()[0] for title in HEADER.split(",")]
 PHASES = [name for name in COLUMNS if name.endswith("_ms")]

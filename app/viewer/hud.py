@@ -54,12 +54,16 @@ def _tiles(session: Session) -> list[Tile]:
     engine, report, history = session.engine, session.engine.last, session.history()
     settings = engine.settings.simulation
     fps, iterations, outcome, colour, name = "-", "-", "-", theme.MUTED, settings.preconditioner
+    used = "of the last pressure solve"
     if report is not None:
         failed = report.fallback or report.outcome != "converged"
         outcome = "fallback" if report.fallback else report.outcome
         colour = theme.RED if failed else theme.GREEN
         outcome = outcome if failed or not engine.paused else "paused"
         fps, iterations, name = f"{report.fps:.0f}", f"{report.iterations:,}", report.preconditioner
+        if report.choice:
+            name = f"{name}: {report.choice.partition(':')[0]}"
+            used = f"of the last pressure solve; {report.choice}"
     tiles = [
         ("fps", fps, theme.TEXT, "frames a second, over the last 30"),
         ("iterations", iterations, theme.TEXT, "of the last pressure solve"),
@@ -72,6 +76,6 @@ def _tiles(session: Session) -> list[Tile]:
     return [
         *tiles,
         ("contrast", f"{theme.number(settings.contrast)} : 1", theme.TEXT, "density of heavy over light"),
-        ("preconditioner", name, theme.TEXT, "of the last pressure solve"),
+        ("preconditioner", name, theme.TEXT, used),
         ("outcome", outcome, colour, "how the last pressure solve ended"),
     ]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from app.engine import Engine
 from precond import Preconditioner
 from precond.analysis.inspection import Inspection, LeafBasis, inspect, leaf_basis, leaf_count
+from precond.auto import Auto
+from precond.multilevel.preconditioner import LeafHierarchy
 
 SECONDS = 0.5  # at least between two inspections,
 WAIT = 10.0  # and this many times what the last one took
@@ -41,8 +43,9 @@ class Inspector:
 
     @property
     def preconditioner(self) -> Preconditioner:
-        """The one at work."""
-        return self._engine.preconditioner
+        """The one at work; of `auto` the method in use."""
+        chosen = self._engine.preconditioner
+        return chosen.method if isinstance(chosen, Auto) else chosen
 
     @property
     def leaves(self) -> int:
@@ -61,10 +64,13 @@ class Inspector:
         if preconditioner is not self._preconditioner:
             self.inspection, self._preconditioner, self._due = None, preconditioner, 0.0
         is_new = self.inspection is None or self._engine.frame != self.frame
-        if not leaves:
+        levels = isinstance(preconditioner, LeafHierarchy)
+        if levels:
+            self.inspection, self.reason = None, f"{preconditioner.name}: {preconditioner.describe()}"
+        elif not leaves:
             self.reason = (
                 f"{preconditioner.name} has no hierarchical partition: "
-                "coarse-learned, hmatrix, coarse-monomial and coarse-geneo have one"
+                "hmatrix, coarse-monomial and coarse-geneo have one"
             )
         elif not preconditioner.is_set_up:
             self.reason = f"{preconditioner.name} has no factors before its first step"
@@ -74,7 +80,7 @@ class Inspector:
             self.reason = f"{leaves} leaves: this takes seconds, so it waits for the button"
         nx, ny = self._engine.simulation.shape
         i, j = self.cell or (nx, ny)  # the grid may have become smaller
-        found = leaves and self.follow and i < nx and j < ny and preconditioner.is_set_up
+        found = (leaves or levels) and self.follow and i < nx and j < ny and preconditioner.is_set_up
         self.leaf = leaf_basis(preconditioner, i * ny + j) if found else None
 
     def _inspect(self, preconditioner: Preconditioner) -> None:

@@ -23,7 +23,7 @@ def draw_plots(session: Session) -> None:
     imgui.begin_child("plots", (0.0, 0.0), 0, imgui.WindowFlags_.horizontal_scrollbar)
     history = session.history()
     plots = {
-        "Iterations": lambda: _plot_history(history["frame"], history["iterations"], least=9.0),
+        "Iterations": lambda: _plot_iterations(session, history),
         "Milliseconds": lambda: _plot_phases(history),
         "Frames per second": lambda: _plot_history(history["frame"], history["fps"]),
         "Residual, last solve": lambda: _plot_residuals(session),
@@ -47,6 +47,13 @@ def _setup_frames(x: np.ndarray, top: float) -> None:
     first = max(0.0, float(x.max(initial=0.0)) - FRAMES)
     implot.setup_axes_limits(first, first + FRAMES, 0.0, nice_ceiling(1.05 * top), implot.Cond_.always)
     implot.setup_legend(implot.Location_.north_west)
+
+
+def _plot_iterations(session: Session, history: dict[str, np.ndarray]) -> None:
+    """With a line where another method took over."""
+    _plot_history(history["frame"], history["iterations"], least=9.0)
+    if (switches := session.switches()).size:
+        implot.plot_inf_lines("other method", switches, implot.Spec(line_color=theme.AMBER))
 
 
 def _plot_history(x: np.ndarray, y: np.ndarray, least: float = 1.0) -> None:

@@ -104,6 +104,7 @@ class Session:
         self._asked: list[Callable[[], object]] = []
         self._recorder: Recorder | None = None
         self._rows: deque[list[float]] = deque(maxlen=FRAMES)
+        self._methods: deque[str] = deque(maxlen=FRAMES)
         engine.subscribe(self._on_frame, self._on_event)
         if self.notice:
             self.say(self.notice, error=True)
@@ -149,9 +150,16 @@ class Session:
             del history["failed solve"]
         return history
 
+    def switches(self) -> np.ndarray:
+        """The frames of the history that another method solved than the one before, float64."""
+        frames, methods = [row[0] for row in self._rows], list(self._methods)
+        changed = [at for at in range(1, len(methods)) if methods[at] != methods[at - 1]]
+        return np.array([frames[at] for at in changed], dtype=np.float64)
+
     def _on_frame(self, report: FrameReport) -> None:
         phases = (sum(getattr(report, part) for part in parts) for _, *parts in PHASES.values())
         self._rows.append([report.frame, report.iterations, report.fps, *phases])
+        self._methods.append(report.choice.partition(":")[0] or report.preconditioner)
         if report.fallback:
             chosen = self.engine.settings.simulation.preconditioner
             text = f"{chosen} failed on frame {report.frame}: {report.preconditioner} solved it instead"
@@ -167,6 +175,7 @@ class Session:
     def _on_event(self, _event: Event) -> None:
         if self.engine.last is None:  # the scene starts anew
             self._rows.clear()
+            self._methods.clear()
             self._warning = Message()
 
     def say(self, text: str, error: bool = False) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from precond.analysis.peeling import peel
 from precond.learned.hmatrix import HMatrix, counted_twice
 from precond.learned.published_hmatrix import PublishedHMatrix
+from precond.multilevel.preconditioner import LeafHierarchy
 from precond.partition.leaf_vectors import LeafVectors
 from precond.partition.tiles import tile_of, tiles
 from precond.preconditioner import Preconditioner
@@ -106,6 +107,8 @@ def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
 
     Raises ValueError for a preconditioner without a partition.
     """
+    if isinstance(preconditioner, LeafHierarchy):
+        return LeafBasis(*preconditioner.leaf_columns(cell))
     vectors = _vectors(preconditioner)
     leaf = int(vectors.position[cell]) // vectors.cells.shape[1]
     if isinstance(preconditioner, TwoLevel | HMatrix):

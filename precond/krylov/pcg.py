@@ -120,9 +120,12 @@ class PCG:
             x, outcome = torch.zeros_like(x), Outcome.NOT_FINITE
         seconds = {**preconditioner.seconds, "solve": clock.seconds()}
         flexible, iterations = not preconditioner.symmetric_positive_definite, len(history) - 1
-        reason = self._reason(outcome, iterations, residual)
+        reason, choice = self._reason(outcome, iterations, residual), preconditioner.choice
+        preconditioner.solved(sum(seconds.values()))
         method = preconditioner.name
-        return SolveReport(x, outcome, iterations, residual, history, seconds, flexible, method, reason)
+        return SolveReport(
+            x, outcome, iterations, residual, history, seconds, flexible, method, reason, choice
+        )
 
     def _reason(self, outcome: Outcome, iterations: int, residual: float) -> str:
         """Why it did not converge, for people."""

@@ -31,7 +31,8 @@ class SolveReport:
     relative residual norms, iterations + 1 entries. seconds: "setup" and "inference" of the preconditioner's
     last set-up, "solve" of this solve. flexible: the Polak-Ribiere update was used because the preconditioner
     does not promise to be symmetric positive definite. method: the preconditioner's name. reason: why it did
-    not converge, for people; empty where it did.
+    not converge, for people; empty where it did. choice: of a preconditioner that chooses among others, the
+    one it used and why.
     """
 
     x: torch.Tensor
@@ -43,6 +44,7 @@ class SolveReport:
     flexible: bool
     method: str
     reason: str = ""
+    choice: str = ""
 
     @property
     def converged(self) -> bool:

@@ -1,7 +1,8 @@
-"""Our learned preconditioner: two levels, the coarse space read off the density by a network.
+"""Our learned preconditioner: a leaf hierarchy whose first coarse space a network reads off the leaves.
 
 Symmetric positive definite whatever the network says, because it chooses a subspace and nothing else: leaves
-are exact, the coarse operator is Galerkin's (precond.two_level.preconditioner).
+are exact, all coarse operators are Galerkin's (precond.multilevel). On a GPU, and where loops are not
+compiled, there are two levels (precond.two_level).
 """
 
 from __future__ import annotations
@@ -9,53 +10,108 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from precond.host.compiled import available
 from precond.learned import MODELS
-from precond.learned.coarse_space import CoarseSpaceConfig, CoarseSpaceNetwork
-from precond.learned.features import LeafFeatures
+from precond.learned.leaf_network import (
+    CELLS,
+    SIDE,
+    LeafFaceWeights,
+    LeafNetwork,
+    LeafNetworkConfig,
+    leaf_features,
+)
 from precond.learned.weights import load_model
+from precond.multilevel.preconditioner import LeafHierarchy
+from precond.partition.morton import morton_order
 from precond.poisson import PoissonOperator
+from precond.preconditioner import Preconditioner, Stage
+from precond.two_level.bases import iterated
 from precond.two_level.preconditioner import TwoLevel
 
 DEFAULT_MODEL = MODELS / "coarse-learned.safetensors"
+NAME = "coarse-learned"
 
 
-class CoarseLearned(TwoLevel):
-    """Coarse space from a network that sees the density, trained to lower the form's Kaporin number
-    (precond.training.kaporin).
+def build(card: dict[str, Any]) -> LeafNetwork:
+    """The untrained network of a model card."""
+    return LeafNetwork(LeafNetworkConfig(**card["model"]))
 
-    ``model``: a network in memory or a file for `load_model`, DEFAULT_MODEL unless given; leaf size and rank
-    are the network's. Raises ModelError.
+
+def coarse_learned(
+    operator: PoissonOperator,
+    model: str | Path | LeafNetwork | None = None,
+    two_level: bool | None = None,
+    **options: Any,
+) -> Preconditioner:
+    """The form for the operator's device: two levels on a GPU, without compiled loops and for a network with
+    attention, which sees all leaves at once; else the hierarchy. ``model``: a network in memory or a file for
+    `load_model`, DEFAULT_MODEL unless given. Raises ModelError.
+    """
+    network = model
+    if not isinstance(model, LeafNetwork):
+        network, _ = load_model(model or DEFAULT_MODEL, build)
+    if two_level is None:
+        on_host = operator.device.type == "cpu" and available()
+        two_level = not on_host or network.attention is not None
+    form = TwoLevelLearned if two_level else HierarchyLearned
+    return form(operator, network, **options)
+
+
+class HierarchyLearned(LeafHierarchy):
+    """The leaf hierarchy with a network's columns in the leaves: the network is asked about leaves that
+    changed alone, and about a single one of those inside one phase.
     """
 
-    name = "coarse-learned"
+    name = NAME
+
+    def __init__(self, operator: PoissonOperator, network: LeafNetwork, **options: Any):
+        super().__init__(operator, columns=network.config.columns, **options)
+        self.network = network
+        nx, ny = operator.shape
+        count = self.levels[0].size.shape
+        a, b, s = np.ogrid[: count[0], : count[1], :CELLS]
+        along = morton_order((SIDE, SIDE))[s]
+        i, j = SIDE * a + along // SIDE, SIDE * b + along % SIDE
+        cells = np.where((i < nx) & (j < ny), i * ny + j, nx * ny).reshape(-1, CELLS)
+        self._faces = LeafFaceWeights(operator.shape, cells)
+        self._along = torch.from_numpy(morton_order((SIDE, SIDE)))
+        self._iterations_of_leaves = network.config.leaf_iterations
+        self._threshold_of_leaves = network.config.threshold
+
+    def _propose(self) -> None:
+        asked = torch.from_numpy(self.asked())
+        if len(asked):
+            with torch.inference_mode():
+                columns = self.network(leaf_features(self._faces.of(self.operator, asked)))  # (k, L, m)
+                ordered = torch.empty_like(columns)
+                ordered[:, self._along] = columns
+            self.starts[asked.numpy()] = ordered.numpy()
+
+    def _parts(self) -> list[Stage]:
+        leaves, rest = super()._parts()
+        return [leaves, ("inference", self._propose), rest]
+
+
+class TwoLevelLearned(TwoLevel):
+    """Two levels, a dense coarse system on a GPU: all leaves at once, in batched products."""
+
+    name = NAME
     learned = True
 
-    def __init__(
-        self,
-        operator: PoissonOperator,
-        model: str | Path | CoarseSpaceNetwork | None = None,
-        additive: bool = False,
-        on_device: bool | None = None,
-    ):
-        network = model
-        if not isinstance(model, CoarseSpaceNetwork):
-            network, _ = load_model(model or DEFAULT_MODEL, self.build)
-        super().__init__(operator, network.config.leaf_size, network.config.rank, additive, on_device)
+    def __init__(self, operator: PoissonOperator, network: LeafNetwork, **options: Any):
+        super().__init__(operator, CELLS, network.config.columns + 1, **options)
         self.network = network.to(operator.device)
-        self.features = LeafFeatures(operator, self.leaf_size, aligned=True)
+        cells = self.leaves.vectors.cells.cpu().numpy()
+        self._faces = LeafFaceWeights(operator.shape, cells, operator.device)
 
-    @staticmethod
-    def build(card: dict[str, Any]) -> CoarseSpaceNetwork:
-        """The untrained network of a model card."""
-        return CoarseSpaceNetwork(CoarseSpaceConfig.of(card["model"]))
-
-    def _update_geometry(self) -> None:
-        super()._update_geometry()
-        self.features.update_geometry()
-
-    def _basis(self) -> torch.Tensor:
-        self.features.update()
+    def _basis(self) -> Tensor:
         with torch.inference_mode():
-            return self.network(self.features, self.mask, shared=not self._on_device)
+            columns = self.network(leaf_features(self._faces.of(self.operator)))
+            columns = columns * self.mask[..., None]
+            leaving = self.leaves.blocks.sum(dim=-1).float() * self.mask
+            iterations = self.network.config.leaf_iterations
+            return iterated(columns, self.leaves.inverses, leaving, self.mask, iterations)

@@ -241,13 +241,11 @@ class Trunk(Streams):
         self.lift_out = nn.Linear(d, d)
         self.convolutions = nn.ModuleList(GraphConvolution(d) for _ in range(config.graph_convolutions))
 
-    @property
-    def leaves_apart(self) -> bool:
-        """No highway joins the leaves: after the convolutions each is computed by itself."""
-        return not (self.config.off_diagonal_stream or self.config.global_token)
+    def forward(self, features: LeafFeatures) -> tuple[Tensor, Tensor | None]:
+        """Leaf tokens (K, L, d), zero where masked, and tile tokens (T, L_s, d) or None.
 
-    def lifted(self, features: LeafFeatures) -> Tensor:
-        """The tokens before the layers, (K, L, d), zero where masked: lift and graph convolutions."""
+        L must be a multiple of ``tile_tokens`` when there is an off-diagonal stream.
+        """
         mask = features.mask[..., None]  # (K, L, 1)
         lifted = self.lift_node(features.node)  # (K, L, d)
         if self.lift_globals is not None:
@@ -257,32 +255,7 @@ class Trunk(Streams):
         x = self.lift_out(F.gelu(lifted)) * mask
         for convolution in self.convolutions:
             x = convolution(x, features)
-        return x
-
-    def forward(self, features: LeafFeatures) -> tuple[Tensor, Tensor | None]:
-        """Leaf tokens (K, L, d), zero where masked, and tile tokens (T, L_s, d) or None.
-
-        L must be a multiple of ``tile_tokens`` when there is an off-diagonal stream.
-        """
-        x = self.lifted(features)
-        if self.leaves_apart and x.device.type == "cpu" and not torch.is_grad_enabled():
-            return self.of_leaves(x, features, torch.arange(features.count)), None
-        return self._layers(x, features)
-
-    def of_leaves(self, x: Tensor, features: LeafFeatures, which: Tensor) -> Tensor:
-        """The tokens of the leaves ``which`` (k,) int64 alone, (k, L, d), from the lifted ones of all.
-
-        Only for `leaves_apart`; a few leaves at a time, as many as a cache holds.
-        """
-        parts = which.split(max(1, PART // features.leaf_size))
-        return torch.cat([self._layers(x[part], features, part)[0] for part in parts])
-
-    def _layers(
-        self, x: Tensor, features: LeafFeatures, part: Tensor | slice = slice(None)
-    ) -> tuple[Tensor, Tensor | None]:
-        """The tokens after all layers, from lifted ones of the leaves of ``part``, (k, L, d)."""
-        edges = Edges(features.positions[part], features.bias[part])
+        edges = Edges(features.positions, features.bias)
         off_diagonal = self.config.off_diagonal_stream
         tiles, geometry = (features.tiles, features.tile_geometry()) if off_diagonal else (None, None)
-        highways = Highways(features.mask[part], tiles, self.config.tile_tokens, edges)
-        return self.layered(x, highways, geometry)
+        return self.layered(x, Highways(features.mask, tiles, self.config.tile_tokens, edges), geometry)

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from timeit import timeit
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -28,7 +27,7 @@ from tqdm import tqdm
 
 from precond.config import Number, Settings, Text, Whole, read_yaml, validated
 from precond.errors import UsageError
-from precond.learned.coarse_learned import CoarseLearned
+from precond.learned.coarse_learned import coarse_learned
 from precond.learned.weights import save_model, write_whole
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
@@ -107,7 +106,9 @@ class _Written(Settings):
     training: Plain
     data: Any = None  # to train on, for the forms in DATA alone
     test: Some | None = None  # groups of problems; what is left out is the benchmark's test frames
-    references: list[Literal["coarse-monomial", "coarse-geneo"]] = Field(default_factory=list)  # not trained
+    references: list[Literal["coarse-monomial", "coarse-iterated", "coarse-geneo"]] = Field(
+        default_factory=list
+    )  # not trained
     variants: Some
 
 
@@ -328,21 +329,28 @@ def _run(results: StudyResults, name: str, seed: int, directory: Path, session: 
 def _form(variant: Variant, weights: Path) -> Callable[[PoissonOperator], Preconditioner]:
     """Makes a reference, or coarse-learned with ``weights``."""
     if variant.trained:
-        return partial(CoarseLearned, model=weights)
+        return partial(coarse_learned, model=weights)
     options = dict(variant.config)
     return partial(make_preconditioner, options.pop("preconditioner"), **options)
 
 
+def _inference(form: Preconditioner) -> float:
+    """Seconds of it in one set-up."""
+    form.setup()
+    return form.seconds["inference"]
+
+
 def _time(results: StudyResults, directory: Path) -> None:
-    """Add to all rows the median wall time of `_basis` on the bubbles TIMED, all runs in turn, so that
-    whatever else the machine does meets them alike. Raises ModelError for weights that are gone.
+    """Add to all rows the median wall time of the inference in a set-up for the bubbles TIMED, all runs in
+    turn, so that whatever else the machine does meets them alike. Raises ModelError for weights that are
+    gone.
     """
     runs, forms = _by_run(results.rows), []
     for row, *_ in runs:
         make = _form(results.variants[row.variant], directory / f"{row.variant}-{row.seed}.safetensors")
         forms.append(make(gallery.bubbles(*TIMED).operator()))
         forms[-1].setup()
-    seconds = [[timeit(form._basis, number=1) for form in forms] for _ in range(INFERENCES)]
+    seconds = [[_inference(form) for form in forms] for _ in range(INFERENCES)]
     for run, median in zip(runs, np.median(seconds, axis=0), strict=True):
         for row in run:
             row.inference_ms = round(1e3 * float(median), 2)

@@ -10,6 +10,7 @@ from precond.poisson import FACE_DENSITIES, PoissonOperator
 from precond.problems import gallery
 
 SHAPES = ((32, 32), (46, 45), (64, 32), (64, 64), (48, 64), (96, 32), (61, 67), (64, 40))
+SMALL_SHAPES = ((32, 32), (24, 40), (40, 24), (29, 35), (48, 16))
 LARGE_SHAPES = ((91, 91), (128, 64), (64, 128), (128, 128))
 FAMILIES = ("barriers", "bubbles", "layers", "stirred", "stripes", "mazes")
 
@@ -20,8 +21,16 @@ def random_system(seed: int, index: int) -> PoissonOperator:
 
     Both face densities occur: the benchmark's and the simulator's. The operator has one fluid component.
     """
-    rng = np.random.default_rng((seed, index))
-    shape = SHAPES[rng.integers(len(SHAPES))]
+    return _system(np.random.default_rng((seed, index)), SHAPES)
+
+
+def small_system(seed: int, index: int) -> PoissonOperator:
+    """As `random_system`, of 768 to 1,024 cells: for what is learned leaf by leaf."""
+    return _system(np.random.default_rng((seed, index, 2)), SMALL_SHAPES)
+
+
+def _system(rng: np.random.Generator, shapes: tuple[tuple[int, int], ...]) -> PoissonOperator:
+    shape = shapes[rng.integers(len(shapes))]
     contrast = float(10.0 ** rng.uniform(0.0, 4.0))
     family = FAMILIES[rng.integers(len(FAMILIES))]
     density = _density(family, shape, contrast, rng)

@@ -185,8 +185,9 @@ class Trainer:
             for parameter in parameters:
                 dist.all_reduce(parameter.grad)
                 parameter.grad.div_(world)
-        nn.utils.clip_grad_norm_(parameters, task.training.clip)
-        self.optimiser.step()
+        norm = nn.utils.clip_grad_norm_(parameters, task.training.clip)
+        if bool(torch.isfinite(norm)):  # a system on which an objective overflows teaches nothing
+            self.optimiser.step()
         self.step += 1
         self._losses.append(total)
         return total

@@ -61,6 +61,19 @@ def monomials(positions: Tensor, mask: Tensor, rank: int) -> Tensor:
     return torch.stack([x**a * y**b for a, b in powers[:rank]], dim=-1) * mask[..., None]
 
 
+def iterated(columns: Tensor, inverses: Tensor, leaving: Tensor, mask: Tensor, iterations: int) -> Tensor:
+    """A basis (K, L, m + 1) of the constant and ``columns`` (K, L, m) after leaf iterations U <- D^-1 W U,
+    with ``inverses`` D^-1 (K, L, L) and ``leaving`` the diagonal of W (K, L): subspace iteration towards
+    `geneo_modes`. D^-1 W 1 = 1, so the constant stays. All of one dtype; differentiable, without a host sync.
+    """
+    for step in range(iterations):
+        columns = inverses @ (leaving[..., None] * columns) * mask[..., None]
+        whole = torch.cat([mask[..., None], columns], dim=-1)
+        if step + 1 < iterations:
+            columns = orthonormalised(whole)[..., 1:]
+    return orthonormalised(torch.cat([mask[..., None], columns], dim=-1))
+
+
 def geneo_modes(blocks: Tensor, mask: Tensor, rank: int) -> Tensor:
     """The ``rank`` lowest generalised eigenvectors of every leaf, (K, L, rank), in the dtype of ``blocks``
     (K, L, L).

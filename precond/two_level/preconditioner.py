@@ -16,7 +16,7 @@ operator is the present A's; on a device all leaves are inverted.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from precond.host.compiled import available
 from precond.partition.morton import leaf_numbers
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
-from precond.two_level.bases import geneo_modes, leaf_positions, monomials, orthonormalised
+from precond.two_level.bases import geneo_modes, iterated, leaf_positions, monomials, orthonormalised
 from precond.two_level.block_jacobi import BlockJacobi
 from precond.two_level.coarse_operator import CoarseOperator, LeafPairs, pinned_leaves
 from precond.two_level.coarse_solve import CoarseSolve
@@ -190,6 +190,24 @@ class CoarseMonomial(TwoLevel):
 
     def _basis(self) -> Tensor:
         return self._columns
+
+
+class TwoLevelIterated(CoarseMonomial):
+    """Monomials after ``leaf_iterations``: nothing learned, the control for what is."""
+
+    name = "coarse-iterated"
+
+    def __init__(self, operator: PoissonOperator, leaf_iterations: int = 4, **options: Any):
+        super().__init__(operator, **options)
+        if not isinstance(leaf_iterations, int) or leaf_iterations < 0:
+            raise ValueError(f"leaf_iterations must be a whole number from 0, not {leaf_iterations}")
+        self.leaf_iterations = leaf_iterations
+
+    def _basis(self) -> Tensor:
+        leaving = self.leaves.blocks.sum(dim=-1).float() * self.mask
+        return iterated(
+            self._columns[..., 1:], self.leaves.inverses, leaving, self.mask, self.leaf_iterations
+        )
 
 
 class CoarseGenEO(TwoLevel):
