@@ -15,7 +15,7 @@ from precond.preconditioner import Preconditioner, PreconditionerError
 @dataclass(frozen=True)
 class Entry:
     """Where a preconditioner lives (``module:Class`` in precond), one line on it, the package that it needs
-    and how to get it, and the file names of its weights.
+    and how to get it, the file names of its weights, and whether it chooses among others.
     """
 
     location: str
@@ -23,6 +23,7 @@ class Entry:
     needs: str = ""
     remedy: str = ""
     model: str = ""
+    chooses: bool = False
 
 
 _ENTRIES = {
@@ -37,7 +38,11 @@ _ENTRIES = {
     "multigrid": Entry(
         "classical.multigrid.cycle:Multigrid", "black box multigrid V-cycle, polynomial smoothing"
     ),
-    "auto": Entry("auto:Auto", "whichever of multigrid and coarse-iterated is the cheapest lately, CPU only"),
+    "auto": Entry(
+        "auto:Auto",
+        "whichever of multigrid and coarse-iterated is the cheapest lately, CPU only",
+        chooses=True,
+    ),
     "block-jacobi": Entry(
         "two_level.block_jacobi:BlockJacobi", "exact inverses of blocks along the Morton curve"
     ),
@@ -96,9 +101,13 @@ def registered_preconditioners() -> dict[str, str]:
     }
 
 
-def available_preconditioners() -> list[str]:
-    """The names that can run here, simplest first."""
-    return [name for name, entry in _ENTRIES.items() if not _missing(entry)]
+def available_preconditioners(choosing: bool = True) -> list[str]:
+    """The names that can run here, simplest first; not ``choosing``: without those that choose among others,
+    which one solve alone tells nothing of.
+    """
+    return [
+        name for name, entry in _ENTRIES.items() if not _missing(entry) and (choosing or not entry.chooses)
+    ]
 
 
 def is_learned(name: str) -> bool:

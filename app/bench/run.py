@@ -49,7 +49,7 @@ def usable_methods(settings: BenchSettings) -> tuple[list[str], dict[str, str]]:
     methods, skipped = [], {}
     if settings.single_launch and (reason := while_node.missing(probe.device)):
         skipped["single launch"] = f"{reason}; blocks of iterations are launched"
-    for name in settings.preconds or available_preconditioners():
+    for name in settings.preconds or available_preconditioners(choosing=False):
         try:
             make_preconditioner(name, probe)
             methods.append(name)

@@ -43,7 +43,7 @@ def spectra(out: str, cells: int) -> int:
     if not SMALLEST <= cells <= LARGEST:
         raise UsageError(f"--cells: {cells} is not a whole number from {SMALLEST} to {LARGEST}")
     use_one_thread()
-    path, names = usable_file(out), available_preconditioners()
+    path, names = usable_file(out), available_preconditioners(choosing=False)
     settings = {"cells": cells, "rtol": RTOL, "max_iterations": MAX_ITERATIONS}
     results = {"command": command_line(), "date": now(), **describe(), "settings": settings, "cases": []}
     with tqdm(total=len(CASES) * len(names), unit="method", disable=None, file=sys.stderr) as bar:
