@@ -29,6 +29,7 @@ REFERENCE = ROOT / "assets" / "reference"
 FIGURES = Path("assets") / "figures"
 KNOWN = ("bench.csv", "bench.yaml", "published.yaml", "spectra*.json", "recording-*.yaml", "study-*.*")
 COMPARED = ("stirred", (4096, 65536))  # what the first table shows: family and cells
+PROFILED = (1024, 4096, 16384, 65536)  # cells whose times the table of performance profiles gives
 TIMED = ("barriers", (16384,))  # where the parts of the time are told
 PLACE = ("family", "contrast", "cells")
 
@@ -149,6 +150,19 @@ class Report:
     def winners(self) -> str:
         """Who is the fastest in every family."""
         return tables.winners_table(self._kinds("family"))
+
+    def profiles(self) -> SimpleNamespace:
+        """Performance profiles over all families, sizes and contrasts: a table and a figure."""
+        part = self._kinds("family", "contrast")
+        rows = self._bench.rows
+        rows = rows[rows.run.isin(part.run)].drop_duplicates([*results.PLACE[1:], "frame", "method"])
+        ratios = results.relative_times(rows)
+        figure = self._figure("profiles", "profile_figure", ratios)
+        return SimpleNamespace(
+            table=tables.profile_table(rows[rows.cells.isin(PROFILED)], ratios),
+            figure=figure,
+            systems=len(ratios),
+        )
 
     def parts(self) -> SimpleNamespace:
         """The parts of the time, products and memory of every method in one place."""

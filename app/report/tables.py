@@ -13,6 +13,7 @@ import pandas as pd
 from app.report.results import MEASURES, PHASES, STOPPED
 from precond import is_learned, registered_preconditioners
 
+WITHIN = (1.0, 2.0, 4.0, 10.0)  # times the fastest method's time, in the table of performance profiles
 VARIED = ["run", "family", "split", "contrast", "rtol", "cells"]  # what a column can stand for
 METHODS = pd.read_csv(Path(__file__).parent / "methods.csv", index_col="method", dtype=str)
 
@@ -144,6 +145,23 @@ def winners_table(families: pd.DataFrame) -> str:
     for row, methods in families[families.fewest].groupby("row", sort=False).method:
         cells.append((row, "fewest iterations", counted(methods)))
     return pivoted(cells, "family")
+
+
+def profile_table(rows: pd.DataFrame, ratios: pd.DataFrame) -> str:
+    """A row per method, the lowest worst case first: the share of systems that it solves within WITHIN times
+    the fastest method's time; for every N geometric mean and largest of its milliseconds over ``rows``.
+    """
+    found = {}
+    for method, mine in rows.groupby("method"):
+        row = {f"within {limit:g}x": f"{(ratios[method] <= limit).mean():.0%}" for limit in WITHIN}
+        for cells, times in mine.groupby("cells"):
+            worst = "fails" if times.failed.any() else number(times.total_ms.max())
+            solved = times.total_ms[~times.failed]
+            row[say("cells", cells)] = f"{number(np.exp(np.log(solved).mean()))}, {worst}"
+        found[method] = row, (ratios[method].max(), -(ratios[method] <= WITHIN[-1]).mean())
+    order = sorted(found, key=lambda method: found[method][1])
+    table = pd.DataFrame({marked(method): found[method][0] for method in order}).T.fillna("")
+    return markdown(table.rename_axis("method").reset_index())
 
 
 def counted(methods: pd.Series) -> str:

@@ -47,16 +47,14 @@ def coarse_learned(
     two_level: bool | None = None,
     **options: Any,
 ) -> Preconditioner:
-    """The form for the operator's device: two levels on a GPU, without compiled loops and for a network with
-    attention, which sees all leaves at once; else the hierarchy. ``model``: a network in memory or a file for
-    `load_model`, DEFAULT_MODEL unless given. Raises ModelError.
+    """The form for the operator's device: two levels on a GPU and without compiled loops, else the hierarchy.
+    ``model``: a network in memory or a file for `load_model`, DEFAULT_MODEL unless given. Raises ModelError.
     """
     network = model
     if not isinstance(model, LeafNetwork):
         network, _ = load_model(model or DEFAULT_MODEL, build)
     if two_level is None:
-        on_host = operator.device.type == "cpu" and available()
-        two_level = not on_host or network.attention is not None
+        two_level = operator.device.type != "cpu" or not available()
     form = TwoLevelLearned if two_level else HierarchyLearned
     return form(operator, network, **options)
 
@@ -85,6 +83,8 @@ class HierarchyLearned(LeafHierarchy):
     def _propose(self) -> None:
         asked = torch.from_numpy(self.asked())
         if len(asked):
+            if self.network.attention is not None:  # a leaf's columns depend on all others
+                asked = torch.arange(len(self.starts))
             with torch.inference_mode():
                 columns = self.network(leaf_features(self._faces.of(self.operator, asked)))  # (k, L, m)
                 ordered = torch.empty_like(columns)
