@@ -22,6 +22,7 @@ from precond.errors import UsageError, in_one_line
 FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
+WATCHED = "auto"  # preconditioner of `demo` on a CPU; a `record` without one is to be repeatable
 Command = Callable[[dict[str, Any]], int]
 
 
@@ -111,6 +112,8 @@ def _ended(program: str, why: str, code: int) -> int:
 
 def _demo(flags: dict[str, Any]) -> int:
     settings = app_settings(flags)
+    if "preconditioner" not in settings.given and settings.simulation.device == "cpu":
+        settings.simulation.preconditioner = settings.given["preconditioner"] = WATCHED
     from app.engine import Engine
 
     engine = Engine.with_substitute(settings)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from precond import PCG, PoissonOperator, PreconditionerError, make_preconditioner
+from precond.auto import CANDIDATES, Auto
 from sim.host.loops import HostLoops
 
 SHAPE = (16, 8)
@@ -51,7 +52,8 @@ class Compilation:
 
     def _parts(self) -> Iterator[None]:
         yield from _simulate()
-        yield from _solve(self._first)
+        for name in CANDIDATES if self._first.partition(":")[0] == Auto.name else (self._first,):
+            yield from _solve(name)
         self._ready.set()
         for name in self._later:
             yield from _solve(name)

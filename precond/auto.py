@@ -1,11 +1,13 @@
 """`auto`: whichever method has been cheapest lately, with set-up, inference and solve counted together.
 
-A method that nothing is known of gets one solve. Then the cheapest one is used until another promises more:
-one that cost less when it was tried last, or one that cost less than TWICE as much and was not tried for
-PERIOD solves. And in the middle of a solve that has cost as much as another method would, that one takes over
-where the first one is: so a solve costs at most about twice what the best method's would, as a renter of skis
-who buys them when the rent has reached their price pays at most twice (Karlin et al., Algorithmica 3, 1988).
-A method changes while conjugate gradients go on, so they are flexible ones.
+A method that nothing is known of gets one solve. Then the cheapest one is used, and now and then another is
+tried whose set-up takes less than the whole of the cheapest: after PATIENCE solves, after twice as many when
+that did not pay, and so on.
+
+In the middle of a solve that has cost as much as another method would, that one takes over where the first
+one is: so a solve costs at most about twice what the best method's would, as one who rents skis and buys them
+when the rent has reached their price pays at most twice (Karlin et al., Algorithmica 3, 1988). Conjugate
+gradients become flexible ones when that happens.
 """
 
 from __future__ import annotations
@@ -20,8 +22,7 @@ from precond.preconditioner import Preconditioner
 from precond.registry import make_preconditioner
 
 CANDIDATES = ("multigrid", "coarse-iterated")
-PERIOD = 100  # solves after which a rival is tried again
-TWICE = 2.0  # times the cheapest cost beyond which it is not
+PATIENCE = 10, 320  # solves after which another method is tried, at first and at last
 MEMORY = 0.3  # weight of the last solve in a method's cost
 
 
@@ -33,25 +34,33 @@ class Choice:
     def __init__(self, names: Sequence[str]):
         self.names, self.used, self.why = list(names), names[0], "the first"
         self._cost: dict[str, float] = {}
+        self._setup: dict[str, float] = {}
         self._tried = dict.fromkeys(names, 0)
-        self._solves = 0
+        self._patience = dict.fromkeys(names, PATIENCE[0])
+        self._solves, self._is_trial = 0, False
+
+    def _cheapest(self) -> str:
+        return min(self._cost, key=self._cost.__getitem__)
 
     def decide(self) -> str:
         """The method for the next solve."""
         self._solves += 1
         unknown = [name for name in self.names if name not in self._cost]
-        cheapest = min(self._cost, key=self._cost.__getitem__, default="")
         if unknown:
             self.used, self.why = unknown[0], "not tried yet" if self._cost else "the first"
+            self._is_trial = True
             return self.used
-        limit = TWICE * self._cost[cheapest]
+        self.used, self.why = self._cheapest(), "the cheapest lately"
         due = [
             name
             for name in self.names
-            if name != cheapest and self._cost[name] < limit and self._solves - self._tried[name] >= PERIOD
+            if name != self.used
+            and self._setup[name] < self._cost[self.used]
+            and self._solves - self._tried[name] >= self._patience[name]
         ]
-        self.used = due[0] if due else cheapest
-        self.why = f"not tried for {PERIOD} solves" if due else "the cheapest lately"
+        self._is_trial = bool(due)
+        if due:
+            self.used, self.why = due[0], f"not tried for {self._patience[due[0]]} solves"
         return self.used
 
     def rival(self, spent: float) -> str:
@@ -59,16 +68,24 @@ class Choice:
         others = {name: cost for name, cost in self._cost.items() if name != self.used and cost < spent}
         return min(others, key=others.__getitem__, default="")
 
-    def switch(self, name: str, spent: float) -> None:
-        """``name`` takes over from a method that ``spent`` so many seconds and was not done."""
-        self._cost[self.used], self._tried[self.used] = TWICE * spent, self._solves
+    def switch(self, name: str, spent: float, setup: float) -> None:
+        """``name`` takes over from a method that ``spent`` so many seconds, ``setup`` of them before the
+        first iteration, and was not done.
+        """
+        self._note(max(2.0 * spent, self._cost.get(self.used, 0.0)), setup)
         self.used, self.why = name, f"{self.used} took too long"
 
-    def learn(self, seconds: float) -> None:
-        """What the method in use took for a solve of its own."""
-        before = self._cost.get(self.used, seconds)
-        self._cost[self.used] = before + MEMORY * (seconds - before)
-        self._tried[self.used] = self._solves
+    def learn(self, seconds: float, setup: float) -> None:
+        """What the method in use took for a solve of its own, and for its set-up."""
+        before = seconds if self._is_trial else self._cost.get(self.used, seconds)
+        self._note(before + MEMORY * (seconds - before), setup)
+
+    def _note(self, cost: float, setup: float) -> None:
+        name = self.used
+        self._cost[name], self._setup[name], self._tried[name] = cost, setup, self._solves
+        paid = self._cheapest() == name
+        if self._is_trial:
+            self._patience[name] = PATIENCE[0] if paid else min(2 * self._patience[name], PATIENCE[1])
 
 
 class Auto(Preconditioner):
@@ -79,7 +96,6 @@ class Auto(Preconditioner):
     """
 
     name = "auto"
-    symmetric_positive_definite = False  # not one M from the first iteration to the last
     cpu_only = True
 
     def __init__(
@@ -96,6 +112,11 @@ class Auto(Preconditioner):
         self._choice, self._clock = Choice(names), clock
         self._begun, self._switched = 0.0, False
         self.method = self._methods[names[0]]
+
+    @property
+    def symmetric_positive_definite(self) -> bool:
+        """As of the method, until another one takes over: from then on it is not one M."""
+        return self.method.symmetric_positive_definite and not self._switched
 
     @property
     def choice(self) -> str:
@@ -122,7 +143,7 @@ class Auto(Preconditioner):
     def solved(self, seconds: float) -> None:
         """As of Preconditioner; a solve that two methods shared says nothing of either."""
         if not self._switched:
-            self._choice.learn(seconds)
+            self._choice.learn(seconds, sum(self.seconds.values()))
         self._begin()
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
@@ -130,7 +151,7 @@ class Auto(Preconditioner):
         rival = "" if self._switched else self._choice.rival(spent)
         if rival:
             self._switched = True
-            self._choice.switch(rival, spent)
+            self._choice.switch(rival, spent, sum(self.seconds.values()))
             self.method = self._methods[rival]
             self.method.update()
         self.method._apply(residual, out)

@@ -49,7 +49,9 @@ class SimulationSettings(Settings):
     contrast: Number = setting(
         100.0, "density of the heavy fluid over the light one", ge=1, le=MAX_CONTRAST, metavar="RATIO"
     )
-    preconditioner: Text = setting("coarse-learned", "what speeds up the pressure solve (see `list`)")
+    preconditioner: Text = setting(
+        "coarse-learned", "what speeds up the pressure solve (see `list`; `demo` on a CPU begins with auto)"
+    )
     rtol: Number = setting(1e-4, "relative residual at which the pressure solve stops", ge=1e-14, le=0.5)
     max_iterations: Whole = setting(
         2000, "iterations after which a pressure solve gives up", ge=1, le=1_000_000

@@ -16,7 +16,11 @@ from app.engine import Engine
 from app.viewer.session import Session
 from app.viewer.window import Window
 
-LATER = ("multigrid", "hmatrix")  # compiled while the fluids move: somebody will choose them
+LATER = (
+    "multigrid",
+    "coarse-learned",
+    "hmatrix",
+)  # compiled while the fluids move: somebody will choose them
 
 
 def show(engine: Engine, frames: int | None = None) -> str:

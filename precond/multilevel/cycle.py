@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from precond.host.compiled import compiled
-from precond.multilevel.levels import Leaves, Level
+from precond.multilevel.levels import Leaves, Stage, Stages
 
 SIDE = 4  # precond.multilevel.levels.SIDE
 CELLS = SIDE * SIDE
@@ -93,7 +93,7 @@ def relax_leaves(leaves: Leaves, colour: int, alone: bool) -> None:
 
 
 @compiled
-def descend_leaves(leaves: Leaves, above: Level) -> None:
+def descend_leaves(leaves: Leaves, above: Stage) -> None:
     """The cycle's way up from the leaves: x from both colours, the right-hand side of ``above`` from what is
     left, which is nothing in the leaves that came last.
     """
@@ -120,7 +120,7 @@ def descend_leaves(leaves: Leaves, above: Level) -> None:
 
 
 @compiled
-def ascend_leaves(leaves: Leaves, above: Level) -> None:
+def ascend_leaves(leaves: Leaves, above: Stage) -> None:
     """The cycle's way back: x corrected by ``above``, and both colours the other way round."""
     gx, gy = above.size.shape
     by = above.total.shape[1]
@@ -137,7 +137,7 @@ def ascend_leaves(leaves: Leaves, above: Level) -> None:
 
 
 @compiled
-def subtract_couplings(level: Level, a: int, b: int, out: Array) -> None:
+def subtract_couplings(level: Stage, a: int, b: int, out: Array) -> None:
     """``out`` -= what A_c's couplings of a block to others make of the level's x."""
     cx, cy = level.size.shape
     bx, by = level.total.shape
@@ -170,7 +170,7 @@ def subtract_couplings(level: Level, a: int, b: int, out: Array) -> None:
 
 
 @compiled
-def relax_blocks(level: Level, colour: int, alone: bool) -> None:
+def relax_blocks(level: Stage, colour: int, alone: bool) -> None:
     """As `relax_leaves`, for the level's x and r."""
     bx, by = level.total.shape
     right = np.empty(level.r.shape[1])
@@ -190,7 +190,7 @@ def relax_blocks(level: Level, colour: int, alone: bool) -> None:
 
 
 @compiled
-def descend(level: Level, above: Level) -> None:
+def descend(level: Stage, above: Stage) -> None:
     """As `descend_leaves`, from a level to the next."""
     relax_blocks(level, 0, True)
     relax_blocks(level, 1, False)
@@ -216,7 +216,7 @@ def descend(level: Level, above: Level) -> None:
 
 
 @compiled
-def ascend(level: Level, above: Level) -> None:
+def ascend(level: Stage, above: Stage) -> None:
     """As `ascend_leaves`, to a level from the next."""
     bx, by = level.total.shape
     width = above.total.shape[1]
@@ -230,3 +230,38 @@ def ascend(level: Level, above: Level) -> None:
                     target[p] += basis[first + p] * value
     relax_blocks(level, 1, False)
     relax_blocks(level, 0, False)
+
+
+@compiled
+def stage_of(stages: Stages, k: int) -> Stage:
+    """Level ``k``'s part of the flat arrays; see precond.multilevel.levels."""
+    cx, cy, bx, by, columns, more = stages.shapes[k]
+    first, blocks, unknowns = stages.starts[k], bx * by, 4 * columns
+    return Stage(
+        stages.size[first[0] : first[0] + cx * cy].reshape(cx, cy),
+        stages.place[first[1] : first[1] + cx * cy].reshape(cx, cy),
+        stages.total[first[2] : first[2] + blocks].reshape(bx, by),
+        stages.source[first[3] : first[3] + blocks].reshape(bx, by),
+        stages.across[first[4] : first[4] + 2 * cx * cy * columns**2].reshape(2, cx * cy, columns**2),
+        stages.inverse[first[5] : first[5] + (blocks + 1) * unknowns**2].reshape(blocks + 1, unknowns**2),
+        stages.basis[first[6] : first[6] + (blocks + 1) * more * unknowns].reshape(
+            blocks + 1, more * unknowns
+        ),
+        stages.r[first[7] : first[7] + blocks * unknowns].reshape(blocks, unknowns),
+        stages.x[first[8] : first[8] + blocks * unknowns].reshape(blocks, unknowns),
+    )
+
+
+@compiled
+def run(residual: Array, leaves: Leaves, stages: Stages, out: Array) -> None:
+    """One cycle: ``out`` (nx, ny) <- M ``residual``."""
+    top = len(stages.shapes) - 1
+    from_grid(residual, leaves)
+    descend_leaves(leaves, stage_of(stages, 0))
+    for k in range(top):
+        descend(stage_of(stages, k), stage_of(stages, k + 1))
+    relax_blocks(stage_of(stages, top), 0, True)
+    for k in range(top - 1, -1, -1):
+        ascend(stage_of(stages, k), stage_of(stages, k + 1))
+    ascend_leaves(leaves, stage_of(stages, 0))
+    to_grid(leaves, out)

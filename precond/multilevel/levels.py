@@ -88,30 +88,79 @@ def leaves_of(shape: tuple[int, int]) -> Leaves:
     )
 
 
-def levels_of(shape: tuple[int, int]) -> list[Level]:
-    """Room for all levels above the leaves, the last of one block."""
-    levels, (cx, cy) = [], (-(-side // SIDE) for side in shape)
-    while True:
-        depth = len(levels)
+class Stage(NamedTuple):
+    """Of a Level what its part in a cycle reads and writes."""
+
+    size: Array
+    place: Array
+    total: Array
+    source: Array
+    across: Array
+    inverse: Array
+    basis: Array
+    r: Array
+    x: Array
+
+
+class Stages(NamedTuple):
+    """The arrays of all levels' Stages, flat, one behind another, so that a whole cycle is one call.
+
+    shapes: (levels, 6) int64, cx, cy, bx, by, R and R'. starts: (levels, 9) int64, where each level's part of
+    each array begins.
+    """
+
+    size: Array
+    place: Array
+    total: Array
+    source: Array
+    across: Array
+    inverse: Array
+    basis: Array
+    r: Array
+    x: Array
+    shapes: Array
+    starts: Array
+
+
+def levels_of(shape: tuple[int, int]) -> tuple[list[Level], Stages]:
+    """Room for all levels above the leaves, the last of one block, in the room of their stages."""
+    (cx, cy), shapes = (-(-side // SIDE) for side in shape), []
+    while not shapes or cx * cy > 1:
+        depth = len(shapes)
         columns, more = (ROOM[min(k, len(ROOM) - 1)] for k in (depth, depth + 1))
         bx, by = -(-cx // 2), -(-cy // 2)
-        children, blocks, unknowns = cx * cy, bx * by, 4 * columns
+        shapes.append((cx, cy, bx, by, columns, more))
+        cx, cy = bx, by
+    every = [_shapes_of(*of) for of in shapes]
+    lengths = np.array([[int(np.prod(part)) for part in parts] for parts in every])
+    starts = np.cumsum(lengths, axis=0) - lengths
+    kinds = [np.int64] * 4 + [np.float64] * 5
+    flat = [np.zeros(total, dtype=kind) for total, kind in zip(lengths.sum(axis=0), kinds, strict=True)]
+    levels = []
+    for (cx, cy, _, _, columns, _), parts, firsts in zip(shapes, every, starts, strict=True):
+        views = [
+            array[first : first + int(np.prod(part))].reshape(part)
+            for array, first, part in zip(flat, firsts, parts, strict=True)
+        ]
         level = Level(
-            size=np.zeros((cx, cy), dtype=np.int64),
-            place=np.zeros((cx, cy), dtype=np.int64),
+            **Stage(*views)._asdict(),
             constant=np.zeros((cx, cy)),
             alike=np.zeros((cx, cy), dtype=np.bool_),
-            across=np.zeros((2, children, columns**2)),
-            leaving=np.zeros((4, children, columns**2)),
-            total=np.zeros((bx, by), dtype=np.int64),
-            source=np.zeros((bx, by), dtype=np.int64),
-            inverse=np.zeros((blocks + 1, unknowns**2)),
-            basis=np.zeros((blocks + 1, more * unknowns)),
+            leaving=np.zeros((4, cx * cy, columns**2)),
             columns=np.zeros(1, dtype=np.int64),
-            r=np.zeros((blocks, unknowns)),
-            x=np.zeros((blocks, unknowns)),
         )
         levels.append(level)
-        if blocks == 1:
-            return levels
-        cx, cy = bx, by
+    return levels, Stages(*flat, np.array(shapes), starts)
+
+
+def _shapes_of(cx: int, cy: int, bx: int, by: int, columns: int, more: int) -> list[tuple[int, ...]]:
+    """The shapes of a Stage's arrays."""
+    blocks, unknowns = bx * by, 4 * columns
+    return [
+        *[(cx, cy)] * 2,
+        *[(bx, by)] * 2,
+        (2, cx * cy, columns**2),
+        (blocks + 1, unknowns**2),
+        (blocks + 1, more * unknowns),
+        *[(blocks, unknowns)] * 2,
+    ]

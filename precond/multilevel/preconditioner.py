@@ -16,7 +16,6 @@ so neither contrast nor thin channels nor size cost iterations; they cost column
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,13 +69,14 @@ class LeafHierarchy(Preconditioner):
         super().__init__(operator)
         if not available():
             raise ValueError("it needs compiled loops, and those need numba")
-        if not isinstance(leaf_iterations, int) or leaf_iterations not in (1, 2, 4, 8, 16, 32):
+        if type(leaf_iterations) is not int or leaf_iterations not in (1, 2, 4, 8, 16, 32):
             raise ValueError(f"leaf_iterations must be a power of two from 1 to 32, not {leaf_iterations}")
         if not 0.0 <= threshold < 1.0:
             raise ValueError(f"threshold must be from 0 to below 1, not {threshold}")
         self._doublings, self.threshold, self._drift = int(math.log2(leaf_iterations)), threshold, drift
         self._iterations_of_leaves, self._threshold_of_leaves = self._doublings, threshold
-        self.leaves, self.levels = leaves_of(operator.shape), levels_of(operator.shape)
+        self.leaves = leaves_of(operator.shape)
+        self.levels, self._cycled = levels_of(operator.shape)
         self.starts = np.zeros((len(self.leaves.weight), SIDE**2, columns))
         self._stale = [np.zeros(level.size.shape, dtype=np.bool_) for level in self.levels]
         self._stale.append(np.zeros((1, 1), dtype=np.bool_))
@@ -142,13 +142,4 @@ class LeafHierarchy(Preconditioner):
                 setup.couple_blocks(level, above, stale[k + 1])
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
-        leaves, levels = self.leaves, self.levels
-        cycle.from_grid(residual.numpy(), leaves)
-        cycle.descend_leaves(leaves, levels[0])
-        for level, above in pairwise(levels):
-            cycle.descend(level, above)
-        cycle.relax_blocks(levels[-1], 0, True)
-        for above, level in pairwise(reversed(levels)):
-            cycle.ascend(level, above)
-        cycle.ascend_leaves(leaves, levels[0])
-        cycle.to_grid(leaves, out.numpy())
+        cycle.run(residual.numpy(), self.leaves, self._cycled, out.numpy())

@@ -148,12 +148,12 @@ class Study(Settings):
         """From a YAML file. Raises UsageError with the file, the section and what is wrong there."""
         written = validated(_Written, read_yaml(path), str(path))
         task, base = TASKS[written.form], {"model": written.model, "training": written.training}
-        whole, shared = _whole(task, base, str(path)), {}
-        model, training = whole["model"], whole["training"]
+        training, shared = _whole(task, base, str(path))["training"], {}
         if written.form in DATA:
             given = {} if written.data is None else written.data
             data = shared["data"] = validated(DATA[written.form], given, f"{path}: data").model_dump()
-            systems = f"{data['systems']} random systems of 1,024 to 4,096 cells"
+            sizes = "768 to 1,024" if task is CoarseLearnedTask else "1,024 to 4,096"
+            systems = f"{data['systems']} random systems of {sizes} cells"
             if large := data.get("large_systems"):
                 systems += f" and {large} of 8,192 to 16,384"
         elif written.data is not None:
@@ -166,8 +166,7 @@ class Study(Settings):
         shared["test"] = {str(name): group.model_dump(exclude_none=True) for name, group in groups.items()}
         variants = {}
         for name in written.references:
-            config = {key: model[key] for key in ("leaf_size", "rank") if key in model}
-            variants[name] = Variant(label=f"{name}, untrained", config={"preconditioner": name, **config})
+            variants[name] = Variant(label=f"{name}, untrained", config={"preconditioner": name})
         for name, own in written.variants.items():
             where = f"{path}: variants: {name}"
             if not re.fullmatch(r"[\w-]+", str(name)):
