@@ -51,20 +51,23 @@ class Choice:
             self._is_trial = True
             return self.used
         self.used, self.why = self._cheapest(), "the cheapest lately"
-        due = [
-            name
-            for name in self.names
-            if name != self.used
-            and self._setup[name] < self._cost[self.used]
-            and self._solves - self._tried[name] >= self._patience[name]
-        ]
+        due = [name for name in self.names if name != self.used and self._is_due(name, self._cost[self.used])]
         self._is_trial = bool(due)
         if due:
             self.used, self.why = due[0], f"not tried for {self._patience[due[0]]} solves"
         return self.used
 
+    def _is_due(self, name: str, cheapest: float) -> bool:
+        """Whether to try ``name`` again; at last even one whose set-up was dear: it may have compiled."""
+        waited = self._solves - self._tried[name]
+        return waited >= PATIENCE[1] or (waited >= self._patience[name] and self._setup[name] < cheapest)
+
     def rival(self, spent: float) -> str:
-        """The method that would have done for less than the seconds ``spent``; empty if there is none."""
+        """The method that would have done for less than the seconds ``spent``; empty if there is none, and
+        for a method that is tried first, which gets a whole solve.
+        """
+        if self.used not in self._cost:
+            return ""
         others = {name: cost for name, cost in self._cost.items() if name != self.used and cost < spent}
         return min(others, key=others.__getitem__, default="")
 
@@ -110,7 +113,8 @@ class Auto(Preconditioner):
             raise ValueError(f"candidates must be two or more other methods, not {', '.join(names)}")
         self._methods = {name: make_preconditioner(name, operator) for name in names}
         self._choice, self._clock = Choice(names), clock
-        self._begun, self._switched = 0.0, False
+        self._begun: float | None = None
+        self._switched = False
         self.method = self._methods[names[0]]
 
     @property
@@ -125,16 +129,13 @@ class Auto(Preconditioner):
 
     def _run(self, name: str) -> None:
         self.method = self._methods[self._choice.decide()]
-        self._begin()
+        self._begun, self._switched = self._clock(), False
         if name == "setup":
             self.method.setup()
         else:
             self.method.update()
         self.seconds = dict(self.method.seconds)
         self._geometry_version, self._made_for = self.operator.geometry_version, self.operator.version
-
-    def _begin(self) -> None:
-        self._begun, self._switched = self._clock(), False
 
     def initial_correction(self, residual: Tensor, out: Tensor) -> bool:
         """The method's."""
@@ -144,9 +145,11 @@ class Auto(Preconditioner):
         """As of Preconditioner; a solve that two methods shared says nothing of either."""
         if not self._switched:
             self._choice.learn(seconds, sum(self.seconds.values()))
-        self._begin()
+        self._begun, self._switched = None, False
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
+        if self._begun is None:  # another solve with the same set-up
+            self._begun = self._clock()
         spent = self._clock() - self._begun
         rival = "" if self._switched else self._choice.rival(spent)
         if rival:

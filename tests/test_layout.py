@@ -38,7 +38,7 @@ LAYERS["multilevel"] = {*FORMS, "two_level"}
 LAYERS["learned"] |= {"multilevel"}
 LAYERS["auto"] = {"poisson", "preconditioner", "registry"}
 LAYERS |= {
-    "analysis": {*FORMS, "krylov", "two_level", "learned"},
+    "analysis": {*FORMS, "krylov", "two_level", "learned", "multilevel"},
     "training": {*LAYERS, "analysis"} - {"registry"},
     "study": {*LAYERS, "analysis", "training"},
 }

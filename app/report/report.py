@@ -29,6 +29,7 @@ REFERENCE = ROOT / "assets" / "reference"
 FIGURES = Path("assets") / "figures"
 KNOWN = ("bench.csv", "bench.yaml", "published.yaml", "spectra*.json", "recording-*.yaml", "study-*.*")
 COMPARED = ("stirred", (4096, 65536))  # what the first table shows: family and cells
+LEFT_OUT = ("none", "ic0", "block-jacobi")  # of the tables and figures of a family, never the fastest
 PROFILED = (1024, 4096, 16384, 65536)  # cells whose times the table of performance profiles gives
 TIMED = ("barriers", (16384,))  # where the parts of the time are told
 PLACE = ("family", "contrast", "cells")
@@ -174,6 +175,8 @@ class Report:
         all columns share, what failed or was left out, and where it was measured.
         """
         part, name = self._kinds(*kinds.split("+"), family=family), family or kinds
+        if kinds not in ("forms", "external"):
+            part = _some(part[~part.method.isin(LEFT_OUT)])
         most = {"family": max(1, 4 // part.contrast.nunique()), "external": 3, "contrast": 9}.get(kinds, 1)
         across, by = "cells", "contrast" if family else "family"
         if kinds == "contrast":

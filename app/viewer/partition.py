@@ -55,7 +55,7 @@ class PartitionPanel:
             self._draw_matrix(inspector.inspection, inspector.quantity, inspector.leaf)
             text_at += side + theme.scaled(BAR_SPACE + 2.0 * GAP)
         imgui.set_cursor_screen_pos((text_at, top))
-        shows_leaf = inspector.follow and inspector.leaves > 0
+        shows_leaf = inspector.follow and (inspector.leaves > 0 or inspector.leaf is not None)
         narrow = inspector.inspection is not None or shows_leaf
         width = theme.scaled(TEXT_SPACE) if narrow else space.x
         imgui.begin_child("text", (width, max(space.y, 1.0)))

@@ -21,7 +21,6 @@ from precond.learned.features import GLOBAL_FEATURES, NODE_FEATURES, LeafFeature
 from precond.learned.highways import Edges, Highways
 
 MASKED = -1e4  # added to the attention logits of cells that do not exist
-PART = 4096  # cells that a CPU's cache holds all through a network
 
 
 @dataclass(frozen=True)

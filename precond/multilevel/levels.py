@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 SIDE = 4  # cells along a leaf's side
-ROOM = (8, 16, 32, 64, 96)  # columns there is room for, of a leaf, of a block of leaves, and so on
+ROOM = (8, 16, 32, 64, 112, 160)  # columns there is room for, of a leaf, of a block of leaves, and so on
 
 Array = np.ndarray
 

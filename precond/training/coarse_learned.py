@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from precond.config import Settings, Whole
+from precond.config import Settings, Switch, Whole
 from precond.learned.coarse_learned import coarse_learned
 from precond.learned.leaf_network import CELLS, LeafFaceWeights, LeafNetwork, LeafNetworkConfig, leaf_features
 from precond.poisson import PoissonOperator
@@ -37,7 +37,7 @@ class CoarseLearnedTraining(Training):
     learning_rate: Positive = 3e-3  # falls linearly to a hundredth of it
     balanced_from: Share = 0.5  # share of the steps after which `objective` replaces the additive one
     objective: Literal["balanced", "truncated"] = "balanced"
-    ordered: bool = True
+    ordered: Switch = True
     threads: Count = 1
     evaluate_every: Count = 500
     save_every: Count = 200

@@ -111,7 +111,7 @@ def test_another_preconditioner_is_inspected_at_once(make):
     assert inspector.reason.startswith("jacobi has no hierarchical partition")
     assert "\n" not in inspector.reason
     assert inspector.leaves == 0
-    engine.set("preconditioner", "coarse-learned")
+    engine.set("preconditioner", "hmatrix")
     engine.step()
     inspector.refresh()
     assert inspector.count == 2
@@ -122,6 +122,41 @@ def test_another_preconditioner_is_inspected_at_once(make):
     engine.step()
     inspector.refresh()
     assert len(inspector.inspection.leaf_norms) == 15
+
+
+@pytest.mark.parametrize("name", ["coarse-learned", "coarse-iterated"])
+def test_a_leaf_hierarchy_has_levels_in_place_of_tiles(make, name):
+    inspector, engine = make(name, (37, 22))
+    inspector.follow, inspector.cell = True, (36, 21)
+    engine.step()
+    inspector.refresh()
+    assert inspector.inspection is None
+    assert inspector.count == 0
+    assert inspector.reason == f"{name}: {engine.preconditioner.describe()}"
+    assert inspector.reason.startswith(
+        f"{name}: 60 leaves; columns of a leaf, of a block of leaves and so on"
+    )
+    assert "\n" not in inspector.reason
+    assert {divmod(int(cell), 22) for cell in inspector.leaf.cells} == {(36, 20), (36, 21)}
+    basis = leaf_basis(engine.preconditioner, 36 * 22 + 21)
+    images = basis_pixels(basis, np.zeros((37, 22), dtype=bool))
+    assert images.shape == (basis.total, 2, 1, 4)
+    engine.set("preconditioner", "coarse-monomial")
+    engine.step()
+    inspector.refresh()
+    assert (inspector.count, inspector.reason) == (1, "")
+    assert len(inspector.leaf.cells) == 5 * 6  # of 8 x 8 cells, cut off at the walls
+
+
+def test_of_auto_the_method_in_use_is_shown(make, monkeypatch):
+    monkeypatch.setattr("precond.auto.Choice.rival", lambda *_: "")  # however long a solve takes here
+    inspector, engine = make("auto:candidates=jacobi,coarse-monomial")
+    seen = {}
+    for _ in range(2):
+        engine.step()
+        inspector.refresh()
+        seen[inspector.preconditioner.name] = inspector.inspection is not None
+    assert seen == {"jacobi": False, "coarse-monomial": True}
 
 
 def test_many_leaves_wait_for_the_button(make):
@@ -161,7 +196,7 @@ def published(monkeypatch):
 
 
 @pytest.mark.usefixtures("published")
-@pytest.mark.parametrize("preconditioner", ["coarse-learned", "hmatrix", "hmatrix-published"])
+@pytest.mark.parametrize("preconditioner", ["coarse-monomial", "hmatrix", "hmatrix-published"])
 def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
     """8 x 8 blocks cut off at the walls; runs of 128 cells along the Morton curve."""
     inspector, engine = make(preconditioner, (37, 22))
@@ -198,7 +233,7 @@ def test_the_leaf_under_the_mouse_on_any_grid(make, preconditioner):
 
 
 @pytest.mark.usefixtures("published")
-@pytest.mark.parametrize("preconditioner", ["coarse-learned", "hmatrix", "hmatrix-published"])
+@pytest.mark.parametrize("preconditioner", ["coarse-monomial", "hmatrix", "hmatrix-published"])
 def test_pictures_of_a_leaf_are_its_basis(make, preconditioner):
     _, engine = make(preconditioner, (37, 22))
     engine.simulation.paint(0.5, 0.3, 0.15, "solid")

@@ -128,10 +128,19 @@ def test_equal_runs_give_equal_tables_but_for_the_times(recording, tmp_path, cap
     first, second = rows_of(recording)[1], rows_of(tmp_path / "again")[1]
     for one, other in zip(first, second, strict=True):
         kept = [(a, b) for a, b, timing in zip(one, other, TIMING, strict=True) if not timing]
-        assert len(kept) == 12
+        assert len(kept) == 13
         assert all(a == b for a, b in kept)
     assert len(set(column(recording, "relative_residual"))) > 6  # the rows do differ from each other
     assert column(recording, "frame_ms") != column(tmp_path / "again", "frame_ms")
+
+
+def test_the_table_tells_what_auto_chose(tmp_path, recording, monkeypatch):
+    monkeypatch.setattr("precond.auto.Choice.rival", lambda *_: "")  # however long a solve takes here
+    command = ["record", "--grid", "32x16", "--frames", "3", "--precond", "auto:candidates=jacobi,multigrid"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    assert column(tmp_path / "run", "preconditioner") == ["auto"] * 3
+    assert column(tmp_path / "run", "choice")[:2] == ["jacobi: the first", "multigrid: not tried yet"]
+    assert set(column(recording, "choice")) == {""}
 
 
 def test_what_a_reader_must_know_is_said_once(tmp_path, capsys):

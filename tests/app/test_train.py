@@ -15,20 +15,7 @@ from precond.config import read_yaml
 from precond.learned import MODELS
 
 TINY = {
-    "model": {
-        "leaf_size": 64,
-        "rank": 4,
-        "trunk": {
-            "width": 8,
-            "heads": 2,
-            "layers": 0,
-            "graph_convolutions": 1,
-            "off_diagonal_stream": False,
-            "axial_buffers": False,
-            "global_token": False,
-            "global_features": False,
-        },
-    },
+    "model": {"columns": 3, "width": 8, "blocks": 1, "leaf_iterations": 2},
     "training": {"steps": 4, "evaluate_every": 4, "save_every": 2},
     "data": {"systems": 3, "simulator_frames": 0},
 }
@@ -84,7 +71,7 @@ def test_what_is_there_is_never_written_over(
 
 
 @pytest.mark.parametrize(
-    ("section", "values"), [("training", {"seed": 5}), ("data", {"seed": 5}), ("model", {"rank": 5})]
+    ("section", "values"), [("training", {"seed": 5}), ("data", {"seed": 5}), ("model", {"columns": 4})]
 )
 def test_a_checkpoint_of_other_settings_is_refused(
     config: Path, tmp_path: Path, monkeypatch, capsys, section: str, values: dict
@@ -221,15 +208,21 @@ def test_numbers_are_read_as_in_all_files(config: Path, tmp_path: Path) -> None:
         ("{preconditioner: neural-spai, training: {steps: 2.5}}", ["steps", "2.5", "whole number"]),
         ("{preconditioner: neural-spai, training: {learning_rate: 0}}", ["learning_rate", "above 0"]),
         ("{training: {weight_decay: -1}}", ["training: weight_decay", "number from 0"]),
-        ("model: {trunk: {layers: -1}}", ["model: trunk: layers: -1", "from 0"]),
+        ("model: {blocks: -1}", ["model: blocks", "from 0 to 8, not -1"]),
+        ("model: {trunk: {layers: 1}}", ["model", "trunk", "unknown"]),
         ("{preconditioner: neural-spai, training: {probes: 0}}", ["probes", "0"]),
         ("{preconditioner: neural-spai, model: {width: 0}}", ["width"]),
         ("{preconditioner: neural-spai, model: {depth: 3}}", ["depth"]),
-        ("model: {trunk: {width: 30, heads: 8}}", ["30", "8"]),
-        ("model: {leaf_size: 16, rank: 4}", ["leaf_size 16", "tile_tokens 32"]),
+        ("model: {width: 30, attention_heads: 8}", ["attention_heads must divide", "30"]),
+        ("model: {columns: 9}", ["columns", "from 1 to 7, not 9"]),
+        ("model: {width: 8.5}", ["width", "8.5", "whole number"]),
+        ("model: {threshold: 1.5}", ["threshold", "1.5"]),
+        ("training: {ordered: perhaps}", ["training: ordered", "perhaps"]),
+        ("{preconditioner: hmatrix, model: {trunk: {layers: -1}}}", ["model: trunk: layers: -1", "from 0"]),
+        ("{preconditioner: hmatrix, model: {trunk: {width: 30, heads: 8}}}", ["30", "8"]),
         ("training: {evaluate_every: 0}", ["evaluate_every", "0"]),
-        ("model: {trunk: {heads: 0}}", ["heads", "0"]),
-        ("model: {trunk: [1]}", ["trunk", "mapping"]),
+        ("{preconditioner: hmatrix, model: {trunk: {heads: 0}}}", ["heads", "0"]),
+        ("{preconditioner: hmatrix, model: {trunk: [1]}}", ["trunk", "mapping"]),
         ("training: {steps: many}", ["steps", "many", "whole number"]),
         ("training: {steps: true}", ["steps", "True"]),
         ("training: {learning_rate: .nan}", ["learning_rate", "nan"]),

@@ -48,7 +48,8 @@ def damage(folder, name, kind):
             save_file(tensors, weights)
             values["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
         else:
-            values["model"]["trunk"]["heads"] = 0
+            part, key = ("trunk", "heads") if name == "hmatrix" else (None, "width")
+            (values["model"][part] if part else values["model"])[key] = 0
         card.write_text(yaml.safe_dump(values), encoding="utf-8")
 
 

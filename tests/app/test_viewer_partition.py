@@ -41,7 +41,7 @@ def inspections(monkeypatch):
     return done
 
 
-@pytest.mark.parametrize(("name", "leaves"), [("coarse-learned", 32), ("hmatrix", 32)])
+@pytest.mark.parametrize(("name", "leaves"), [("coarse-monomial", 32), ("hmatrix", 32)])
 def test_every_tile_has_its_colour_on_the_screen(drive, tmp_path, name, leaves):
     def test(ctx, window):
         inspector = window.session.inspector

@@ -147,6 +147,22 @@ def test_history_keeps_the_last_frames(session):
     assert all(values.flags.c_contiguous for values in history.values())
 
 
+def test_the_frames_where_another_method_took_over_are_told(session, monkeypatch):
+    monkeypatch.setattr("precond.auto.Choice.rival", lambda *_: "")  # however long a solve takes here
+    session.change("preconditioner", "auto:candidates=jacobi,multigrid")
+    for _ in range(2):
+        session.advance()  # each is tried once
+    report = session.engine.last
+    assert report.choice == "multigrid: not tried yet"
+    assert session.switches().tolist() == [2.0]
+    for frame, choice in enumerate(["multigrid: b", "jacobi: c", "jacobi: d", ""], start=3):
+        attempt = replace(report.attempts[-1], method="jacobi", choice=choice)
+        session._on_frame(replace(report, frame=frame, attempts=[attempt]))
+    assert session.switches().tolist() == [2.0, 4.0]  # the last is jacobi, too
+    session.engine.reset()
+    assert session.switches().size == 0
+
+
 @pytest.mark.parametrize("value", [0.0, -5.0, math.nan, math.inf])
 def test_no_brush_is_too_odd_to_paint_and_stir(session, value):
     session.brush.radius = session.brush.strength = value

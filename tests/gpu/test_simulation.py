@@ -8,7 +8,7 @@ from sim.scenes import load_scene
 from sim.settings import SimulationSettings
 from sim.simulation import Simulation
 
-CAPTURABLE = ("none", "jacobi", "multigrid", "coarse-monomial", "coarse-learned", "hmatrix", "neural-spai")
+CAPTURABLE = ("none", "jacobi", "multigrid", "coarse-iterated", "coarse-learned", "hmatrix", "neural-spai")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
 
 

@@ -28,12 +28,13 @@ OPERATIONS = {
     "multigrid": 58,
     "block-jacobi": 9,
     "coarse-monomial": 8,
+    "coarse-iterated": 8,
     "coarse-geneo": 8,
     "coarse-learned": 8,
     "hmatrix": 28,
     "neural-spai": 17,
 }
-BALANCED = ("coarse-monomial", "coarse-geneo", "coarse-learned")
+BALANCED = ("coarse-monomial", "coarse-iterated", "coarse-geneo", "coarse-learned")
 CAPTURABLE = ("none", "jacobi", "multigrid", "block-jacobi", *BALANCED, "hmatrix", "neural-spai")
 
 

@@ -142,7 +142,7 @@ def test_flexible_iterations(make_case, without_compiler):
 @pytest.mark.parametrize("name", available_preconditioners())
 def test_counts_do_not_depend_on_the_compiler(without_compiler, name):
     """Within one, on two fluids at contrast 10,000, but where rounding decides: mostly fewer then,
-    differences of neighbours keep what a diagonal times a value loses.
+    differences of neighbours keep what a diagonal times a value loses. A hierarchy becomes two levels.
     """
 
     def count():
@@ -153,7 +153,8 @@ def test_counts_do_not_depend_on_the_compiler(without_compiler, name):
         return report.iterations
 
     reference = without_compiler(count)
-    assert 0.8 * reference - 1 <= count() <= 1.03 * reference + 1
+    least = 0.4 if name in ("coarse-iterated", "coarse-learned") else 0.8
+    assert least * reference - 1 <= count() <= 1.03 * reference + 1
 
 
 @pytest.mark.parametrize("name", available_preconditioners())

@@ -134,8 +134,8 @@ def test_every_one_tells_the_bytes_that_it_holds(name, make_case):
 
 
 def test_following_a_moved_density_serves_as_a_new_setup_does(name, make_case):
-    """Exactly so, the move being a large one, for all but those that keep a coarse space or a far field made
-    for the old density; they stay definite.
+    """Exactly so, the move being a large one, for all but those that keep a coarse space, a far field or
+    leaves made for the old density; they stay definite.
     """
     case, later = make_case((40, 27), 100.0, True), make_case((40, 27), 100.0, True)
     later.density[21:30] = later.density[20:29].copy()
@@ -145,11 +145,11 @@ def test_following_a_moved_density_serves_as_a_new_setup_does(name, make_case):
     preconditioner.update()
     vectors = met_by_pcg(preconditioner, case.operator, later.vectors(6))
     results = applied(preconditioner, vectors)
-    if name in ("coarse-learned", "coarse-geneo", "hmatrix"):
+    if name in ("coarse-iterated", "coarse-learned", "coarse-geneo", "hmatrix"):
         gram = torch.einsum("aij,bij->ab", vectors, results)
         assert torch.linalg.eigvalsh((gram + gram.T) / 2).min() > 0
         assert ((gram - gram.T).abs().max() / gram.abs().max()) < SINGLE_PRECISION
-        assert preconditioner.seconds["inference"] == 0.0
+        assert (preconditioner.seconds["inference"] > 0.0) is (name == "coarse-learned")  # of new leaves
         report = PCG(case.operator, preconditioner).solve(later.vectors(1)[0])
         assert report.converged
         assert report.iterations < 40

@@ -16,7 +16,7 @@ from precond.partition.tiles import tile_of, tiles
 from precond.poisson import PoissonOperator
 from precond.problems import gallery
 
-BALANCED = ("coarse-learned", "coarse-monomial", "coarse-geneo")
+BALANCED = ("coarse-iterated:two_level=true", "coarse-monomial", "coarse-geneo")
 
 
 def open_box(shape: tuple[int, int]) -> PoissonOperator:
@@ -210,6 +210,34 @@ def test_hmatrix_inspected_with_solids(make_case):
     scale = max(found.norms.max(), found.leaf_norms.max())
     np.testing.assert_allclose(found.norms, [np.linalg.norm(v) for v in values], rtol=1e-4, atol=1e-5 * scale)
     np.testing.assert_allclose(found.leaf_norms, diagonal, rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("shape", [(37, 26), (32, 16)])
+def test_the_leaf_of_a_cell_in_a_hierarchy(shape):
+    """Leaves of 4 x 4 cells, cut off at the walls; there are no tiles."""
+    form = make_preconditioner("coarse-iterated", open_box(shape))
+    form.setup()
+    assert leaf_count(form) == 0
+    with pytest.raises(ValueError, match="coarse-iterated has no hierarchical partition"):
+        inspect(form)
+    counts, leaf_of = set(), {}
+    for cell in range(shape[0] * shape[1]):
+        i, j = divmod(cell, shape[1])
+        basis = leaf_basis(form, cell)
+        expected = {
+            a * shape[1] + b
+            for a in range(i // 4 * 4, min(i // 4 * 4 + 4, shape[0]))
+            for b in range(j // 4 * 4, min(j // 4 * 4 + 4, shape[1]))
+        }
+        assert set(basis.cells.tolist()) == expected
+        assert basis.columns.shape == (len(basis.cells), basis.total)
+        np.testing.assert_allclose(np.linalg.norm(basis.columns, axis=0), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(basis.columns[:, 0], basis.columns[0, 0], rtol=1e-5)  # the constant
+        counts.add(basis.total)
+        leaf_of[cell] = basis.leaf
+    assert len(counts) > 1  # more where the fluids meet
+    assert len(set(leaf_of.values())) == -(-shape[0] // 4) * -(-shape[1] // 4)
+    assert f"{len(set(leaf_of.values()))} leaves" in form.describe()
 
 
 def test_others_have_no_partition():

@@ -147,16 +147,6 @@ def test_only_the_highways_reach_other_leaves(make_case):
     assert (difference.abs().amax(dim=(1, 2)) > 1e-6).all()
 
 
-def test_parts_of_the_leaves_are_the_whole(make_case, monkeypatch):
-    """Without gradients a CPU takes leaves that know nothing of each other a few at a time."""
-    features = LeafFeatures(make_case((37, 22), 100.0, False).operator, 64)
-    trunk = make_trunk(**LEAN)
-    monkeypatch.setattr("precond.learned.network.PART", 3 * 64)
-    whole = trunk(features)[0].detach()
-    with torch.inference_mode():
-        torch.testing.assert_close(trunk(features)[0], whole)
-
-
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="multiple"):
         TrunkConfig(width=30, heads=4)

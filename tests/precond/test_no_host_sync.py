@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from precond.learned.coarse_learned import TwoLevelLearned
 from precond.learned.factors import FactorsConfig, FactorsNetwork
 from precond.learned.features import LeafFeatures
 from precond.learned.hmatrix import HMatrix
+from precond.learned.leaf_network import LeafNetwork, LeafNetworkConfig
 from precond.learned.network import Trunk, TrunkConfig
 from precond.learned.neural_spai import NeuralSpai, SpaiConfig, SpaiNetwork
 from precond.learned.proposals import HMatrixConfig, ProposalNetwork
@@ -71,6 +73,18 @@ def test_features_and_trunk(make_case, recorded):
         trunk = Trunk(TrunkConfig(width=16, heads=2, layers=1, tile_tokens=8, **switches))
         trunk(features)
         assert not reads(recorded(lambda trunk=trunk: trunk(features)))
+
+
+@pytest.mark.parametrize("heads", [0, 2])
+def test_coarse_learned(make_case, recorded, heads):
+    case = make_case((28, 17), 100.0, True)
+    network = LeafNetwork(LeafNetworkConfig(width=8, leaf_iterations=2, attention_heads=heads))
+    form = TwoLevelLearned(case.operator, network, on_device=True)
+    form.setup()
+    v, out = case.vectors(2)
+    for work in (form.setup, form.update):
+        assert not reads(recorded(work))
+    assert not reads(recorded(lambda: form.apply(v, out)))
 
 
 @pytest.mark.parametrize("form", ["exact", "network", "published"])

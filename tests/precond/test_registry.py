@@ -32,6 +32,10 @@ def test_the_classical_names_are_registered():
     )
 
 
+def test_those_that_choose_among_others_can_be_left_out():
+    assert set(available_preconditioners()) - set(available_preconditioners(choosing=False)) == {"auto"}
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones(operator):
     with pytest.raises(PreconditionerError, match=r"'jacoby'.*jacobi, .*multigrid"):
         make_preconditioner("jacoby", operator)
@@ -68,9 +72,13 @@ def test_a_switch_of_hmatrix_is_true_or_false(operator, option):
 
 
 def test_what_asks_no_network_is_not_learned():
-    learned = ["hmatrix", "hmatrix:definite=false", "coarse-learned:additive=true", "neural-spai"]
+    learned = ["hmatrix", "hmatrix:definite=false", "coarse-learned:two_level=true", "neural-spai"]
     assert all(map(is_learned, learned))
-    assert not any(map(is_learned, ["hmatrix:network=false", "jacobi", "block-jacobi:leaf_size=64", "?"]))
+    assert not any(
+        map(
+            is_learned, ["hmatrix:network=false", "coarse-iterated", "auto", "block-jacobi:leaf_size=64", "?"]
+        )
+    )
 
 
 def test_errors_are_value_errors():

@@ -11,6 +11,7 @@ from precond.device import state as slots
 from precond.device.while_node import WhileNodeError
 from precond.krylov import cuda_cg
 from precond.krylov.cuda_cg import CudaCG
+from precond.two_level.preconditioner import TwoLevel
 
 pytestmark = pytest.mark.usefixtures("torch_forms")
 
@@ -198,7 +199,7 @@ def test_blocks_allocate_nothing(make_case, tape, with_solids):
     operator = make_case((40, 27), 100.0, with_solids).operator
     allocating = set()
     for preconditioner in capturable(operator):
-        if preconditioner.name in ("coarse-monomial", "coarse-geneo", "coarse-learned"):
+        if isinstance(preconditioner, TwoLevel):
             preconditioner = make_preconditioner(preconditioner.name, operator, on_device=True)
         preconditioner.setup()
         loop = CudaCG(operator, preconditioner, 100)

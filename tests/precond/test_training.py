@@ -1,4 +1,4 @@
-"""Training of the coarse space: it learns, it resumes exactly, its data are what they claim."""
+"""Training of the leaf network: it learns, it resumes exactly, its data are what they claim."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,80 +7,120 @@ import numpy as np
 import pytest
 import torch
 
-from precond import PCG
-from precond.learned.coarse_learned import CoarseLearned
-from precond.learned.coarse_space import CoarseSpaceConfig, CoarseSpaceNetwork
-from precond.learned.network import TrunkConfig
+from precond import PCG, PoissonOperator
+from precond.learned.coarse_learned import TwoLevelLearned, coarse_learned
+from precond.learned.leaf_network import LeafNetwork, LeafNetworkConfig
 from precond.learned.weights import ModelError, save_model
 from precond.problems import gallery
 from precond.training.coarse_learned import CoarseLearnedTask, System
-from precond.training.data import held_out, random_system
+from precond.training.data import held_out, random_system, small_system
 from precond.training.loop import Trainer, judged
-from precond.two_level.preconditioner import CoarseMonomial
+from precond.two_level.preconditioner import TwoLevelIterated
 
-TINY = CoarseSpaceConfig(
-    leaf_size=16,
-    rank=4,
-    trunk=TrunkConfig(
-        width=8,
-        heads=2,
-        layers=0,
-        graph_convolutions=2,
-        off_diagonal_stream=False,
-        axial_buffers=False,
-        global_token=False,
-        global_features=False,
-    ),
-)
+TINY = LeafNetworkConfig(columns=3, width=8, leaf_iterations=2)
 
 
 def task_on(system: System, **training: object) -> CoarseLearnedTask:
-    """A training on one system alone, judged by its solve."""
+    """A training on one system alone, judged by its solve in the two-level form of its last objective: with
+    the balance or without.
+    """
 
     class OneSystem(CoarseLearnedTask):
         def systems(self) -> list[System]:
             return [system]
+
+        def form(self, operator: PoissonOperator) -> TwoLevelLearned:
+            additive = self.training.balanced_from == 1.0
+            return TwoLevelLearned(operator, self.network, additive=additive)
 
     task = OneSystem({"model": asdict(TINY), "training": training})
     task.validation = [gallery.bubbles((16, 16), 1000.0, 1)]
     return task
 
 
-def tiny_network() -> CoarseSpaceNetwork:
+def tiny_network(spread: float = 0.0) -> LeafNetwork:
     torch.manual_seed(0)
-    return CoarseSpaceNetwork(TINY)
+    network = LeafNetwork(TINY)
+    torch.nn.init.normal_(network.head.weight, std=spread)
+    return network.requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
 def system() -> System:
-    return System(gallery.bubbles((16, 16), 1000.0, 1).operator(), TINY.leaf_size)
+    return System(gallery.bubbles((16, 16), 1000.0, 1).operator())
 
 
 def test_an_untrained_network_gives_the_monomials(system: System) -> None:
-    operator = system.features.operator
-    network = tiny_network()
-    problem = gallery.bubbles((16, 16), 1000.0, 1)
-    from_network = CoarseLearned(operator, network)
-    from_network.setup()
-    report = PCG(operator, from_network).solve(problem.b)
-    polynomial = CoarseMonomial(operator, TINY.leaf_size, TINY.rank)
-    polynomial.setup()
-    assert report.iterations == PCG(operator, polynomial).solve(problem.b).iterations
+    operator, problem = system.operator, gallery.bubbles((16, 16), 1000.0, 1)
+    learned = TwoLevelLearned(operator, tiny_network())
+    plain = TwoLevelIterated(operator, TINY.leaf_iterations, leaf_size=16, rank=TINY.columns + 1)
+    reports = []
+    for form in (learned, plain):
+        form.setup()
+        reports.append(PCG(operator, form).solve(problem.b))
+    assert reports[0].iterations == reports[1].iterations
+    assert 5 < reports[0].iterations < 40
+
+
+def test_what_is_trained_is_the_basis_that_is_used(make_case) -> None:
+    """Up to float32: the columns of a leaf span the same."""
+    operator = make_case((28, 17), 100.0, True).operator
+    system, network = System(operator), tiny_network(0.5)
+    form = TwoLevelLearned(operator, network)
+    form.setup()
+    trained = system.basis(network(system.features), TINY.leaf_iterations)
+    spans = [basis.double() @ basis.double().mT for basis in (trained, form.basis)]
+    torch.testing.assert_close(*spans, rtol=0.0, atol=1e-3)
+    full = system.mask.sum(dim=1) == 16.0
+    assert full.any()
+    unit = torch.eye(TINY.columns + 1, dtype=torch.float64).expand(int(full.sum()), -1, -1)
+    torch.testing.assert_close(trained[full].mT @ trained[full], unit, rtol=0.0, atol=1e-6)
+
+
+def test_with_ordered_columns_the_last_are_left_out_now_and_then(system: System) -> None:
+    """Each column is learned as one of the first; the first in every step."""
+    trained = {}
+    for ordered in (True, False):
+        task, trained[ordered] = task_on(system, ordered=ordered), []
+        for step in range(20):
+            task.network.zero_grad()
+            torch.manual_seed(step)
+            task.loss(system, step).backward()
+            slopes = task.network.head.bias.grad.view(16, TINY.columns).abs().amax(dim=0)
+            trained[ordered].append(int((slopes > 0.0).sum()))
+            assert slopes[0] > 0.0
+    assert set(trained[True]) == {1, 2, 3}
+    assert set(trained[False]) == {3}
+
+
+def test_a_step_whose_loss_overflows_teaches_nothing(system: System, tmp_path: Path) -> None:
+    task = task_on(system, steps=2)
+    before = [parameter.detach().clone() for parameter in task.network.parameters()]
+    real = task.loss
+    task.loss = lambda of, step: real(of, step) * (torch.inf if step == 0 else 1.0)
+    trainer = Trainer(task, tmp_path / "run.checkpoint")
+    trainer.run(minutes=0.0)
+    assert trainer.step == 1
+    assert all(map(torch.equal, before, task.network.parameters()))
+    trainer.run()
+    assert all(torch.isfinite(parameter).all() for parameter in task.network.parameters())
+    assert not all(map(torch.equal, before, task.network.parameters()))
 
 
 @pytest.mark.parametrize("balanced_from", [0.0, 1.0])
-def test_the_loss_falls_and_the_solve_gets_faster(
+def test_the_loss_falls_and_the_balanced_solve_gets_faster(
     system: System, tmp_path: Path, balanced_from: float
 ) -> None:
-    task = task_on(
-        system, steps=120, learning_rate=1e-2, balanced_from=balanced_from, evaluate_every=30, save_every=60
-    )
+    """The additive objective falls by so little on leaves so small that its solve takes what it took."""
+    rates = {"steps": 120, "learning_rate": 1e-2, "balanced_from": balanced_from, "ordered": False}
+    task = task_on(system, **rates, evaluate_every=30, save_every=60)
     before = judged(task, task.validation)
     trainer = Trainer(task, tmp_path / "run.checkpoint")
     trainer.run()
     losses = [entry["loss"] for entry in trainer.log]
     assert losses == sorted(losses, reverse=True)
-    assert trainer.log[-1]["mean"] < before["mean"]
+    after = trainer.log[-1]["mean"]
+    assert after < before["mean"] if balanced_from == 0.0 else after <= before["mean"]
 
 
 @pytest.mark.parametrize("default", [torch.float32, torch.float64])
@@ -104,36 +144,40 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(
         assert torch.equal(a, b)
 
 
-def test_random_systems_are_what_they_claim() -> None:
+@pytest.mark.parametrize(("make", "least", "most"), [(random_system, 900, 4100), (small_system, 768, 1024)])
+def test_random_systems_are_what_they_claim(make, least: int, most: int) -> None:
     contrasts, solids = [], 0
     for index in range(40):
-        operator = random_system(3, index)
+        operator = make(3, index)
         fluid = ~operator.solid
         density = operator.density[fluid]
         assert operator.components == 1
-        assert 900 <= operator.density.numel() <= 4100
+        assert least <= operator.density.numel() <= most
         contrasts.append(float(density.max() / density.min()))
         solids += operator.has_solid
     assert min(contrasts) < 10.0
     assert max(contrasts) > 1000.0
     assert 2 <= solids <= 20
-    again = random_system(3, 7)
-    assert torch.equal(again.density, random_system(3, 7).density)
+    assert torch.equal(make(3, 7).density, make(3, 7).density)
+    assert not torch.equal(small_system(3, 7).density, small_system(4, 7).density)
 
 
 def test_held_out_systems_are_not_among_the_training_ones() -> None:
     held = {problem.density.numpy().tobytes() for problem in held_out()}
     assert len(held) == 8
-    assert not held & {random_system(1, index).density.numpy().tobytes() for index in range(50)}
+    for make in (random_system, small_system):
+        assert not held & {make(1, index).density.numpy().tobytes() for index in range(50)}
 
 
-def test_nested_loads_what_was_saved_and_refuses_what_is_damaged(system: System, tmp_path: Path) -> None:
-    network = tiny_network()
-    torch.nn.init.normal_(network.head.weight, std=0.1)
+@pytest.mark.parametrize("two_level", [False, True])
+def test_it_loads_what_was_saved_and_refuses_what_is_damaged(
+    system: System, tmp_path: Path, two_level: bool
+) -> None:
+    network = tiny_network(0.1)
     path = tmp_path / "model.safetensors"
     save_model(path, network, {"model": asdict(TINY)})
-    operator = system.features.operator
-    form, reference = CoarseLearned(operator, path), CoarseLearned(operator, network)
+    operator = system.operator
+    form, reference = (coarse_learned(operator, model, two_level) for model in (path, network))
     residual = operator.project(torch.from_numpy(np.random.default_rng(0).standard_normal(operator.shape)))
     results = []
     for preconditioner in (form, reference):
@@ -143,4 +187,4 @@ def test_nested_loads_what_was_saved_and_refuses_what_is_damaged(system: System,
     assert form.seconds["inference"] > 0.0
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ModelError, match="damaged"):
-        CoarseLearned(operator, path)
+        coarse_learned(operator, path)

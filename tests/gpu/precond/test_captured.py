@@ -110,7 +110,7 @@ def test_kernels_agree_with_their_plain_form(name):
     for device in ("cpu", "cuda"):
         problem = gallery.benchmark_density(2048, 1)
         operator = problem.operator(device)
-        options = {"on_device": True} if name == "coarse-learned" else {}
+        options = {"two_level": True, "on_device": True} if name == "coarse-learned" else {}
         preconditioner = make_preconditioner(name, operator, **options)
         preconditioner.setup()
         loop = CudaCG(operator, preconditioner, 100)
@@ -127,7 +127,8 @@ def test_the_solve_agrees_with_the_cpu(capturable_name: str) -> None:
     reports = []
     for device in ("cpu", "cuda"):
         operator = problem.operator(device)
-        preconditioner = make_preconditioner(capturable_name, operator)
+        options = {"two_level": True} if capturable_name in ("coarse-iterated", "coarse-learned") else {}
+        preconditioner = make_preconditioner(capturable_name, operator, **options)
         preconditioner.setup()
         reports.append(PCG(operator, preconditioner, rtol=1e-8).solve(problem.b.to(device)))
     cpu, cuda = reports
