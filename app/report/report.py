@@ -29,7 +29,7 @@ REFERENCE = ROOT / "assets" / "reference"
 FIGURES = Path("assets") / "figures"
 KNOWN = ("bench.csv", "bench.yaml", "published.yaml", "spectra*.json", "recording-*.yaml", "study-*.*")
 COMPARED = ("stirred", (4096, 65536))  # what the first table shows: family and cells
-LEFT_OUT = ("none", "ic0", "block-jacobi")  # of the tables and figures of a family, never the fastest
+LEFT_OUT = ("none", "ic0", "block-jacobi", "coarse-monomial", "coarse-geneo", "neural-spai")  # of a family
 PROFILED = (1024, 4096, 16384, 65536)  # cells whose times the table of performance profiles gives
 TIMED = ("barriers", (16384,))  # where the parts of the time are told
 PLACE = ("family", "contrast", "cells")
@@ -136,14 +136,19 @@ class Report:
         """What learning buys, and what it does not."""
         ours = self._ours()
         ran = _some(ours[ours.groupby("place").learned.transform("any")])
-        counts = ran[ran.failed == 0].pivot(index="place", columns="method", values="iterations")
-        counts = counts.reindex(columns=["coarse-learned", "coarse-monomial"])
+        both = ran[ran.failed == 0].pivot(index="place", columns="method", values=["iterations", "total_ms"])
+        ratios = [
+            (of.get("coarse-learned", np.nan) / of.get("coarse-iterated", np.nan)).dropna()
+            for of in (both["iterations"], both["total_ms"])
+        ]
         learned = ran[ran.learned]
         lost = learned.groupby("method")[["failed", "frames"]].sum().itertuples()
         return SimpleNamespace(
             places=ran.place.nunique(),
             **learned.groupby("place")[["fastest", "fewest"]].any().sum(),
-            ratio=(counts["coarse-learned"] / counts["coarse-monomial"]).describe(),
+            ratio=ratios[0].describe(),
+            time=ratios[1].describe(),
+            faster=(ratios[1] < 1.0).sum(),
             slower=learned.groupby("place").slower.min().replace(np.inf, np.nan).describe(),
             failed=", ".join(f"`{method}` {failed} of {frames}" for method, failed, frames in lost),
         )
