@@ -136,22 +136,26 @@ class Report:
         """What learning buys, and what it does not."""
         ours = self._ours()
         ran = _some(ours[ours.groupby("place").learned.transform("any")])
-        both = ran[ran.failed == 0].pivot(index="place", columns="method", values=["iterations", "total_ms"])
-        ratios = [
-            (of.get("coarse-learned", np.nan) / of.get("coarse-iterated", np.nan)).dropna()
-            for of in (both["iterations"], both["total_ms"])
-        ]
         learned = ran[ran.learned]
         lost = learned.groupby("method")[["failed", "frames"]].sum().itertuples()
         return SimpleNamespace(
             places=ran.place.nunique(),
             **learned.groupby("place")[["fastest", "fewest"]].any().sum(),
-            ratio=ratios[0].describe(),
-            time=ratios[1].describe(),
-            faster=(ratios[1] < 1.0).sum(),
             slower=learned.groupby("place").slower.min().replace(np.inf, np.nan).describe(),
             failed=", ".join(f"`{method}` {failed} of {frames}" for method, failed, frames in lost),
         )
+
+    def control(self) -> SimpleNamespace:
+        """`coarse-learned` over what is the same without a network, where both solved all."""
+        ours = self._ours()
+        solved = ours[(ours.failed == 0) & ours.method.isin(["coarse-learned", "coarse-iterated"])]
+        both = solved.pivot(index="place", columns="method", values=["iterations", "total_ms"]).dropna()
+        if both.shape[1] < 4:
+            raise Nothing
+        iterations, time = (
+            both[of, "coarse-learned"] / both[of, "coarse-iterated"] for of in ("iterations", "total_ms")
+        )
+        return SimpleNamespace(ratio=iterations.describe(), time=time.describe(), faster=(time < 1.0).sum())
 
     def winners(self) -> str:
         """Who is the fastest in every family."""

@@ -9,8 +9,8 @@ solves exactly in those of one colour, then of the other. The symmetric cycle
 is definite for any basis. After the second colour nothing is left in its blocks, so only the first colour is
 restricted, and only it needs the correction: what the second colour held is solved for again.
 
-A basis is what D^-1 W amplifies (precond.multilevel.decomposition). As many columns are kept as are near one,
-so neither contrast nor thin channels nor size cost iterations; they cost columns, where they are.
+A basis is what D^-1 W amplifies (precond.multilevel.setup). As many columns are kept as have eigenvalues near
+one, so neither contrast nor thin channels nor size cost iterations; they cost columns, where they are.
 """
 
 from __future__ import annotations
