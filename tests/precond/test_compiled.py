@@ -139,7 +139,7 @@ def test_flexible_iterations(make_case, without_compiler):
     np.testing.assert_allclose(one.history, other.history, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", available_preconditioners())
+@pytest.mark.parametrize("name", available_preconditioners(choosing=False))
 def test_counts_do_not_depend_on_the_compiler(without_compiler, name):
     """Within one, on two fluids at contrast 10,000, but where rounding decides: mostly fewer then,
     differences of neighbours keep what a diagonal times a value loses. A hierarchy becomes two levels.
@@ -157,7 +157,7 @@ def test_counts_do_not_depend_on_the_compiler(without_compiler, name):
     assert least * reference - 1 <= count() <= 1.03 * reference + 1
 
 
-@pytest.mark.parametrize("name", available_preconditioners())
+@pytest.mark.parametrize("name", available_preconditioners(choosing=False))
 @pytest.mark.parametrize("shape", [(33, 40), (8, 8)])
 @pytest.mark.parametrize("bad", [np.nan, 0.0])
 @pytest.mark.parametrize("form", ["compiled", "torch"])
