@@ -92,7 +92,7 @@ class Choice:
 
 
 class Auto(Preconditioner):
-    """The candidate that `Choice` says, made when it is needed first.
+    """The candidate that `Choice` says; each is set up when it is used first.
 
     ``candidates``: names of preconditioners, or one text with commas. Attributes: method, the candidate in
     use; choice, its name and why it was chosen, which every report of a solve repeats.

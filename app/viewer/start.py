@@ -16,11 +16,8 @@ from app.engine import Engine
 from app.viewer.session import Session
 from app.viewer.window import Window
 
-LATER = (
-    "multigrid",
-    "coarse-learned",
-    "hmatrix",
-)  # compiled while the fluids move: somebody will choose them
+# compiled while the fluids move: somebody will choose them
+LATER = ("multigrid", "coarse-learned", "hmatrix")
 
 
 def show(engine: Engine, frames: int | None = None) -> str:

@@ -29,7 +29,6 @@ from precond.multilevel.preconditioner import LeafHierarchy
 from precond.partition.morton import morton_order
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
-from precond.two_level.bases import iterated
 from precond.two_level.preconditioner import TwoLevel
 
 DEFAULT_MODEL = MODELS / "coarse-learned.safetensors"
@@ -111,7 +110,4 @@ class TwoLevelLearned(TwoLevel):
     def _basis(self) -> Tensor:
         with torch.inference_mode():
             columns = self.network(leaf_features(self._faces.of(self.operator)))
-            columns = columns * self.mask[..., None]
-            leaving = self.leaves.blocks.sum(dim=-1).float() * self.mask
-            iterations = self.network.config.leaf_iterations
-            return iterated(columns, self.leaves.inverses, leaving, self.mask, iterations)
+            return self._iterated(columns * self.mask[..., None], self.network.config.leaf_iterations)

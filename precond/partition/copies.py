@@ -1,4 +1,4 @@
-"""Leaves that are copies of one another: a region of a single phase needs one inverse and one inference."""
+"""Leaves that are copies of one another: a region of a single phase needs one inverse."""
 
 from __future__ import annotations
 

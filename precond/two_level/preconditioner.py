@@ -87,6 +87,11 @@ class TwoLevel(Preconditioner):
         """Orthonormal basis (K, L, r) float32 for the operator's present coefficients."""
         raise NotImplementedError
 
+    def _iterated(self, columns: Tensor, iterations: int) -> Tensor:
+        """The basis of ``columns`` (K, L, m) after leaf iterations on the present leaves."""
+        leaving = self.leaves.blocks.sum(dim=-1).float() * self.mask
+        return iterated(columns, self.leaves.inverses, leaving, self.mask, iterations)
+
     def _update_geometry(self) -> None:
         self.leaves._update_geometry()
         coupled, cells = self.leaves.coupled, self.leaves.vectors.cells
@@ -204,10 +209,7 @@ class TwoLevelIterated(CoarseMonomial):
         self.leaf_iterations = leaf_iterations
 
     def _basis(self) -> Tensor:
-        leaving = self.leaves.blocks.sum(dim=-1).float() * self.mask
-        return iterated(
-            self._columns[..., 1:], self.leaves.inverses, leaving, self.mask, self.leaf_iterations
-        )
+        return self._iterated(self._columns[..., 1:], self.leaf_iterations)
 
 
 class CoarseGenEO(TwoLevel):
