@@ -116,7 +116,11 @@ def _demo(flags: dict[str, Any]) -> int:
         settings.simulation.preconditioner = settings.given["preconditioner"] = WATCHED
     from app.engine import Engine
 
+    if settings.replay:
+        raise UsageError("--replay is for `htp-fluid record`")
     engine = Engine.with_substitute(settings)
+    if settings.load:
+        engine.load(settings.load)
     try:
         from app.viewer import run_demo
     except ImportError as error:
@@ -132,6 +136,8 @@ def _demo(flags: dict[str, Any]) -> int:
 
 def _record(flags: dict[str, Any]) -> int:
     settings = app_settings(flags)
+    if settings.load and settings.replay:
+        raise UsageError("--load: not with --replay, which begins where the recording did")
     from app.recording.recorder import record
 
     return record(settings)

@@ -1,4 +1,6 @@
-"""The engine: one simulation, its live settings, and what it tells others: a report a frame, and events."""
+"""The engine: one simulation, its live settings, what can be undone, and what it tells others: a report a
+frame, and events.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from app.config.settings import AppSettings, scene_settings
 from app.environment import check_device, use_one_thread
@@ -16,19 +19,24 @@ from precond.errors import UsageError, in_one_line
 from sim.scenes import load_scene
 from sim.settings import SimulationSettings
 from sim.simulation import Simulation, StepReport
+from sim.state import State, load_state, save_state
 
 HISTORY_FRAMES = 600
 FPS_FRAMES = 30
 SUBSTITUTE = "multigrid"  # at the start of a window, for a learned preconditioner without usable weights
 REBUILT_BY = ("scene", "grid", "device", "seed")  # settings that need a new simulation
+KEPT_BY = ("grid", "device")  # of those, the ones that what flows lives through
+SOLVER = ("preconditioner", "rtol", "max_iterations", "warm_start", "reuse_setup", "single_launch", "device")
+UNDO_BYTES = 128 * 2**20  # of states that undo and redo keep, each
+SAME_CHANGE = 30  # frames within which changes of one setting, as by a slider, are undone together
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameReport(StepReport):
     """What one frame did and cost: the source of the viewer's plots, the recorder's columns and the tests.
 
-    ``frame_ms`` is the work of the frame: its step and the drawing of the picture before it, without waiting
-    for the display. ``fps`` is 1000 over the mean ``frame_ms`` of the last 30 frames, set-ups and all, but
+    ``frame_ms`` is the work of the frame, all of its step; ``draw_ms`` is what the last picture of a window
+    took, beside it. ``fps`` is 1000 over the mean ``frame_ms`` of the last 30 frames, set-ups and all, but
     without the first frame, which may compile. ``failure``: why the step could not be taken; mostly empty.
     """
 
@@ -44,6 +52,15 @@ class FrameReport(StepReport):
         return "failed" if self.failure else super().outcome
 
 
+class _Moment(NamedTuple):
+    """Where undo goes back to: before ``what`` was done after ``frame``."""
+
+    what: str
+    frame: int
+    settings: SimulationSettings
+    state: State
+
+
 @dataclass(frozen=True)
 class Event:
     """Something done to the simulation after ``frame``, before the next one; ``data`` holds plain values.
@@ -53,10 +70,12 @@ class Event:
     | set | name, value; for a scene also ``brought``, the settings that it changed |
     | stir | x, y, velocity_x, velocity_y, radius |
     | paint | x, y, radius, what |
-    | reset, pause, resume, step | none; step: a single one, while paused |
+    | begin_stroke, undo, redo, reset | none |
+    | load | path of a saved state |
+    | pause, resume, step | none; step: a single one, while paused |
     | close | ended: why nothing comes any more |
 
-    After a reset and after a change of REBUILT_BY frames are counted from 0 again.
+    After a reset and after a new scene or seed frames are counted from 0 again.
     """
 
     frame: int
@@ -83,8 +102,11 @@ class Engine:
         self.frame = 0
         self.last: FrameReport | None = None
         self.history: deque[FrameReport] = deque(maxlen=HISTORY_FRAMES)
+        self.draw_ms = 0.0  # of the window's last picture
+        self.touched = False  # something differs from the scene's start
         self._paused = False
-        self._draw_ms = 0.0
+        self._undo: list[_Moment] = []
+        self._redo: list[_Moment] = []
         self._subscribers: dict[object, tuple[Callable | None, Callable | None]] = {}
 
     @classmethod
@@ -174,7 +196,7 @@ class Engine:
     def step(self) -> FrameReport:
         """Take one time step, strokes first, and report it; pauses with ``message`` set when it failed."""
         start = time.perf_counter()
-        self.message = failure = ""
+        self.message, failure, self.touched = "", "", True
         try:
             step = self.simulation.step()
         except (ArithmeticError, RuntimeError, ValueError) as error:
@@ -186,18 +208,17 @@ class Engine:
                 step_ms=1e3 * (time.perf_counter() - start),
                 attempts=getattr(error, "attempts", ()),
             )
-        elapsed_ms = 1e3 * (time.perf_counter() - start) + self._draw_ms
+        elapsed_ms = 1e3 * (time.perf_counter() - start)
         recent = [report.frame_ms for report in list(self.history)[1 - FPS_FRAMES :] if report.frame > 1]
         self.frame += 1
         self.last = FrameReport(
             **vars(step),
             frame=self.frame,
-            draw_ms=self._draw_ms,
+            draw_ms=self.draw_ms,
             frame_ms=elapsed_ms,
             fps=1e3 / statistics.fmean([*recent, elapsed_ms]),
             failure=failure,
         )
-        self._draw_ms = 0.0
         self.history.append(self.last)
         if failure:
             self.message = f"frame {self.frame}: {failure}; paused, reset to start again"
@@ -217,48 +238,148 @@ class Engine:
         self._tell(self._event("step"))
         return self.step()
 
-    def note_draw(self, milliseconds: float) -> None:
-        """Tell what drawing this frame took; it becomes ``draw_ms`` of the next report."""
-        self._draw_ms = milliseconds
-
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
         """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError."""
         stroke = {"x": x, "y": y, "velocity_x": velocity_x, "velocity_y": velocity_y, "radius": radius}
         stroke = {name: float(value) for name, value in stroke.items()}
         self.simulation.stir(*stroke.values())
+        self.touched = True
         self._tell(self._event("stir", **stroke))
 
     def paint(self, x: float, y: float, radius: float, what: str) -> None:
         """Turn a disc (metres) into one of sim.simulation.PAINTS. Raises UsageError."""
         stroke = {"x": float(x), "y": float(y), "radius": float(radius), "what": what}
         self.simulation.paint(*stroke.values())
+        self.touched = True
         self._tell(self._event("paint", **stroke))
+
+    def begin_stroke(self) -> None:
+        """What follows is one stroke of the hand, which `undo` takes back."""
+        self._keep("stroke")
+        self._tell(self._event("begin_stroke"))
+
+    def _keep(self, what: str) -> None:
+        """Remember the present moment, before ``what``."""
+        simulation = self.simulation
+        self._redo.clear()
+        self._undo.append(_Moment(what, self.frame, simulation.settings.model_copy(), simulation.state()))
+        while sum(moment.state.bytes for moment in self._undo[:-1]) > UNDO_BYTES:
+            del self._undo[0]
+
+    def undo(self) -> str:
+        """Go back to the moment before the last stroke, change or reset, flow included; returns what that
+        was, or "" when there is nothing to undo.
+        """
+        return self._go_to(self._undo, self._redo, "undo")
+
+    def redo(self) -> str:
+        """The opposite of `undo`, as long as nothing else was done since."""
+        return self._go_to(self._redo, self._undo, "redo")
+
+    def _go_to(self, moments: list[_Moment], others: list[_Moment], how: str) -> str:
+        if not moments:
+            return ""
+        event, moment = self._event(how), moments.pop()
+        simulation = self.simulation
+        here = _Moment(moment.what, self.frame, simulation.settings.model_copy(), simulation.state())
+        self._become(moment.settings, moment.state)
+        others.append(here)
+        self._tell(event)
+        return moment.what
+
+    def _become(self, settings: SimulationSettings, state: State) -> None:
+        """Go on from ``state`` with a copy of ``settings``. Raises UsageError."""
+        current = self.settings.simulation
+        if any(getattr(current, name) != getattr(settings, name) for name in REBUILT_BY):
+            self.simulation = self._build(settings.model_copy())
+            self.settings.simulation = self.simulation.settings
+        else:
+            if current.preconditioner != settings.preconditioner:
+                self.simulation.select_preconditioner(settings.preconditioner)
+            for name in settings.names():
+                setattr(current, name, getattr(settings, name))
+        self.simulation.restore(state)
+        self.touched = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Forget a failure that another state has cured."""
+        failed, self.message = self.message != "", ""
+        if failed:
+            self.paused = False
+
+    def settle(self) -> None:
+        """Make what comes depend on nothing but `Simulation.state` and settings: a recording begins here."""
+        if self.touched:
+            self.simulation.restore(self.simulation.state())
+        self._undo.clear()
+        self._redo.clear()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the present state with its settings to a file. Raises OSError."""
+        return save_state(path, self.simulation.state(), self.settings.simulation)
+
+    def load(self, path: str | Path) -> None:
+        """Go on from a state that `save` wrote: its scene, grid and fluids, the present pressure solve and
+        device. Raises UsageError.
+        """
+        state, saved = load_state(path)
+        current = self.settings.simulation
+        kept = {name: getattr(current, name) for name in SOLVER}
+        try:
+            settings = SimulationSettings(**saved | kept)
+        except UsageError as error:
+            raise UsageError(f"state {path}: {error}") from None
+        if settings.grid != state.shape:
+            raise UsageError(f"state {path}: its grid is not the one of its settings")
+        event = self._event("load", path=str(path))
+        self._keep("loading a state")
+        try:
+            self._become(settings, state)
+        except UsageError:
+            self._undo.pop()
+            raise
+        self._tell(event)
 
     def reset(self) -> None:
         """Back to the scene's initial state, settings kept; the frame count and the history start anew."""
         event = self._event("reset")
+        if self.touched:
+            self._keep("reset")
         self.simulation.reset()
         self._begin_anew(event)
 
     def _begin_anew(self, event: Event) -> None:
-        failed = self.message != ""
-        self.frame, self.last, self.message, self._draw_ms = 0, None, "", 0.0
+        self.frame, self.last, self.touched = 0, None, False
         self.history.clear()
         self._tell(event)
-        if failed:
-            self.paused = False
+        self._go_on()
 
-    def set(self, name: str, value: Any) -> None:
+    def set(self, name: str, value: Any, brought: dict[str, Any] | None = None) -> None:
         """Change one simulation setting while running; the old state stays when an error is raised.
 
-        ``scene``, ``grid``, ``device`` and ``seed`` start the simulation anew. A new scene brings its own
-        settings, except those that the settings file or a flag gave. Raises UsageError.
+        ``scene`` and ``seed`` start the simulation anew. A new scene brings its own settings, except those
+        that the settings file or a flag gave, or those of ``brought``. A new grid takes over what flows, if
+        anything does and the box keeps its proportions; a new device does. Raises UsageError.
         """
         current = self.settings.simulation
         candidate = current.with_(**{name: value})
         value = getattr(candidate, name)
         event = self._event("set", name=name, value=_plain(value))
+        last = self._undo[-1] if self._undo else None
+        if last is None or last.what != name or not 0 <= self.frame - last.frame <= SAME_CHANGE:
+            self._keep(name)
+        try:
+            self._set(event, candidate, brought)
+        except UsageError:
+            if self._undo[-1] is not last:
+                self._undo.pop()
+            raise
+
+    def _set(self, event: Event, candidate: SimulationSettings, brought: dict[str, Any] | None) -> None:
+        name, current = event.data["name"], self.settings.simulation
         if name not in REBUILT_BY:
+            value = getattr(candidate, name)
             if name == "preconditioner":
                 self.simulation.select_preconditioner(value)
             else:
@@ -266,13 +387,27 @@ class Engine:
             self._tell(event)
             return
         if name == "scene":
-            event.data["brought"] = self._brought_by(value)
+            event.data["brought"] = self._brought_by(candidate.scene) if brought is None else brought
             candidate = candidate.with_(**event.data["brought"])
         if name == "device":
-            check_device(value)
+            check_device(candidate.device)
+        old = self.simulation
         self.simulation = self._build(candidate)
         self.settings.simulation = self.simulation.settings
-        self._begin_anew(event)
+        if name not in KEPT_BY or not self._carry_over(old):
+            self._begin_anew(event)
+        else:
+            self._tell(event)
+            self._go_on()
+
+    def _carry_over(self, old: Simulation) -> bool:
+        """Go on with what flows in ``old``; False when nothing has happened there, or the box is another."""
+        (width, height), (old_width, old_height) = self.simulation.domain, old.domain
+        same_box = height == old_height and abs(width - old_width) < 0.05 * width
+        if not (same_box and self.touched):
+            return False
+        self.simulation.restore(old.state().on_grid(self.simulation.shape))
+        return True
 
     def _brought_by(self, scene: str) -> dict[str, Any]:
         """The settings that change with the scene: those of the old one go, those of the new one come."""

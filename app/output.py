@@ -14,7 +14,8 @@ from pathlib import Path
 
 from precond.errors import UsageError
 
-FILES = ("timings.csv", "events.jsonl", "run.yaml", "final.png", "run.mp4", "bench.csv", "bench.yaml")
+RECORDED = ("timings.csv", "events.jsonl", "run.yaml", "start.safetensors", "final.safetensors")
+FILES = (*RECORDED, "final.png", "run.mp4", "bench.csv", "bench.yaml")
 
 
 class OutputError(UsageError):

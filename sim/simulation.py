@@ -18,13 +18,14 @@ import torch
 
 from precond import SolveReport
 from precond.errors import UsageError, in_one_line
+from sim.fields import Fields
 from sim.host.loops import HostLoops
 from sim.projection import Projection
 from sim.scenes import Scene
 from sim.settings import SettingsError, SimulationSettings
+from sim.state import State
 from sim.viscosity import largest_diffusion, viscous_weights
 
-FIELDS = ("density", "pressure", "speed", "vorticity", "divergence")
 PAINTS = ("heavy", "light", "solid", "erase")
 TRANSPORT_COURANT = 0.75  # largest share of a cell that may leave it in one transport step
 MAX_TRANSPORT_STEPS = 64
@@ -79,7 +80,7 @@ class StepReport:
     sim_ms = property(lambda self: self.step_ms - 1e3 * sum(sum(a.seconds.values()) for a in self.attempts))
 
 
-class Simulation:
+class Simulation(Fields):
     """Two incompressible fluids in a closed box with solids, under gravity.
 
     Tensors, all on ``device``: ``phase`` (nx, ny) float64, 1 where the heavy fluid is; ``density`` (nx, ny)
@@ -105,9 +106,9 @@ class Simulation:
         self._loops = _loops(self.solid)
         self._fill_initial_state()
         self.projection = Projection(self.density, self.solid, settings, self._loops)
-        self._before = [torch.empty_like(field) for field in self._state()]  # the step
+        self._before = [torch.empty_like(field) for field in self._changing()]  # the step
 
-    def _state(self) -> tuple[torch.Tensor, ...]:
+    def _changing(self) -> tuple[torch.Tensor, ...]:
         """All that a step starts from and changes."""
         return self.phase, self.density, self.velocity, self._moved, self.projection.pressure
 
@@ -147,7 +148,7 @@ class Simulation:
         if self._contrast != self.settings.contrast:
             self._renew_density()
         time_step = self._time_step()
-        for kept, field in zip(self._before, self._state(), strict=True):
+        for kept, field in zip(self._before, self._changing(), strict=True):
             kept.copy_(field)
         attempts: tuple[SolveReport, ...] = ()
         try:
@@ -166,7 +167,7 @@ class Simulation:
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
         except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError) as error:
-            for kept, field in zip(self._before, self._state(), strict=True):
+            for kept, field in zip(self._before, self._changing(), strict=True):
                 field.copy_(kept)
             raise SimulationError(in_one_line(error), attempts) from error
         self._outflow = outflow
@@ -280,36 +281,33 @@ class Simulation:
         """The cells' centres along an axis, in m."""
         return (torch.arange(self.shape[axis], device=self.device) + 0.5) * self.spacing
 
-    def field(self, name: str) -> np.ndarray:
-        """One of FIELDS as a fresh float32 array (nx, ny): kg/m^3, Pa, m/s, 1/s, 1/s. Raises ValueError for
-        another name.
+    def _pressure(self) -> torch.Tensor:
+        return self.projection.pressure
+
+    def state(self) -> State:
+        """A copy of all that the next step depends on, but for what the pressure solve remembers."""
+        stirs = torch.tensor(self._stirs, dtype=torch.float64).reshape(-1, 5)
+        clock = torch.tensor([self.time, self._outflow, self.step_count], dtype=torch.float64)
+        kept = self.phase, self.projection.pressure, self.solid, self.velocity, self._moved
+        return State(*(tensor.to("cpu", copy=True) for tensor in kept), stirs, clock)
+
+    def restore(self, state: State) -> None:
+        """Go back to a `state` on this grid; the preconditioner is set up anew. Raises UsageError for a state
+        on another grid.
         """
-        u, v = self.velocity[0], self.velocity[1]
-        if name == "density":
-            values = self.density
-        elif name == "pressure":
-            values = self.projection.pressure
-        elif name == "speed":
-            values = torch.hypot(0.5 * (u[1:, :-1] + u[:-1, :-1]), 0.5 * (v[:-1, 1:] + v[:-1, :-1]))
-        elif name == "vorticity":
-            corners = torch.zeros_like(u)
-            corners[1:-1, 1:-1] = v[1:-1, 1:-1] - v[:-2, 1:-1] - u[1:-1, 1:-1] + u[1:-1, :-2]
-            values = (corners[1:, 1:] + corners[:-1, 1:] + corners[1:, :-1] + corners[:-1, :-1]) / (
-                4.0 * self.spacing
-            )
-        elif name == "divergence":
-            values = self._loops.net_outflow(self.velocity, torch.empty_like(self.density)).div_(self.spacing)
-        else:
-            raise ValueError(f"field: {name!r} is not one of {', '.join(FIELDS)}")
-        return values.to("cpu", torch.float32, copy=True).numpy()
-
-    def phase_fraction(self) -> np.ndarray:
-        """Share of the heavy fluid in every cell, a fresh float32 array (nx, ny)."""
-        return self.phase.to("cpu", torch.float32, copy=True).numpy()
-
-    def solid_mask(self) -> np.ndarray:
-        """Where the solids are, a fresh boolean array (nx, ny)."""
-        return self.solid.to("cpu", torch.bool, copy=True).numpy()
+        if state.shape != self.shape:
+            raise UsageError(f"state: is of {state.shape} cells, and the grid has {self.shape}")
+        self.phase.copy_(state.phase)
+        self.solid.copy_(state.solid)
+        self.velocity.copy_(state.velocity)
+        self._moved.copy_(state.moved)
+        self._stirs = [tuple(stir) for stir in state.stirs.tolist()]
+        self.time, self._outflow, steps = state.clock.tolist()
+        self.step_count = int(steps)
+        self._loops.follow_solid()
+        self.projection.reset(self.solid)
+        self.projection.pressure.copy_(state.pressure)
+        self._renew_density()
 
     def phase_volume(self) -> float:
         """Area of the heavy fluid in m^2."""

@@ -6,6 +6,7 @@ here, so that `--help` and a mistyped option answer at once.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -38,11 +39,21 @@ class RunSettings(Settings):
     frames: Annotated[Whole, Field(ge=1, le=10**9)] | None = setting(
         None, f"frames to run (record: {DEFAULT_FRAMES}; demo: until you close it)"
     )
+    seconds: Annotated[Number, Field(gt=0, le=1e6)] | None = setting(
+        None, "simulated seconds to run, in place of --frames", unit="s"
+    )
+    speed: Number = setting(
+        1.0, "simulated seconds a second, of the window and of the video", ge=0.001, le=100
+    )
+    load: Text | None = setting(None, "begin with a saved state", metavar="FILE")
+    replay: Text | None = setting(
+        None, "record: repeat the input of this recording; other flags win over its settings", metavar="DIR"
+    )
     out: Text | None = setting(
         None, "directory of the recording (default: a numbered one under runs/)", metavar="DIR"
     )
     video: Switch = setting(False, "also write run.mp4 (needs the extra `video`)")
-    video_fps: Number = setting(30.0, "pictures per second of simulated time in the video", ge=1, le=240)
+    video_fps: Number = setting(30.0, "pictures per second of the video", ge=1, le=240)
     view: Annotated[Text, _known("VIEWS")] = setting(
         "density", "field to show: density, pressure, speed, vorticity or divergence"
     )
@@ -63,7 +74,7 @@ class AppSettings(RunSettings):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the option names, usable as a settings file again (without ``out``)."""
-        run = self.model_dump(exclude={"simulation", "given", "out"}, exclude_none=True)
+        run = self.model_dump(exclude={"simulation", "given", "out", "load", "replay"}, exclude_none=True)
         return {**self.simulation.model_dump(), **run}
 
 
@@ -97,13 +108,32 @@ def merged(kind: type[Model], flags: dict[str, Any]) -> Model:
 
 
 def app_settings(flags: dict[str, Any]) -> AppSettings:
-    """Settings of demo or record from ``flags`` and the file that they name. Raises what `merged` raises, and
-    UsageError for the scene.
+    """Settings of demo or record from ``flags`` and the file that they name, or from the recording that is to
+    be repeated. Raises what `merged` raises, and UsageError for the scene and for --settings with --replay.
     """
+    if "replay" in flags:
+        if "settings" in flags:
+            raise UsageError("--settings: not with --replay, which has settings of its own")
+        return _replayed(flags)
     options = merged(RunOptions, flags)
     chosen = {name: value for name, value in options if name in options.model_fields_set}
     run = {name: chosen.pop(name) for name in RunSettings.model_fields if name in chosen}
     return AppSettings(**run, simulation=scene_settings(options.scene, chosen), given=chosen)
+
+
+def _replayed(flags: dict[str, Any]) -> AppSettings:
+    """Those with which the recording ``flags["replay"]`` began, but for what flags give."""
+    path = Path(flags["replay"]) / "run.yaml"
+    if not path.is_file():
+        raise UsageError(f"--replay: {flags['replay']} is not a recording: there is no run.yaml in it")
+    options, recorded = merged(RunOptions, flags), dict(merged(RunOptions, {"settings": str(path)}))
+    given = {name: getattr(options, name) for name in flags if name in SimulationSettings.model_fields}
+    for name in ("scene", "grid", "seed"):
+        if name in given:
+            raise UsageError(f"{flag(name)}: not with --replay, whose input is for its own {name}")
+    simulation = {name: recorded[name] for name in SimulationSettings.model_fields} | given
+    run = {name: getattr(options, name) for name in flags if name in RunSettings.model_fields}
+    return AppSettings(**run, simulation=SimulationSettings(**simulation), given=given)
 
 
 def scene_settings(scene_name: str, given: dict[str, Any]) -> SimulationSettings:

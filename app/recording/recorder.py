@@ -2,8 +2,10 @@
 
 A directory holds one recording: timings.csv, a row a frame; events.jsonl, every change, stroke and reset as
 an app.engine.Event in JSON, a line each; run.yaml, written at the start with settings, versions and hardware,
-and at the end with a summary; final.png and, if asked for, run.mp4. Rows and lines reach the file one by one
-and whole, so that whatever ends the program loses nothing. An earlier recording is never overwritten.
+and at the end with a summary; start.safetensors, the state where it began, unless that is the scene's own;
+final.safetensors, the one where it ended; loaded-1.safetensors and so on, states that were loaded; final.png
+and, if asked for, run.mp4. Rows and lines reach the file one by one and whole, so that whatever ends the
+program loses nothing. An earlier recording is never overwritten.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import contextlib
 import csv
 import errno
 import io
+import itertools
 import json
 import os
+import shutil
 import sys
 from array import array
 from dataclasses import asdict
@@ -39,8 +43,9 @@ from app.output import (
     writing,
 )
 from app.picture import View, render, save_png
+from app.recording.replay import FINAL, START, Replay
 from app.recording.video import Video
-from precond.errors import in_one_line
+from precond.errors import UsageError, in_one_line
 
 PICTURE_SIZE = 768  # pixels along the longer side of final.png, where whole pixels per cell allow it
 HEADER = (  # attributes of FrameReport with their units, then what `_row` says of failed attempts
@@ -76,7 +81,7 @@ class Recorder:
         settings = engine.settings
         self._engine = engine
         self._view = View(settings.view, settings.colormap)
-        self._video = Video(settings.video_fps) if settings.video else None
+        self._video = Video(settings.video_fps, settings.speed) if settings.video else None
         self.directory = usable_directory(directory)
         self.message = ""
         self._unconverged = self._fallbacks = 0
@@ -89,7 +94,11 @@ class Recorder:
             "settings": settings.as_dict(),
             **describe(),
         }
+        self._loaded = 0
+        engine.settle()
         with contextlib.ExitStack() as files, writing(self.directory):
+            if engine.touched:
+                engine.save(self.directory / START)
             self._table = files.enter_context(_Lines(self.directory / "timings.csv"))
             self._events = files.enter_context(_Lines(self.directory / "events.jsonl"))
             self._table.add(HEADER + "\r\n")
@@ -123,7 +132,12 @@ class Recorder:
             self.stop(event.data["ended"])
             return
         try:
-            self._events.add(json.dumps(asdict(event)) + "\n")
+            line = asdict(event)
+            if event.kind == "load":
+                self._loaded += 1
+                line["data"]["path"] = f"loaded-{self._loaded}.safetensors"
+                shutil.copyfile(event.data["path"], self.directory / line["data"]["path"])
+            self._events.add(json.dumps(line) + "\n")
         except OSError as error:
             self._end_early(error)
 
@@ -143,6 +157,7 @@ class Recorder:
         try:
             with self._files:
                 self._write_run({"ended": ended, "finished": now(), **self.summary()})
+                self._engine.save(self.directory / FINAL)
                 save_png(self.directory / "final.png", self._picture())
         except (OSError, OutputError) as error:
             reason = f"{self.directory}: the end could not be written: {_reason(error)}"
@@ -225,9 +240,15 @@ def record(settings: AppSettings) -> int:
     """Run without a window and record every frame; returns the exit code (0, 1 bad frame, 128 + signal)."""
     simulation = settings.simulation
     default = free_directory(Path("runs") / f"{Path(simulation.scene).stem}-{simulation.preconditioner}")
+    replay = Replay(settings.replay, settings.given) if settings.replay else None
     engine = Engine(settings)
+    if settings.load:
+        engine.load(settings.load)
+    if replay:
+        replay.begin(engine)
     recorder = Recorder(engine, settings.out or default)
-    frames = settings.frames or DEFAULT_FRAMES
+    frames = settings.frames or (None if settings.seconds or replay else DEFAULT_FRAMES)
+    seconds = 0.0  # simulated
     with stop_signals() as received, tqdm(total=frames, unit="frame", disable=None, file=sys.stderr) as bar:
         if simulation.device == "cpu":
             bar.set_description(NOTE)
@@ -236,14 +257,23 @@ def record(settings: AppSettings) -> int:
                 pass
             compilation.stop()
             bar.set_description()
-        for _ in range(frames):
-            if received or engine.message or recorder.message:
+        for _ in itertools.repeat(None) if frames is None else range(frames):
+            try:
+                bad = engine.message if replay is None else not replay.advance(engine)
+            except UsageError as error:
+                recorder.stop(str(error))
+                raise
+            if received or bad or recorder.message:
                 break
-            engine.step()
+            seconds += engine.step().time_step_s
             bar.update()
+            if settings.seconds and seconds >= settings.seconds * (1.0 - 1e-12):
+                break
     ended = f"interrupted by {received[0].name}" if received else engine.message or recorder.message
     recorder.stop(ended or "completed")
     _print_summary(recorder.directory, ended or "completed", recorder.summary())
+    if replay:
+        print(replay.compared(recorder.directory))
     for text in filter(None, (engine.note, engine.message, recorder.message)):
         print(f"htp-fluid record: {text}", file=sys.stderr)
     return 128 + received[0] if received else int(bool(engine.message or recorder.message))

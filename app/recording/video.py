@@ -13,12 +13,13 @@ from precond.errors import UsageError
 
 
 class Video:
-    """An mp4 in simulated time, playable up to its last second even when the program was killed.
+    """An mp4 in simulated time, ``speed`` seconds of it a second, playable up to its last second even when
+    the program was killed.
 
     Raises UsageError where there is no ffmpeg, and OSError when a picture cannot be written.
     """
 
-    def __init__(self, fps: float) -> None:
+    def __init__(self, fps: float, speed: float = 1.0) -> None:
         try:
             import imageio_ffmpeg
 
@@ -26,6 +27,7 @@ class Video:
         except (ImportError, RuntimeError):
             raise UsageError("--video needs ffmpeg: pip install 'htp-fluid[video]'") from None
         self._fps = fps
+        self._speed = speed
         self._time = 0.0  # simulated seconds shown, which go on when the simulation is reset
         self._pictures = 0
         self._stream: Generator[None, Any, None] | None = None
@@ -34,7 +36,7 @@ class Video:
     def show(self, path: Path, time_step: float, picture: Callable[[], np.ndarray]) -> None:
         """Add pictures up to the end of a frame that took ``time_step`` simulated seconds."""
         self._time += time_step
-        due = 1 + int(self._time * self._fps + 1e-9) - self._pictures
+        due = 1 + int(self._time * self._fps / self._speed + 1e-9) - self._pictures
         if due <= 0:
             return
         pixels = np.ascontiguousarray(picture()[..., :3])

@@ -33,7 +33,10 @@ def draw_controls(session: Session) -> None:
     scenes = {name: (name, text) for name, text in session.scenes.items()}
     simulation.choose("scene", "scene", scenes, "where the fluids start from, and their settings")
     grids = {f"{grid[0]} x {grid[1]}": (grid, "") for grid in _grids_like(*settings.grid)}
-    simulation.choose("grid", "grid", grids, "cells; another grid starts the scene anew")
+    simulation.choose("grid", "grid", grids, "cells; another grid takes over what flows")
+    pace = _Section(session, {"speed": session.worker.speed}, partial(setattr, session.worker))
+    pace.slide("speed", "speed", (0.05, 10.0), " x", hint="simulated seconds a second, at the most")
+    _draw_states(session)
 
     imgui.separator_text("Fluids")
     simulation.slide("contrast", "contrast", (1.0, MAX_CONTRAST), " : 1")
@@ -158,7 +161,7 @@ def _label(text: str, hint: str) -> None:
 
 
 def _draw_buttons(session: Session) -> None:
-    """Two rows of buttons; where a text does not fit, the icon stands alone."""
+    """Rows of buttons; where a text does not fit, the icon stands alone."""
     pause = (icons.ICON_FA_PLAY, "Go on") if session.engine.paused else (icons.ICON_FA_PAUSE, "Pause")
     record = "Stop recording" if session.recording else "Record"
     rows = (
@@ -166,6 +169,11 @@ def _draw_buttons(session: Session) -> None:
             ("pause", *pause, "Space", session.toggle_pause),
             ("step", icons.ICON_FA_STEP_FORWARD, "Step", "one single step  (.)", session.step),
             ("reset", icons.ICON_FA_UNDO, "Reset", "back to the scene's start  (R)", session.engine.reset),
+        ),
+        (
+            ("undo", icons.ICON_FA_REPLY, "Undo", "last stroke or change, flow too (Ctrl+Z)", session.undo),
+            ("redo", icons.ICON_FA_SHARE, "Redo", "what was undone  (Ctrl+Y)", session.redo),
+            ("save", icons.ICON_FA_SAVE, "Save", "the whole state  (Ctrl+S)", session.save_state),
         ),
         (
             ("record", icons.ICON_FA_CIRCLE, record, "every frame's numbers  (F9)", session.toggle_recording),
@@ -186,6 +194,20 @@ def _draw_buttons(session: Session) -> None:
                 session.ask(action)
             imgui.pop_style_color()
             imgui.set_item_tooltip(f"{text}: {hint}")
+
+
+def _draw_states(session: Session) -> None:
+    """A list of saved states to go on from."""
+    _label("saved states", "go on from a saved state: its scene, grid and fluids")
+    if not imgui.begin_combo("##states", "load...", imgui.ComboFlags_.height_large):
+        return
+    paths = session.saved_states()
+    for path in paths:
+        if imgui.selectable(path.stem, False)[0]:
+            session.ask(session.load_state, path)
+    if not paths:
+        imgui.text_disabled("none yet: Save makes one")
+    imgui.end_combo()
 
 
 def _draw_range(session: Session) -> None:

@@ -53,19 +53,21 @@ class Hud:
 def _tiles(session: Session) -> list[Tile]:
     engine, report, history = session.engine, session.engine.last, session.history()
     settings = engine.settings.simulation
-    fps, iterations, outcome, colour, name = "-", "-", "-", theme.MUTED, settings.preconditioner
+    iterations, outcome, colour, name, worker = "-", "-", theme.MUTED, settings.preconditioner, session.worker
     used = "of the last pressure solve"
     if report is not None:
         failed = report.fallback or report.outcome != "converged"
         outcome = "fallback" if report.fallback else report.outcome
         colour = theme.RED if failed else theme.GREEN
         outcome = outcome if failed or not engine.paused else "paused"
-        fps, iterations, name = f"{report.fps:.0f}", f"{report.iterations:,}", report.preconditioner
+        iterations, name = f"{report.iterations:,}", report.preconditioner
         if report.choice:
             name = f"{name}: {report.choice.partition(':')[0]}"
             used = f"of the last pressure solve; {report.choice}"
     tiles = [
-        ("fps", fps, theme.TEXT, "frames a second, over the last 30"),
+        ("real time", f"{worker.rate:.2g} x", theme.TEXT, "simulated seconds a second; speed is the limit"),
+        ("steps/s", f"{worker.steps_a_second:.0f}", theme.TEXT, "time steps of the simulation a second"),
+        ("pictures/s", f"{session.pictures_a_second:.0f}", theme.TEXT, "pictures of the window a second"),
         ("iterations", iterations, theme.TEXT, "of the last pressure solve"),
     ]
     for phase, (hint, *_) in PHASES.items():

@@ -13,12 +13,13 @@ from app.viewer.session import Session
 
 
 class Key(NamedTuple):
-    """One key: the toolkit's codes for it (any of them), its name and meaning, and its action."""
+    """One key: the toolkit's codes for it, its name and meaning, its action; whether with Ctrl."""
 
     codes: tuple[imgui.Key, ...]
     name: str
     meaning: str
     action: Callable[[Session], None]
+    ctrl: bool = False
 
 
 def _view_key(number: int, field: str) -> Key:
@@ -34,6 +35,9 @@ KEYS = (
     Key((imgui.Key.space,), "Space", "pause, or go on", Session.toggle_pause),
     Key((imgui.Key.period, imgui.Key.keypad_decimal), ".", "one single step", Session.step),
     Key((imgui.Key.r,), "R", "reset the scene", lambda session: session.engine.reset()),
+    Key((imgui.Key.z,), "Ctrl + Z", "undo the last stroke or change, flow included", Session.undo, ctrl=True),
+    Key((imgui.Key.y,), "Ctrl + Y", "redo it", Session.redo, ctrl=True),
+    Key((imgui.Key.s,), "Ctrl + S", "save the whole state", Session.save_state, ctrl=True),
     *(_view_key(number, field) for number, field in enumerate(VIEWS, start=1)),
     Key((imgui.Key.l,), "L", "outline the leaf under the mouse (tab Partition)", Session.toggle_leaf),
     Key((imgui.Key.f1,), "F1", "show or hide this list", _toggle_help),
@@ -52,10 +56,13 @@ OTHERS = (
 
 def handle_keys(session: Session) -> None:
     """Ask for what the keys pressed in this frame mean, unless somebody is typing a value."""
-    if imgui.get_io().want_text_input:
+    io = imgui.get_io()
+    if io.want_text_input:
         return
     for key in KEYS:
-        if any(imgui.is_key_pressed(code, repeat=key.name == ".") for code in key.codes):
+        if key.ctrl == io.key_ctrl and any(
+            imgui.is_key_pressed(code, repeat=key.name == ".") for code in key.codes
+        ):
             session.ask(key.action, session)
     if imgui.is_key_pressed(imgui.Key.escape, repeat=False):
         if imgui.is_popup_open("", imgui.PopupFlags_.any_popup):

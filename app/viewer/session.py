@@ -21,8 +21,10 @@ from app.engine import Engine, Event, FrameReport
 from app.picture import Picture, View, draw, render, save_png
 from app.recording.recorder import Recorder
 from app.viewer.inspector import Inspector
+from app.worker import Worker
 from precond import available_preconditioners, registered_preconditioners
 from precond.errors import UsageError
+from sim.fields import Snapshot
 from sim.scenes import available_scenes, load_scene
 from sim.simulation import PAINTS
 
@@ -31,8 +33,11 @@ TEXTURE_PIXELS = 512  # the picture's longer side on its way to the screen, whos
 SCREENSHOT_PIXELS = 1280
 MESSAGE_SECONDS = 8.0
 WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
+STEPPING_SECONDS = 0.012  # of a frame of the window in which steps are taken without a thread
+STATES = RUNS / "states"
 BRUSH_LIMITS = {"radius": (0.01, 0.5), "strength": (0.1, 10.0)}
 FRAMES = 300  # of the history
+RATE_PICTURES = 30
 PHASES = {  # parts of a frame in their order, what they are, and the reports' milliseconds in each
     "sim": ("everything but the pressure solve", "sim_ms"),
     "set-up + inference": (
@@ -77,12 +82,15 @@ class Message(NamedTuple):
 class Session:
     """The window's state and actions. Nothing here knows the toolkit, nothing raises for a wrong setting.
 
-    The panels ``ask`` for actions while they read mouse and keyboard; ``advance`` does them, takes the step
-    and looks at the partition; ``draw`` makes the picture of that very step.
+    The panels ``ask`` for actions while they read mouse and keyboard; ``worker`` does them, takes the steps
+    and looks at the partition; ``draw`` makes the picture of the newest one.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, worker: Worker | None = None) -> None:
         self.engine = engine
+        self.worker = worker or Worker(engine)
+        self.worker.ready = lambda: not self.compiling
+        self.worker.after_turn = self._look_at_factors
         self.view = View(engine.settings.view, engine.settings.colormap)
         self.brush = Brush()
         self.inspector = Inspector(engine)
@@ -90,7 +98,7 @@ class Session:
         self.compilation: Compilation | None = None  # for which the fluids wait
         self.show_help = False
         self.show_partition = False  # asks for its tab to come to the front
-        self.picture: Picture = draw(engine.simulation, self.view)
+        self.picture: Picture = draw(self.worker.snapshot, self.view)
         scenes = {name: load_scene(name) for name in available_scenes()}
         self.scenes = {  # name to description
             name: textwrap.fill(f"{scene.title}: {scene.description}", 60) for name, scene in scenes.items()
@@ -99,10 +107,11 @@ class Session:
         self.available = set(available_preconditioners())
         self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
         self._views = {self.view.field: self.view}
+        self._drawn: tuple[Snapshot, View] | None = None  # what the picture shows
         self._message = self._warning = Message()
         self._warned_of: FrameReport | None = None
-        self._asked: list[Callable[[], object]] = []
         self._recorder: Recorder | None = None
+        self._pictures: deque[float] = deque(maxlen=RATE_PICTURES)  # when they were drawn
         self._rows: deque[list[float]] = deque(maxlen=FRAMES)
         self._methods: deque[str] = deque(maxlen=FRAMES)
         engine.subscribe(self._on_frame, self._on_event)
@@ -110,22 +119,22 @@ class Session:
             self.say(self.notice, error=True)
 
     def ask(self, action: Callable[..., object], *arguments: Any) -> None:
-        """Have ``action`` done by the next ``advance``, before its step."""
-        self._asked.append(partial(action, *arguments))
+        """Have ``action`` done before the next step."""
+        self.worker.ask(partial(action, *arguments))
 
     def advance(self) -> bool:
-        """Do what was asked for, take a step unless paused, and inspect the factors if somebody looks; False,
-        and no step, while the first one is still compiled.
+        """Unless a thread does so, do what was asked for and take a step, or as many as the speed asks for;
+        False while the first one is still compiled.
         """
-        asked, self._asked = self._asked, []
-        for action in asked:
-            action()
-        if self.compiling:
-            return False
-        self.engine.advance()
+        if not self.worker.threaded:
+            until = time.monotonic() + STEPPING_SECONDS
+            while self.worker.turn() and self.worker.speed < math.inf and time.monotonic() < until:
+                pass
+        return not self.compiling
+
+    def _look_at_factors(self) -> None:
         if self.inspector.shown:
             self.inspector.refresh()
-        return True
 
     @property
     def compiling(self) -> bool:
@@ -133,10 +142,23 @@ class Session:
         return self.compilation is not None and not self.compilation.ready
 
     def draw(self) -> Picture:
-        """Draw the current state, fine enough for the screen."""
-        scale = max(1, TEXTURE_PIXELS // max(self.engine.simulation.shape))
-        self.picture = draw(self.engine.simulation, self.view, scale)
+        """Draw the newest state, fine enough for the screen."""
+        snapshot = self.worker.look()
+        if self._drawn != (snapshot, self.view):
+            self.picture = draw(snapshot, self.view, max(1, TEXTURE_PIXELS // max(snapshot.shape)))
+            self._drawn = snapshot, self.view
         return self.picture
+
+    def note_picture(self, seconds: float) -> None:
+        """Tell that a picture was drawn, and what that took."""
+        self.engine.draw_ms = 1e3 * seconds
+        self._pictures.append(time.monotonic())
+
+    @property
+    def pictures_a_second(self) -> float:
+        """Of the last ones; 0 before the second."""
+        span = self._pictures[-1] - self._pictures[0] if self._pictures else 0.0
+        return (len(self._pictures) - 1) / span if span > 0.0 else 0.0
 
     def history(self) -> dict[str, np.ndarray]:
         """Frame, iterations, fps and milliseconds by phase of the last FRAMES frames, oldest first, float64.
@@ -144,7 +166,7 @@ class Session:
         "failed solve" is left out where no solve failed.
         """
         names = ("frame", "iterations", "fps", *PHASES)
-        columns = np.array(self._rows, dtype=np.float64).reshape(-1, len(names)).T
+        columns = np.array(list(self._rows), dtype=np.float64).reshape(-1, len(names)).T
         history = dict(zip(names, np.ascontiguousarray(columns), strict=True))
         if not history["failed solve"].any():
             del history["failed solve"]
@@ -152,7 +174,7 @@ class Session:
 
     def switches(self) -> np.ndarray:
         """The frames of the history that another method solved than the one before, float64."""
-        frames, methods = [row[0] for row in self._rows], list(self._methods)
+        frames, methods = [row[0] for row in list(self._rows)], list(self._methods)
         changed = [at for at in range(1, len(methods)) if methods[at] != methods[at - 1]]
         return np.array([frames[at] for at in changed], dtype=np.float64)
 
@@ -223,6 +245,41 @@ class Session:
         if not self.compiling:
             self.engine.single_step()
 
+    def undo(self) -> None:
+        """Take back the last stroke, change or reset, flow included."""
+        what = self.engine.undo()
+        self.say(f"undone: {what.replace('_', ' ')}" if what else "there is nothing to undo")
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        what = self.engine.redo()
+        self.say(f"done again: {what.replace('_', ' ')}" if what else "there is nothing to do again")
+
+    def save_state(self) -> None:
+        """Write the whole state to a file and say where."""
+        scene = Path(self.engine.settings.simulation.scene).stem
+        path = STATES / f"{scene}-{_stamp()}.safetensors"
+        try:
+            self.engine.save(path)
+        except OSError as error:
+            self.say(f"the state could not be written: {path}: {error.strerror or error}", error=True)
+        else:
+            self.say(f"saved: {path}")
+
+    def load_state(self, path: Path) -> None:
+        """Go on from a saved state; what is wrong with it is said."""
+        try:
+            self.engine.load(path)
+        except UsageError as error:
+            self.say(str(error), error=True)
+        else:
+            self.say(f"loaded: {path}")
+
+    @staticmethod
+    def saved_states() -> list[Path]:
+        """The files of saved states, the newest first."""
+        return sorted(STATES.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+
     def toggle_leaf(self) -> None:
         """Outline the leaf under the mouse and show its coarse basis, or no longer; opens a hidden panel."""
         inspector = self.inspector
@@ -233,9 +290,8 @@ class Session:
         """Write the current view as a large PNG and say where."""
         simulation = self.engine.simulation
         scale = max(1, SCREENSHOT_PIXELS // max(simulation.shape))
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
         scene = Path(self.engine.settings.simulation.scene).stem
-        path = RUNS / "screenshots" / f"{scene}-{self.view.field}-{stamp}.png"
+        path = RUNS / "screenshots" / f"{scene}-{self.view.field}-{_stamp()}.png"
         try:
             save_png(path, render(simulation, self.view, scale))
         except OSError as error:
@@ -296,6 +352,11 @@ class Session:
         """Paint along a stroke (metres) with the chosen phase or solid."""
         for place in _along(begin, end, 0.5 * self.brush_radius, most=24):
             self.engine.paint(*place, self.brush_radius, self.brush.paint)
+
+
+def _stamp() -> str:
+    """The time of day in a file's name, to the millisecond."""
+    return datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
 
 
 def _along(begin: Point, end: Point, spacing: float, most: int) -> list[Point]:

@@ -15,22 +15,27 @@ from app.compilation import Compilation
 from app.engine import Engine
 from app.viewer.session import Session
 from app.viewer.window import Window
+from app.worker import Worker
 
-# compiled while the fluids move: somebody will choose them
-LATER = ("multigrid", "coarse-learned", "hmatrix")
+SWITCH_SECONDS = 5e-4  # after which the window and the simulation take turns at the interpreter
+LATER = ("multigrid", "coarse-learned", "hmatrix")  # compiled while the fluids move
 
 
 def show(engine: Engine, frames: int | None = None) -> str:
     """Run the window until it is closed or ``frames`` steps were taken; returns why none can open, or ""."""
-    session = Session(engine)
+    worker = Worker(engine, engine.settings.speed)
+    session = Session(engine, worker)
     window = Window(session, frames)
     chosen = engine.settings.simulation
-    if chosen.device != "cpu":
+    if chosen.device != "cpu":  # Taichi's kernels belong to the thread that made them
         return _opened(window)
     session.compilation = Compilation(chosen.preconditioner, LATER)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    worker.start()
     try:
         return _opened(window)
     finally:
+        worker.stop()
         session.compilation.stop()
 
 

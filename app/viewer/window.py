@@ -21,6 +21,7 @@ SIZE = (1280, 800)
 LEAST_SIZE = (800, 600)
 CONTROLS_WIDTH = 300.0
 TITLE = "htp-fluid"
+PICTURES_A_SECOND = 60
 COMPILING_SECONDS = 0.1  # between two pictures, so that the compiler is not kept waiting
 NO_TABS = int(imgui.internal.DockNodeFlagsPrivate_.no_tab_bar)
 
@@ -28,8 +29,9 @@ NO_TABS = int(imgui.internal.DockNodeFlagsPrivate_.no_tab_bar)
 class Window:
     """The layout and the loop around one session; ``params`` and ``add_ons`` are what immapp.run takes.
 
-    In a frame of the window the panels first read keys and mouse; then the session advances, once; then the
-    picture, its numbers and the plots of that very step are drawn. ``frames``: steps until the window closes.
+    In a frame of the window the panels first read keys and mouse; then the session advances, where no thread
+    takes the steps; then the picture of the newest step, its numbers and the plots are drawn. ``frames``:
+    steps until the window closes.
     """
 
     def __init__(self, session: Session, frames: int | None = None) -> None:
@@ -39,10 +41,13 @@ class Window:
         self.on_opened: Callable[[], object] = bool
         self.field = FieldPanel()
         self.partition = PartitionPanel()
-        self.frames = self._frames_left = frames
+        self.frames = frames
+        if frames is not None:
+            session.worker.steps_left = frames
         self._hud = Hud()
         self._advanced = self._waited = False
         self._began = self._elsewhere = 0.0  # when the frame began, and its seconds without drawing
+        self._next = 0.0  # when the next frame is due
         self.params = self._make_params()
         self.add_ons = immapp.AddOnsParams(with_implot=True)
 
@@ -55,7 +60,7 @@ class Window:
         inner.default_imgui_window_type = kinds.provide_full_screen_dock_space
         params.ini_folder_type = hello_imgui.IniFolderType.app_user_config_folder
         params.ini_filename = f"{TITLE}/window.ini"
-        params.ini_disable = self._frames_left is not None  # a run of given length is a test or a measurement
+        params.ini_disable = self.frames is not None  # a run of given length is a test or a measurement
         params.fps_idling.enable_idling = False
         params.fps_idling.vsync_to_monitor = False  # the frame rate is what people compare here
         params.renderer_backend_options.open_gl_options = hello_imgui.OpenGlOptions(anti_aliasing_samples=0)
@@ -115,13 +120,15 @@ class Window:
         self._elsewhere, self._advanced = time.perf_counter() - started, True
 
     def _end_frame(self) -> None:
-        engine = self.session.engine
-        engine.note_draw(1e3 * (time.perf_counter() - self._began - self._elsewhere))
+        session, testing = self.session, self.params.use_imgui_test_engine
+        drawing = time.perf_counter() - self._began - self._elsewhere
+        session.note_picture(drawing)
         self.drawn = True
-        self.params.fps_idling.enable_idling = engine.paused and not self.params.use_imgui_test_engine
-        if self._frames_left is not None and not engine.paused and not self._waited:
-            self._frames_left -= 1
-            self.params.app_shall_exit = self._frames_left <= 0
+        self.params.fps_idling.enable_idling = session.engine.paused and not testing
+        self.params.app_shall_exit |= session.worker.done
+        if session.worker.threaded and not testing:  # what is left of the machine is the simulation's
+            self._next = max(self._next + 1.0 / PICTURES_A_SECOND, self._began)
+            time.sleep(max(0.0, self._next - time.perf_counter()))
 
     def _draw_fluid(self) -> None:
         top = imgui.get_cursor_screen_pos()

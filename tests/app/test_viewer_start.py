@@ -55,7 +55,7 @@ from app.viewer import window
 make = window.Window.__init__
 def limited(self, session, frames=None):
     make(self, session)
-    self._frames_left = 3
+    session.worker.steps_left = 3
 window.Window.__init__ = limited
 """  # a run of --frames does not read the saved layout
 

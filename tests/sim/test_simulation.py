@@ -10,8 +10,9 @@ from precond import Outcome, PreconditionerError, available_preconditioners
 from precond.errors import UsageError
 from sim import projection
 from sim.device.loops import DeviceLoops
+from sim.fields import FIELDS
 from sim.settings import SimulationSettings
-from sim.simulation import FIELDS, PAINTS, Simulation, SimulationError
+from sim.simulation import PAINTS, Simulation, SimulationError
 
 Maker = Callable[..., Simulation]
 SMALL = {"grid": (32, 16)}
@@ -125,17 +126,17 @@ def test_a_step_that_raises_is_as_if_it_had_not_been_tried(
         for _ in range(5):
             each.step()
         each.stir(0.3, 0.3, 6.0, 1.0, 0.2)
-    before = [field.clone() for field in simulation._state()]
+    before = [field.clone() for field in simulation._changing()]
     where = {"simulation": simulation, "projection": simulation.projection, "loops": simulation._loops}[owner]
     monkeypatch.setattr(where, name, raising(getattr(where, name), calls))
     with pytest.raises(SimulationError, match="this once"):
         simulation.step()
     assert simulation.step_count == 5
-    assert all((a == b).all() for a, b in zip(before, simulation._state(), strict=True))
+    assert all((a == b).all() for a, b in zip(before, simulation._changing(), strict=True))
     for _ in range(10):
         assert simulation.step().solve.history == undisturbed.step().solve.history
     assert simulation.time == undisturbed.time
-    for a, b in zip(simulation._state(), undisturbed._state(), strict=True):
+    for a, b in zip(simulation._changing(), undisturbed._changing(), strict=True):
         assert (a == b).all()
 
 
