@@ -17,6 +17,7 @@ from precond.errors import UsageError
 from sim.settings import SimulationSettings
 
 DEFAULT_FRAMES = 300
+OF_ONE_RUN = ("out", "safe", "load", "replay")  # settings that a repetition does not take over
 Model = TypeVar("Model", bound=Settings)
 
 
@@ -45,6 +46,7 @@ class RunSettings(Settings):
     speed: Number = setting(
         1.0, "simulated seconds a second, of the window and of the video", ge=0.001, le=100
     )
+    safe: Switch = setting(False, "demo: forget the saved layout and preferences this time")
     load: Text | None = setting(None, "begin with a saved state", metavar="FILE")
     replay: Text | None = setting(
         None, "record: repeat the input of this recording; other flags win over its settings", metavar="DIR"
@@ -74,7 +76,9 @@ class AppSettings(RunSettings):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the option names, usable as a settings file again (without ``out``)."""
-        run = self.model_dump(exclude={"simulation", "given", "out", "load", "replay"}, exclude_none=True)
+        run = self.model_dump(
+            exclude={"simulation", "given", "out", "safe", "load", "replay"}, exclude_none=True
+        )
         return {**self.simulation.model_dump(), **run}
 
 

@@ -98,8 +98,9 @@ class _Section:
 
     def tick(self, name: str, label: str, hint: str = "") -> None:
         """A switch."""
-        _label(label, hint or SimulationSettings.model_fields[name].description)
+        _label(label, _hint(name, hint))
         changed, new = imgui.checkbox(f"##{name}", self.values[name])
+        imgui.set_item_tooltip(_hint(name, hint))
         if changed:
             self.session.ask(self.change, name, new)
 
@@ -114,10 +115,11 @@ class _Section:
         hint: str = "",
     ) -> None:
         """A number; ``limits``, multiples of ``unit``, are the slider's: a typed one may lie beyond them."""
-        _label(label, hint or SimulationSettings.model_fields[name].description)
+        _label(label, _hint(name, hint))
         shown = self.values[name] / unit
         text = f"{theme.number(float(f'{shown:.6g}'))}{suffix}".replace("%", "%%")
         changed, new = imgui.slider_float(f"##{name}", shown, *limits, text, flags)
+        imgui.set_item_tooltip(_hint(name, hint))
         if changed and math.isfinite(new):
             whole = type(limits[0])  # a whole number between whole limits
             self.session.ask(self.change, name, whole(float(f"{new * unit:.3g}")))
@@ -133,11 +135,13 @@ class _Section:
         unusable: Collection[str] = (),
     ) -> None:
         """One of ``choices``: what they are called, their values, and a hint each."""
-        _label(label, hint or SimulationSettings.model_fields[name].description)
+        _label(label, _hint(name, hint))
         value = self.values[name]
         named = (face for face, (its_value, _) in choices.items() if its_value == value)
         current = next(named, f"{value:.3g}" if isinstance(value, float) else value)
-        if not imgui.begin_combo(f"##{name}", current, imgui.ComboFlags_.height_large):
+        opened = imgui.begin_combo(f"##{name}", current, imgui.ComboFlags_.height_large)
+        if not opened:
+            imgui.set_item_tooltip(_hint(name, hint))
             return
         for choice, (value, text) in choices.items():
             flags, face = 0, choice
@@ -148,6 +152,11 @@ class _Section:
             if text and imgui.is_item_hovered(imgui.HoveredFlags_.allow_when_disabled):
                 imgui.set_tooltip(text)
         imgui.end_combo()
+
+
+def _hint(name: str, hint: str) -> str:
+    """``hint``, or else the description of the simulation's setting."""
+    return hint or SimulationSettings.model_fields[name].description
 
 
 def _label(text: str, hint: str) -> None:
@@ -178,6 +187,13 @@ def _draw_buttons(session: Session) -> None:
         (
             ("record", icons.ICON_FA_CIRCLE, record, "every frame's numbers  (F9)", session.toggle_recording),
             ("screenshot", icons.ICON_FA_CAMERA, "Screenshot", "the picture (F12)", session.save_screenshot),
+            (
+                "window",
+                icons.ICON_FA_WINDOW_RESTORE,
+                "Layout",
+                "layout and view as at first",
+                session.restore_window,
+            ),
         ),
     )
     style, space = imgui.get_style(), imgui.get_content_region_avail().x

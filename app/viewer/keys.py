@@ -29,6 +29,7 @@ def _view_key(number: int, field: str) -> Key:
 
 def _toggle_help(session: Session) -> None:
     session.show_help = not session.show_help
+    session.explained = True
 
 
 KEYS = (

@@ -32,6 +32,7 @@ RUNS = Path("runs")
 TEXTURE_PIXELS = 512  # the picture's longer side on its way to the screen, whose own filter does the rest
 SCREENSHOT_PIXELS = 1280
 MESSAGE_SECONDS = 8.0
+FIRST_HELP = "drag to stir, right-drag to paint, F1 for keys"
 WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
 STEPPING_SECONDS = 0.012  # of a frame of the window in which steps are taken without a thread
 STATES = RUNS / "states"
@@ -97,6 +98,8 @@ class Session:
         self._begun = time.monotonic()
         self.compilation: Compilation | None = None  # for which the fluids wait
         self.show_help = False
+        self.explained = True  # the first line of help is not needed: somebody has stirred or painted
+        self.asks_for_layout = False  # the one that the window came with
         self.show_partition = False  # asks for its tab to come to the front
         self.picture: Picture = draw(self.worker.snapshot, self.view)
         scenes = {name: load_scene(name) for name in available_scenes()}
@@ -213,6 +216,8 @@ class Session:
         if self.engine.message:
             return Message(self.engine.message, True, math.inf)
         fresh = self._message if time.monotonic() < self._message.until else None
+        if not (fresh or self.explained or self.compiling):
+            return Message(FIRST_HELP, until=math.inf)
         if self.compiling and not (fresh and fresh.error):
             text = f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 30"
             return Message(text, False, math.inf)
@@ -305,6 +310,14 @@ class Session:
         """Whether frames are being recorded."""
         return self._recorder is not None and self._recorder.running
 
+    def restore_window(self) -> None:
+        """Layout, view and brush as on the first day."""
+        self.asks_for_layout = True
+        self.view = View()
+        self._views = {self.view.field: self.view}
+        self.brush = Brush()
+        self.explained = False
+
     def toggle_recording(self) -> None:
         """Start recording every frame, or stop; says where."""
         if self.recording:
@@ -336,6 +349,7 @@ class Session:
 
     def stir(self, begin: Point, end: Point, seconds: float) -> None:
         """Drag the fluid along a stroke (metres) that took ``seconds``; says so where a pause hinders."""
+        self.explained = True
         if self.engine.paused:
             self.say("paused: stirring does nothing until the fluids move again (Space)")
             return
@@ -350,6 +364,7 @@ class Session:
 
     def paint(self, begin: Point, end: Point) -> None:
         """Paint along a stroke (metres) with the chosen phase or solid."""
+        self.explained = True
         for place in _along(begin, end, 0.5 * self.brush_radius, most=24):
             self.engine.paint(*place, self.brush_radius, self.brush.paint)
 

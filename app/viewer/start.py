@@ -13,6 +13,8 @@ from imgui_bundle import hello_imgui, immapp
 
 from app.compilation import Compilation
 from app.engine import Engine
+from app.output import OutputError
+from app.viewer.preferences import Preferences
 from app.viewer.session import Session
 from app.viewer.window import Window
 from app.worker import Worker
@@ -42,8 +44,13 @@ def show(engine: Engine, frames: int | None = None) -> str:
 def _opened(window: Window) -> str:
     """As `show`."""
     layout, session = _saved_layout(window), window.session
+    session.explained = window.frames is not None
     if layout is not None and not _is_sound(layout):
         _set_aside(layout, session)
+    if layout is not None:
+        remembered = Preferences.read(layout.parent)
+        remembered.apply(session)
+        window.layout_scale = remembered.scale
     try:
         return _run(window)
     except RuntimeError as error:
@@ -51,11 +58,15 @@ def _opened(window: Window) -> str:
             raise
         _set_aside(layout, session)
         return _run(Window(session, window.frames), replay=False)
+    finally:
+        if layout is not None and window.opened:
+            with contextlib.suppress(OutputError):  # nobody is there any more to be told
+                Preferences.of(session, window.screen_scale).write(layout.parent)
 
 
 def _saved_layout(window: Window) -> Path | None:
     """The file of the layout; None, and none will be kept, where its folder cannot be used."""
-    if not window.params.ini_disable:
+    if not (window.params.ini_disable or window.session.engine.settings.safe):
         with contextlib.suppress(OSError, RuntimeError):
             path = Path(hello_imgui.ini_settings_location(window.params))
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ LEAST_SIZE = (800, 600)
 CONTROLS_WIDTH = 300.0
 TITLE = "htp-fluid"
 PICTURES_A_SECOND = 60
+SAME_SCALE = 0.01  # relative change of the screen's scale that a layout lives through
 COMPILING_SECONDS = 0.1  # between two pictures, so that the compiler is not kept waiting
 NO_TABS = int(imgui.internal.DockNodeFlagsPrivate_.no_tab_bar)
 
@@ -38,6 +40,8 @@ class Window:
         self.session = session
         self.opened = False
         self.drawn = False  # a first frame, whole
+        self.screen_scale = 1.0  # pixels per point of the screen,
+        self.layout_scale: float | None = None  # and of the one that the saved layout was made on
         self.on_opened: Callable[[], object] = bool
         self.field = FieldPanel()
         self.partition = PartitionPanel()
@@ -47,7 +51,6 @@ class Window:
         self._hud = Hud()
         self._advanced = self._waited = False
         self._began = self._elsewhere = 0.0  # when the frame began, and its seconds without drawing
-        self._next = 0.0  # when the next frame is due
         self.params = self._make_params()
         self.add_ons = immapp.AddOnsParams(with_implot=True)
 
@@ -62,7 +65,9 @@ class Window:
         params.ini_filename = f"{TITLE}/window.ini"
         params.ini_disable = self.frames is not None  # a run of given length is a test or a measurement
         params.fps_idling.enable_idling = False
-        params.fps_idling.vsync_to_monitor = False  # the frame rate is what people compare here
+        params.fps_idling.vsync_to_monitor = False
+        if self.session.worker.speed < math.inf:  # what is left of the machine is the simulation's
+            params.fps_idling.fps_max = PICTURES_A_SECOND
         params.renderer_backend_options.open_gl_options = hello_imgui.OpenGlOptions(anti_aliasing_samples=0)
         params.docking_params = self._layout()
         callbacks = params.callbacks
@@ -96,6 +101,9 @@ class Window:
     def _note_opened(self) -> None:
         self.opened = True
         self.on_opened()
+        self.screen_scale = hello_imgui.dpi_window_size_factor()
+        if self.layout_scale and abs(self.layout_scale / self.screen_scale - 1.0) > SAME_SCALE:
+            self.session.asks_for_layout = True
         address = hello_imgui.get_glfw_window_address()
         library = os.environ.get("PYGLFW_LIBRARY")  # set by imgui_bundle, whose own GLFW it is
         if address and library:
@@ -126,9 +134,8 @@ class Window:
         self.drawn = True
         self.params.fps_idling.enable_idling = session.engine.paused and not testing
         self.params.app_shall_exit |= session.worker.done
-        if session.worker.threaded and not testing:  # what is left of the machine is the simulation's
-            self._next = max(self._next + 1.0 / PICTURES_A_SECOND, self._began)
-            time.sleep(max(0.0, self._next - time.perf_counter()))
+        if session.asks_for_layout:
+            session.asks_for_layout, self.params.docking_params.layout_reset = False, True
 
     def _draw_fluid(self) -> None:
         top = imgui.get_cursor_screen_pos()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,5 +95,72 @@ def test_no_window_is_too_small(drive, monkeypatch, width, height):
         hello_imgui.change_window_size((width, height))
         ctx.yield_(5)
         assert window.session.engine.frame > 5
+
+    drive(test)
+
+
+def test_the_window_remembers_and_safe_ignores(display, tmp_path):
+    folder = tmp_path / ".config" / "htp-fluid"
+    change = STOP + (
+        "end = window.Window._end_frame\n"
+        "def ended(self):\n"
+        "    end(self)\n"
+        "    self.session.change_view(field='speed')\n"
+        "    self.session.brush.radius = 0.2\n"
+        "window.Window._end_frame = ended\n"
+    )
+    assert demo(display, tmp_path, code=change).returncode == 0
+    saved = yaml.safe_load((folder / "preferences.yaml").read_text())
+    assert (saved["view"], saved["radius"], saved["explained"]) == ("speed", 0.2, False)
+    tell = STOP + (
+        "import atexit\n"
+        "make_again = window.Window.__init__\n"
+        "def told(self, session, frames=None):\n"
+        "    make_again(self, session)\n"
+        "    atexit.register(lambda: print(session.view.field, session.brush.radius))\n"
+        "window.Window.__init__ = told\n"
+    )
+    assert demo(display, tmp_path, "--safe", code=tell).stdout.strip() == "density 0.08"
+    assert demo(display, tmp_path, code=tell).stdout.strip() == "speed 0.2"
+
+
+def test_preferences_give_way_to_flags_and_damaged_ones_to_defaults(tmp_path):
+    from app.config.settings import app_settings
+    from app.engine import Engine
+    from app.viewer.preferences import Preferences
+    from app.viewer.session import Session
+
+    session = Session(Engine(app_settings({"grid": (32, 16), "view": "pressure"})))
+    Preferences(view="speed", radius=0.3, interface=False).write(tmp_path)
+    Preferences.read(tmp_path).apply(session)
+    assert (session.view.field, session.view.interface, session.brush.radius) == ("pressure", False, 0.3)
+    for damage in ("radius: large", "radius: 7", "[", "view: tea"):
+        (tmp_path / "preferences.yaml").write_text(damage)
+        assert Preferences.read(tmp_path) == Preferences()
+
+
+def test_a_layout_of_another_screen_is_made_anew(drive):
+    def test(ctx, window):
+        window.layout_scale = 2.0 * window.screen_scale
+        window._note_opened()
+        assert window.session.asks_for_layout
+        ctx.yield_(3)
+        assert not window.session.asks_for_layout
+        assert not window.params.docking_params.layout_reset  # it is done
+        ctx.set_ref("Controls")
+        assert ctx.item_exists("###pause")
+
+    drive(test)
+
+
+def test_the_first_line_of_help_goes_away(drive):
+    def test(ctx, window):
+        session = window.session
+        session.explained = False
+        ctx.yield_(2)
+        assert session.message.text.startswith("drag to stir")
+        session.ask(session.stir, (0.1, 0.1), (0.2, 0.1), 0.05)
+        ctx.yield_(2)
+        assert session.message is None
 
     drive(test)
