@@ -29,7 +29,7 @@ class FieldPanel:
     def take_input(self, session: Session) -> None:
         """Ask for what the mouse does on the picture, which takes the rest of the current window."""
         space, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
-        width_m, height_m = session.worker.snapshot.domain
+        width_m, height_m = session.shown.domain
         room_x = max(1.0, space.x - theme.scaled(BAR_SPACE))
         room_y = max(1.0, space.y - theme.scaled(FOOT))
         scale = min(room_x / width_m, room_y / height_m)  # pixels per metre
@@ -57,7 +57,7 @@ class FieldPanel:
     def _mouse_at(self, session: Session) -> Point:
         """The mouse on the picture, in metres."""
         (left, top, width, height), mouse = self.rectangle, imgui.get_io().mouse_pos
-        width_m, height_m = session.worker.snapshot.domain
+        width_m, height_m = session.shown.domain
         return (mouse.x - left) / width * width_m, (1.0 - (mouse.y - top) / height) * height_m
 
     def draw(self, session: Session) -> None:
@@ -85,7 +85,7 @@ class FieldPanel:
         leaf = session.inspector.leaf
         if leaf is None:
             return
-        (left, top, width, height), (nx, ny) = self.rectangle, session.worker.snapshot.shape
+        (left, top, width, height), (nx, ny) = self.rectangle, session.shown.shape
         scale_x, scale_y = width / nx, height / ny
         for colour, thickness in ((theme.BACKGROUND, 4.0), (theme.LEAF, 2.0)):
             for x0, y0, x1, y1 in outline(leaf.cells, (nx, ny)).tolist():
@@ -95,7 +95,7 @@ class FieldPanel:
 
     def _draw_foot(self, canvas: imgui.ImDrawList, session: Session) -> None:
         """One line under the picture: what is shown on the left, the value under the mouse on the right."""
-        (left, top, width, height), shown = self.rectangle, session.worker.snapshot
+        (left, top, width, height), shown = self.rectangle, session.shown
         nx, ny = shown.shape
         text = f"{session.view.field}   {nx} x {ny} cells   t = {shown.time:.3f} s"
         theme.write(canvas, left, top + height + 5.0, text)
@@ -127,6 +127,6 @@ class FieldPanel:
 
 def _cell(session: Session, place: Point) -> tuple[int, int]:
     """The cell (i, j) at ``place``, in metres; the nearest one beyond the walls."""
-    (nx, ny), (width, height) = session.worker.snapshot.shape, session.worker.snapshot.domain
+    (nx, ny), (width, height) = session.shown.shape, session.shown.domain
     i, j = int(place[0] / width * nx), int(place[1] / height * ny)
     return min(max(i, 0), nx - 1), min(max(j, 0), ny - 1)

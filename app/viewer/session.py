@@ -101,7 +101,8 @@ class Session:
         self.explained = True  # the first line of help is not needed: somebody has stirred or painted
         self.asks_for_layout = False  # the one that the window came with
         self.show_partition = False  # asks for its tab to come to the front
-        self.picture: Picture = draw(self.worker.snapshot, self.view)
+        self.shown: Snapshot = self.worker.snapshot  # what the picture is of
+        self.picture: Picture = draw(self.shown, self.view)
         scenes = {name: load_scene(name) for name in available_scenes()}
         self.scenes = {  # name to description
             name: textwrap.fill(f"{scene.title}: {scene.description}", 60) for name, scene in scenes.items()
@@ -110,7 +111,7 @@ class Session:
         self.available = set(available_preconditioners())
         self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
         self._views = {self.view.field: self.view}
-        self._drawn: tuple[Snapshot, View] | None = None  # what the picture shows
+        self._drawn: View | None = None  # the view that the picture shows
         self._message = self._warning = Message()
         self._warned_of: FrameReport | None = None
         self._recorder: Recorder | None = None
@@ -147,9 +148,9 @@ class Session:
     def draw(self) -> Picture:
         """Draw the newest state, fine enough for the screen."""
         snapshot = self.worker.look()
-        if self._drawn != (snapshot, self.view):
+        if snapshot is not self.shown or self.view != self._drawn:
             self.picture = draw(snapshot, self.view, max(1, TEXTURE_PIXELS // max(snapshot.shape)))
-            self._drawn = snapshot, self.view
+            self.shown, self._drawn = snapshot, self.view
         return self.picture
 
     def note_picture(self, seconds: float) -> None:

@@ -1,0 +1,110 @@
+"""The window under random input, with the simulation in its thread: no message, no growth, no lost stroke.
+
+SOAK_SECONDS=600 makes it the ten minutes that a release gets.
+"""
+
+import os
+import random
+import time
+from pathlib import Path
+
+from app.config.settings import app_settings
+from app.engine import Engine
+from app.picture import VIEWS
+from app.viewer.session import Session
+from app.viewer.window import Window
+from app.worker import Worker
+from sim.simulation import PAINTS
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
+GROWTH_MB = 60.0
+METHODS = ("auto", "multigrid", "coarse-iterated", "coarse-learned", "jacobi", "hmatrix")
+
+
+def resident_mb():
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Hand:
+    """Moves the mouse, presses buttons and keys, and turns the controls, at random but repeatable."""
+
+    def __init__(self, window):
+        from imgui_bundle import imgui
+
+        self.window, self.random, self.imgui = window, random.Random(5), imgui
+        self.pressed = None
+        self.strokes = 0
+
+    def act(self):
+        """What is done in one frame of the window."""
+        left, top, width, height = self.window.field.rectangle
+        io, pick = self.imgui.get_io(), self.random.random()
+        io.add_mouse_pos_event(left + width * self.random.random(), top + height * self.random.random())
+        if self.pressed is None and pick < 0.2:
+            self.pressed = int(pick < 0.06)
+            self.strokes += 1
+            io.add_mouse_button_event(self.pressed, True)
+        elif self.pressed is not None and pick > 0.8:
+            io.add_mouse_button_event(self.pressed, False)
+            self.pressed = None
+        elif pick < 0.25:
+            self.change()
+
+    def change(self):
+        """One change of a setting, a key's action or a view."""
+        session, choose = self.window.session, self.random.choice
+        session.ask(
+            choose(
+                [
+                    lambda: session.change("contrast", 10.0 ** self.random.uniform(0.0, 4.0)),
+                    lambda: session.change("preconditioner", choose(METHODS)),
+                    lambda: session.change("grid", choose([(32, 16), (64, 32)])),
+                    lambda: session.change_view(field=choose(VIEWS)),
+                    lambda: setattr(session.brush, "paint", choose(PAINTS)),
+                    session.undo,
+                    session.redo,
+                    session.engine.reset,
+                ]
+            )
+        )
+
+
+def test_random_input_leaves_no_message_and_no_growth(display, tmp_path, monkeypatch):  # noqa: ARG001
+    from imgui_bundle import immapp
+
+    monkeypatch.chdir(tmp_path)
+    engine = Engine(app_settings({"grid": (64, 32), "preconditioner": "multigrid"}))
+    strokes, failures = [], []
+    engine.subscribe(
+        lambda report: failures.append(report.failure) if report.failure else None,
+        lambda event: strokes.append(event) if event.kind == "begin_stroke" else None,
+    )
+    worker = Worker(engine, 4.0)
+    window = Window(Session(engine, worker))
+    window.params.ini_disable = True
+    hand, memory = Hand(window), []
+    end_frame, begun = window.params.callbacks.after_swap, time.monotonic()
+
+    def acted():
+        end_frame()
+        hand.act()
+        now = time.monotonic() - begun
+        if now > SECONDS / 2 * (1 + len(memory)):
+            memory.append(resident_mb())
+        window.params.app_shall_exit |= now > SECONDS
+
+    window.params.callbacks.after_swap = acted
+    worker.start()
+    try:
+        immapp.run(window.params, window.add_ons)
+        worker.drain()
+    finally:
+        worker.stop()
+    assert failures == []
+    assert not engine.message
+    assert abs(hand.strokes - len(strokes)) <= 1  # the last may not have arrived
+    assert len(strokes) > 3
+    assert engine.frame > 0
+    assert memory[-1] - memory[0] < GROWTH_MB
