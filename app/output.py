@@ -14,7 +14,8 @@ from pathlib import Path
 
 from precond.errors import UsageError
 
-FILES = ("timings.csv", "events.jsonl", "run.yaml", "final.png", "run.mp4", "bench.csv", "bench.yaml")
+FILES = ("timings.csv", "events.jsonl", "run.yaml", "final.png", "run.mp4", "report.html")
+FILES += ("bench.csv", "bench.yaml")
 
 
 class OutputError(UsageError):
