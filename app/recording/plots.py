@@ -66,8 +66,9 @@ def figure(recording: Recording, happenings: list[Happening]) -> Figure:
         axes.yaxis.set_major_formatter(COUNT)
     speed.xaxis.set_major_formatter(COUNT)
     speed.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in (iterations, time):
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
+    for axes, marks in ((iterations, True), (time, False)):
+        shown = [one for one in axes.get_legend_handles_labels()[0] if marks or one.get_gid() in PARTS]
+        axes.legend(handles=shown, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
     return made
 
 
@@ -117,22 +118,15 @@ def _plot_time(axes: Axes, recording: Recording, edges: np.ndarray) -> None:
 
 
 def _mark(first: Axes, others: tuple[Axes, ...], happenings: list[Happening], rows: int) -> None:
-    """A line through all axes wherever method, contrast or scene changed, with its number where there is
-    room for it.
-    """
+    """Lines through all axes wherever method, contrast or scene changed, numbered where there is room."""
+    for changed, colour in MARK_COLOURS.items():
+        places = [one.first - 0.5 for one in happenings if one.changed == changed]
+        for axes in (first, *others) if places else ():
+            across, style = axes.get_xaxis_transform(), {"lw": 1.0, "ls": "--", "gid": changed}
+            axes.vlines(places, 0.0, 1.0, color=colour, transform=across, label=f"{changed} changed", **style)
     written = -rows
-    seen: set[str] = set()
     for happening in happenings:
-        if not happening.changed:
-            continue
-        place, colour = happening.first - 0.5, MARK_COLOURS[happening.changed]
-        label = None if happening.changed in seen else f"{happening.changed} changed"
-        seen.add(happening.changed)
-        first.axvline(place, color=colour, lw=1.0, ls="--", label=label)
-        for axes in others:
-            axes.axvline(place, color=colour, lw=1.0, ls="--")
-        if place - written >= 0.02 * rows:
-            written = place
-            first.annotate(
-                happening.mark, (place, 1.0), xycoords=first.get_xaxis_transform(), ha="center", va="bottom"
-            )
+        if happening.changed and happening.first - written >= 0.02 * rows:
+            written = happening.first
+            place, across = (written - 0.5, 1.0), first.get_xaxis_transform()
+            first.annotate(happening.mark, place, xycoords=across, ha="center", va="bottom")

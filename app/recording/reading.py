@@ -94,8 +94,9 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    text = _text(path)
     try:
-        header, *rows = csv.reader(io.StringIO(_text(path), newline=""))
+        header, *rows = csv.reader(io.StringIO(text, newline=""))
     except (ValueError, csv.Error):
         raise DamagedError(f"{path}: is damaged: it has no table") from None
     names = [title.split()[0] if title.split() else "" for title in header]

@@ -46,9 +46,9 @@ def say(value: Any) -> str:
         return {None: "none", True: "on", False: "off"}[value]
     if isinstance(value, list):
         return "x".join(say(one) for one in value)
-    if not isinstance(value, int | float):
-        return str(value)
-    return plain(float(value)) if 0 < abs(value) < 1e-3 or abs(value) >= 1e15 else f"{value:,.10g}"
+    if isinstance(value, float):
+        return f"{value:,.6g}" if value == 0 or 1e-3 <= abs(value) < 1e6 else plain(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def story(recording: Recording) -> list[Happening]:
