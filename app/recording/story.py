@@ -15,7 +15,6 @@ from app.recording.reading import Recording
 from precond.config import plain
 
 PAUSE = 10  # frames without another one after which a stroke, or a turn of a slider, has ended
-STROKES = ("stir", "paint")
 MARKED = {"preconditioner": "method", "contrast": "contrast", "scene": "scene"}  # settings marked in plots
 ANEW = ("scene", "grid", "device", "seed")  # settings that begin a new simulation, as a reset does
 TOLD = {
@@ -89,7 +88,7 @@ def _done(recording: Recording) -> Iterator[Happening]:
     for stroke in strokes:
         (first, begin), (last, end) = stroke[0], stroke[-1]
         name = str(begin["data"].get("name")) if begin["kind"] == "set" else ""
-        if begin["kind"] in STROKES:
+        if _in_place(begin):
             words = _stroke([event["data"] for _, event in stroke], begin["kind"])
         elif name:
             words = _change(name, values.get(name), end["data"])
@@ -104,19 +103,24 @@ def _continues(before: int, last: dict[str, Any], place: int, event: dict[str, A
     if event["kind"] != last["kind"] or place - before > PAUSE:
         return False
     one, other = last["data"], event["data"]
-    if event["kind"] in STROKES:
+    if _in_place(event):
         return one.get("what") == other.get("what")
     numbers = all(type(data.get("value")) in (int, float) for data in (one, other))
     return event["kind"] == "set" and numbers and one.get("name") == other.get("name")
 
 
+def _in_place(event: dict[str, Any]) -> bool:
+    """Whether it is part of a stroke, of whatever kind: it has a place."""
+    return {"x", "y"} <= event["data"].keys()
+
+
 def _stroke(parts: list[dict[str, Any]], kind: str) -> str:
     what = parts[0].get("what")
-    verb = "stirred" if kind == "stir" else "erased" if what == "erase" else f"painted {what}"
+    verb = {"stir": "stirred", "paint": "erased" if what == "erase" else f"painted {what}"}.get(kind, kind)
     places = [f"({say(_rounded(part.get('x')))}, {say(_rounded(part.get('y')))}) m" for part in parts]
     way = f"at {places[0]}" if len(set(places)) == 1 else f"from {places[0]} to {places[-1]}"
-    count = f" ({len(parts):,} events)" if len(parts) > 1 else ""
-    return f"{verb} {way}, radius {say(_rounded(parts[0].get('radius')))} m{count}"
+    radius = f", radius {say(_rounded(parts[0]['radius']))} m" if "radius" in parts[0] else ""
+    return f"{verb} {way}{radius}" + (f" ({len(parts):,} events)" if len(parts) > 1 else "")
 
 
 def _rounded(value: Any) -> Any:

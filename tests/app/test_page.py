@@ -237,6 +237,7 @@ def test_events_are_told_in_plain_words_and_marked_where_they_happened(recording
         (2, 0.5, "set", {"name": "contrast", "value": 300.0}),
         (3, 0.75, "set", {"name": "scene", "value": "lava-lamp", "brought": {"grid": [32, 16]}}),
         (0, 0.0, "pause", {}),
+        (0, 0.0, "drag", {"x": 0.12345, "y": 1, "to_x": 2}),
         (0, 0.0, "wave", {"at": 0.12345}),
     )
     told = [row for row in rewritten(recording).tables["What happened"] if row[0] != "mark"]
@@ -255,6 +256,7 @@ def test_events_are_told_in_plain_words_and_marked_where_they_happened(recording
             "scene changed from dam-break to lava-lamp, which brought grid 32x16; the simulation began anew",
         ),
         ("", "12", "paused"),
+        ("", "12", "drag at (0.123, 1) m"),
         ("", "12", "wave: at 0.123"),
     ]
     read = Recording.read(recording)
