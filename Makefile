@@ -27,7 +27,7 @@ demo: venv
 	$(BIN)/python -m app demo $(ARGS)
 
 test: venv
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-gpu: venv
 	$(BIN)/python -m pytest tests/gpu -rs $(ARGS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from precond.errors import UsageError
 
 RECORDED = ("timings.csv", "events.jsonl", "run.yaml", "start.safetensors", "final.safetensors")
-FILES = (*RECORDED, "final.png", "run.mp4", "bench.csv", "bench.yaml")
+FILES = (*RECORDED, "final.png", "run.mp4", "report.html", "bench.csv", "bench.yaml")
 
 
 class OutputError(UsageError):

@@ -56,6 +56,9 @@ class RunSettings(Settings):
     )
     video: Switch = setting(False, "also write run.mp4 (needs the extra `video`)")
     video_fps: Number = setting(30.0, "pictures per second of the video", ge=1, le=240)
+    report: Switch = setting(
+        False, "also write report.html, a page that shows all of the run (needs the extra `report`)"
+    )
     view: Annotated[Text, _known("VIEWS")] = setting(
         "density", "field to show: density, pressure, speed, vorticity or divergence"
     )

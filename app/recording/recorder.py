@@ -4,8 +4,8 @@ A directory holds one recording: timings.csv, a row a frame; events.jsonl, every
 an app.engine.Event in JSON, a line each; run.yaml, written at the start with settings, versions and hardware,
 and at the end with a summary; start.safetensors, the state where it began, unless that is the scene's own;
 final.safetensors, the one where it ended; loaded-1.safetensors and so on, states that were loaded; final.png
-and, if asked for, run.mp4. Rows and lines reach the file one by one and whole, so that whatever ends the
-program loses nothing. An earlier recording is never overwritten.
+and, if asked for, run.mp4 and report.html. Rows and lines reach the file one by one and whole, so that
+whatever ends the program loses nothing. An earlier recording is never overwritten.
 """
 
 from __future__ import annotations
@@ -32,18 +32,11 @@ from app.compilation import NOTE, Compilation
 from app.config.settings import DEFAULT_FRAMES, AppSettings
 from app.engine import Engine, Event, FrameReport
 from app.environment import describe
-from app.output import (
-    OutputError,
-    command_line,
-    free_directory,
-    now,
-    stop_signals,
-    usable_directory,
-    write_whole,
-    writing,
-)
+from app.output import command_line, free_directory, now, stop_signals, usable_directory, write_whole, writing
 from app.picture import View, render, save_png
+from app.recording.page import check_plots, write_page
 from app.recording.replay import FINAL, START, Replay
+from app.recording.summary import STATISTICS
 from app.recording.video import Video
 from precond.errors import UsageError, in_one_line
 
@@ -82,6 +75,9 @@ class Recorder:
         self._engine = engine
         self._view = View(settings.view, settings.colormap)
         self._video = Video(settings.video_fps, settings.speed) if settings.video else None
+        self._reports = settings.report
+        if self._reports:
+            check_plots()
         self.directory = usable_directory(directory)
         self.message = ""
         self._unconverged = self._fallbacks = 0
@@ -159,7 +155,9 @@ class Recorder:
                 self._write_run({"ended": ended, "finished": now(), **self.summary()})
                 self._engine.save(self.directory / FINAL)
                 save_png(self.directory / "final.png", self._picture())
-        except (OSError, OutputError) as error:
+            if self._reports:
+                write_page(self.directory)
+        except (OSError, UsageError) as error:
             reason = f"{self.directory}: the end could not be written: {_reason(error)}"
             self.message = self.message or reason
 
@@ -168,27 +166,23 @@ class Recorder:
         return render(simulation, self._view, max(1, PICTURE_SIZE // max(simulation.shape)))
 
     def summary(self) -> dict[str, Any]:
-        """Means, medians and 95th percentiles over all frames so far; without any, rows: 0.
-
-        Means carry what medians hide, set-ups and inference that not every frame has; they leave out the
-        first frame, which may compile.
-        """
+        """STATISTICS over all frames so far; without any, rows: 0."""
         rows = len(self._measured["iterations"])
         if rows == 0:
             return {"rows": 0}
         values = {name: np.array(measured) for name, measured in self._measured.items()}
         iterations = values.pop("iterations")
-        later = slice(min(1, rows - 1), None)
         return {
             "rows": rows,
-            "fps_mean": round(1e3 / float(np.mean(values["frame_ms"][later])), 2),
+            "fps_mean": round(1e3 / STATISTICS["mean"](values["frame_ms"]), 2),
             "fps_median": round(1e3 / float(np.median(values["frame_ms"])), 2),
             "iterations_mean": round(float(np.mean(iterations)), 2),
             "unconverged": self._unconverged,
             "fallbacks": self._fallbacks,
-            "mean": {name: round(float(np.mean(ms[later])), 4) for name, ms in values.items()},
-            "median": {name: round(float(np.median(ms)), 4) for name, ms in values.items()},
-            "p95": {name: round(float(np.percentile(ms, 95)), 4) for name, ms in values.items()},
+            **{
+                word: {name: round(of(ms), 4) for name, ms in values.items()}
+                for word, of in STATISTICS.items()
+            },
         }
 
     def _write_run(self, summary: dict[str, Any] | None = None) -> None:

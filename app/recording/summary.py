@@ -1,0 +1,16 @@
+"""What the frames of a recording come to; one rule for run.yaml, the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+# Means carry what medians hide, set-ups and inference that not every frame has; they leave out the first
+# frame, which may compile.
+STATISTICS: dict[str, Callable[[Any], float]] = {
+    "mean": lambda values: float(np.mean(values[min(1, len(values) - 1) :])),
+    "median": lambda values: float(np.median(values)),
+    "p95": lambda values: float(np.percentile(values, 95)),
+}
