@@ -22,10 +22,11 @@ from sim.host.loops import HostLoops
 from sim.projection import Projection
 from sim.scenes import Scene
 from sim.settings import SettingsError, SimulationSettings
+from sim.sources import KINDS, Sources
 from sim.viscosity import largest_diffusion, viscous_weights
 
 FIELDS = ("density", "pressure", "speed", "vorticity", "divergence")
-PAINTS = ("heavy", "light", "solid", "erase")
+PAINTS = ("heavy", "light", "solid", "erase", *KINDS)
 TRANSPORT_COURANT = 0.75  # largest share of a cell that may leave it in one transport step
 MAX_TRANSPORT_STEPS = 64
 
@@ -85,6 +86,7 @@ class Simulation:
     Tensors, all on ``device``: ``phase`` (nx, ny) float64, 1 where the heavy fluid is; ``density`` (nx, ny)
     float64 in kg/m^3, the light fluid's being 1; ``solid`` (nx, ny) uint8; ``velocity`` (2, nx+1, ny+1)
     float64 in m/s, component d on the lower face of cell (i, j), projected; index i runs along x, j upwards.
+    ``sources`` holds where fluid wells up and leaves.
     """
 
     def __init__(self, settings: SimulationSettings, scene: Scene):
@@ -103,6 +105,7 @@ class Simulation:
         self.velocity = faces()  # projected
         self._moved, self._spare = faces(), faces()  # after transport, where the next step begins; scratch
         self._loops = _loops(self.solid)
+        self.sources = Sources(self.phase)
         self._fill_initial_state()
         self.projection = Projection(self.density, self.solid, settings, self._loops)
         self._before = [torch.empty_like(field) for field in self._state()]  # the step
@@ -115,6 +118,8 @@ class Simulation:
         phase, solid = self.scene.initial_state(self.shape, self.settings.seed)
         self.phase.copy_(torch.from_numpy(phase))
         self.solid.copy_(torch.from_numpy(solid.astype(np.uint8)))
+        self.sources.kind.copy_(torch.from_numpy(self.scene.sources(self.shape, self.settings.seed)))
+        self.sources.changed()
         self.velocity.zero_()
         self._moved.zero_()
         self._loops.follow_solid()
@@ -154,7 +159,9 @@ class Simulation:
             ratio = time_step / self.spacing
             self.velocity, self._moved = self._moved, self.velocity
             self._apply_forces(time_step)
-            attempts = self.projection.project(self.velocity, self.density, ratio)
+            self.sources.follow(self.projection.operator, self.settings.source_rate)
+            welling = self.sources.source * self.spacing if self.sources.active else None
+            attempts = self.projection.project(self.velocity, self.density, ratio, welling)
             if attempts[-1].broke_down:
                 last, too = attempts[-1], " too" if len(attempts) > 1 else ""
                 raise SimulationError(
@@ -236,9 +243,16 @@ class Simulation:
         return steps
 
     def _transport_once(self, carried: torch.Tensor, target: torch.Tensor, ratio: float) -> None:
-        self._loops.transport_phase(self.phase, self.velocity, ratio)
-        fields = carried, self.velocity, self.density, self.phase, target
-        self._loops.transport_momentum(*fields, self._contrast, ratio)
+        sources, loops, heavy = self.sources, self._loops, self._contrast
+        if sources.active:
+            sources.begin_transport(self.phase, ratio * self.spacing)
+        loops.transport_phase(self.phase, self.velocity, ratio)
+        if sources.active:
+            sources.settle(self.phase, self.velocity, loops, ratio)
+            sources.add_mass(self.density, heavy)
+        loops.transport_momentum(carried, self.velocity, self.density, self.phase, target, heavy, ratio)
+        if sources.active:
+            sources.slow(target, self.density, heavy)
 
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
         """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError for
@@ -249,7 +263,8 @@ class Simulation:
         self._stirs.append((x / h, y / h, velocity_x, velocity_y, max(radius / h, 1.0)))
 
     def paint(self, x: float, y: float, radius: float, what: str) -> None:
-        """Turn a disc (metres) into one of PAINTS; "erase" turns solids back into light fluid at rest.
+        """Turn a disc (metres) into one of PAINTS; "erase" turns solids back into light fluid at rest and
+        removes sources and drains.
 
         Raises UsageError for another name, and for what is not finite.
         """
@@ -258,6 +273,9 @@ class Simulation:
             raise UsageError(f"paint: {what!r} is not one of {', '.join(PAINTS)}")
         away = (self._centres(0)[:, None] - x) ** 2 + (self._centres(1) - y) ** 2  # (nx, ny), squared
         disc = away < max(radius, 0.5 * self.spacing) ** 2
+        if what == "erase":
+            self.sources.kind[disc] = 0
+            self.sources.changed()
         if what in ("solid", "erase"):
             before = self.solid.clone()
             self.solid[disc] = int(what == "solid")
@@ -273,7 +291,12 @@ class Simulation:
             self.projection.operator.set_solid(self.solid.bool())
             self.projection.pressure[changed] = 0.0
         else:
-            self.phase[disc & (self.solid == 0)] = float(what == "heavy")
+            disc &= self.solid == 0
+            if what in KINDS:
+                self.sources.kind[disc] = 1 + KINDS.index(what)
+                self.sources.changed()
+            if what != "drain":
+                self.phase[disc] = float(what.startswith("heavy"))
         self._renew_density()
 
     def _centres(self, axis: int) -> torch.Tensor:
