@@ -53,6 +53,7 @@ class Event:
     | set | name, value; for a scene also ``brought``, the settings that it changed |
     | stir | x, y, velocity_x, velocity_y, radius |
     | paint | x, y, radius, what |
+    | drag | x, y, to_x, to_y, seconds |
     | reset, pause, resume, step | none; step: a single one, while paused |
     | close | ended: why nothing comes any more |
 
@@ -233,6 +234,19 @@ class Engine:
         stroke = {"x": float(x), "y": float(y), "radius": float(radius), "what": what}
         self.simulation.paint(*stroke.values())
         self._tell(self._event("paint", **stroke))
+
+    def drag(
+        self, x: float, y: float, to_x: float, to_y: float, seconds: float
+    ) -> tuple[float, float] | None:
+        """Move the obstacle at (x, y) towards a point, metres, as a hand does in ``seconds``; returns where
+        it is then held, or None where nothing is solid. Raises UsageError.
+        """
+        stroke = {"x": x, "y": y, "to_x": to_x, "to_y": to_y, "seconds": seconds}
+        stroke = {name: float(value) for name, value in stroke.items()}
+        held = self.simulation.drag(*stroke.values())
+        if held is not None:
+            self._tell(self._event("drag", **stroke))
+        return held
 
     def reset(self) -> None:
         """Back to the scene's initial state, settings kept; the frame count and the history start anew."""

@@ -18,6 +18,7 @@ import torch
 
 from precond import SolveReport
 from precond.errors import UsageError, in_one_line
+from sim import obstacles
 from sim.host.loops import HostLoops
 from sim.projection import Projection
 from sim.scenes import Scene
@@ -29,6 +30,7 @@ FIELDS = ("density", "pressure", "speed", "vorticity", "divergence")
 PAINTS = ("heavy", "light", "solid", "erase", *KINDS)
 TRANSPORT_COURANT = 0.75  # largest share of a cell that may leave it in one transport step
 MAX_TRANSPORT_STEPS = 64
+FASTEST_PUSH = 4.0  # longer sides of the box a second
 
 
 class SimulationError(RuntimeError):
@@ -286,10 +288,7 @@ class Simulation:
                 self.solid.copy_(before)
                 return
             self.phase[changed] = 0.0
-            self._loops.follow_solid()
-            self._moved.mul_(self._loops.open_faces)
-            self.projection.operator.set_solid(self.solid.bool())
-            self.projection.pressure[changed] = 0.0
+            self._follow_solid(changed)
         else:
             disc &= self.solid == 0
             if what in KINDS:
@@ -298,6 +297,57 @@ class Simulation:
             if what != "drain":
                 self.phase[disc] = float(what.startswith("heavy"))
         self._renew_density()
+
+    def drag(
+        self, x: float, y: float, to_x: float, to_y: float, seconds: float
+    ) -> tuple[float, float] | None:
+        """Move the obstacle at (x, y), in metres, by whole cells until that point is as near to (to_x, to_y)
+        as walls and other solids let it; where the point is then, or None where nothing is solid.
+
+        The fluid around it takes its speed, over ``seconds``, up to FASTEST_PUSH. Raises UsageError for what
+        is not finite.
+        """
+        _check_finite("drag", x, y, to_x, to_y, seconds)
+        places = (x, y), (to_x, to_y)
+        cell, goal = (
+            tuple(
+                min(max(math.floor(at / self.spacing), 0), n - 1)
+                for at, n in zip(place, self.shape, strict=True)
+            )
+            for place in places
+        )
+        solid, phase = self.solid.bool().cpu().numpy(), self.phase.cpu().numpy().copy()
+        if not solid[cell]:
+            return None
+        body = obstacles.body_at(solid, cell)
+        *moved, body = obstacles.move(solid, phase, body, (goal[0] - cell[0], goal[1] - cell[1]))
+        if any(moved):
+            new = torch.from_numpy(solid).to(self.device)
+            changed = new != self.solid.bool()
+            self.solid.copy_(new)
+            self.phase.copy_(torch.from_numpy(phase))
+            self._follow_solid(changed)
+            self._push(obstacles.around(body, obstacles.PUSHED), moved, seconds)
+            self._renew_density()
+        return tuple((i + n + 0.5) * self.spacing for i, n in zip(cell, moved, strict=True))
+
+    def _push(self, near: np.ndarray, moved: list[int], seconds: float) -> None:
+        """Give the open faces of the cells ``near``, bool (nx, ny), the speed of what ``moved`` so far."""
+        distance = math.hypot(*moved) * self.spacing
+        speed = min(distance / max(seconds, 1e-3), FASTEST_PUSH * max(self.domain))
+        touched = torch.zeros_like(self._moved[0], dtype=torch.bool)
+        touched[:-1, :-1] = torch.from_numpy(near).to(self.device)
+        for d, cells in enumerate(moved):
+            here = (touched | touched.roll(1, d)) & (self._loops.open_faces[d] > 0.0)
+            self._moved[d][here] = cells * self.spacing / distance * speed
+        self._outflow = max(self._outflow, 2.0 * speed)  # the next time step must resolve it
+
+    def _follow_solid(self, changed: torch.Tensor) -> None:
+        """Notice that the solids are others in the cells ``changed``, bool (nx, ny)."""
+        self._loops.follow_solid()
+        self._moved.mul_(self._loops.open_faces)
+        self.projection.operator.set_solid(self.solid.bool())
+        self.projection.pressure[changed] = 0.0
 
     def _centres(self, axis: int) -> torch.Tensor:
         """The cells' centres along an axis, in m."""
