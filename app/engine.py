@@ -70,6 +70,7 @@ class Event:
     | set | name, value; for a scene also ``brought``, the settings that it changed |
     | stir | x, y, velocity_x, velocity_y, radius |
     | paint | x, y, radius, what |
+    | drag | x, y, to_x, to_y, seconds |
     | begin_stroke, undo, redo, reset | none |
     | load | path of a saved state |
     | pause, resume, step | none; step: a single one, while paused |
@@ -252,6 +253,20 @@ class Engine:
         self.simulation.paint(*stroke.values())
         self.touched = True
         self._tell(self._event("paint", **stroke))
+
+    def drag(
+        self, x: float, y: float, to_x: float, to_y: float, seconds: float
+    ) -> tuple[float, float] | None:
+        """Move the obstacle at (x, y) towards a point, metres, as a hand does in ``seconds``; returns where
+        it is then held, or None where nothing is solid. Raises UsageError.
+        """
+        stroke = {"x": x, "y": y, "to_x": to_x, "to_y": to_y, "seconds": seconds}
+        stroke = {name: float(value) for name, value in stroke.items()}
+        held = self.simulation.drag(*stroke.values())
+        if held is not None:
+            self.touched = True
+            self._tell(self._event("drag", **stroke))
+        return held
 
     def begin_stroke(self) -> None:
         """What follows is one stroke of the hand, which `undo` takes back."""

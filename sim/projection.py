@@ -93,18 +93,24 @@ class Projection:
         """What a reader of the solves' numbers must know; mostly empty."""
         return "; ".join(filter(None, (self.preconditioner.note, self._pcg.note)))
 
-    def project(self, velocity: torch.Tensor, density: torch.Tensor, ratio: float) -> tuple[SolveReport, ...]:
+    def project(
+        self, velocity: torch.Tensor, density: torch.Tensor, ratio: float, welling: torch.Tensor | None = None
+    ) -> tuple[SolveReport, ...]:
         """Make ``velocity`` (2, nx+1, ny+1), m/s, divergence-free in place.
 
         ``density`` is (nx, ny), ``ratio`` the time step over the spacing in s/m. With u = u* - ratio w grad
-        p, a divergence-free u needs A p = -div(u*) / ratio, differences taken over one cell. Returns the
-        attempts in their order, x left out: the chosen method's and, where that broke down, FALLBACK's. When
-        the last one broke down too, velocity and ``pressure`` are as they were.
+        p, a divergence-free u needs A p = -div(u*) / ratio, differences taken over one cell; with
+        ``welling`` (nx, ny), m/s, u has that net outflow, whose sum over a fluid component is zero. Returns
+        the attempts in their order, x left out: the chosen method's and, where that broke down, FALLBACK's.
+        When the last one broke down too, velocity and ``pressure`` are as they were.
         """
         self.operator.update(density)
         if self._captures and self._solvers_geometry != self.operator.geometry_version:
             self._pcg, _ = self._kept(self.name), self._kept(FALLBACK)
-        self._loops.net_outflow(velocity, self.right_hand_side).mul_(-1.0 / ratio)
+        outflow = self._loops.net_outflow(velocity, self.right_hand_side)
+        if welling is not None:
+            outflow.sub_(welling)
+        outflow.mul_(-1.0 / ratio)
         atol = NEGLIGIBLE * math.sqrt(self.operator.component_sizes.sum()) / ratio**2
         attempts = [self._solve(self._pcg, self._policy, atol)]
         if attempts[0].broke_down and self.name != FALLBACK:

@@ -78,15 +78,23 @@ class Scene(SceneFile):
         """Phase fraction, float64 (nx, ny), and solid mask, bool (nx, ny). Raises UsageError when no fluid is
         left.
         """
-        phase = np.full(grid, float(self.background == "heavy"))
-        solid = np.zeros(grid, dtype=bool)
-        random = np.random.default_rng(seed)
-        for shape in self.shapes:
-            shape.paint(phase, solid, random)
+        phase, solid, _ = self._painted(grid, seed)
         if solid.all():
             raise UsageError(f"scene {self.name}: its solids fill the whole box; shrink one")
         phase[solid] = 0.0
         return phase, solid
+
+    def sources(self, grid: tuple[int, int], seed: int) -> np.ndarray:
+        """Where sources and drains are, uint8 (nx, ny), as sim.sources.Sources.kind."""
+        return self._painted(grid, seed)[2]
+
+    def _painted(self, grid: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        phase = np.full(grid, float(self.background == "heavy"))
+        solid, sources = np.zeros(grid, dtype=bool), np.zeros(grid, dtype=np.uint8)
+        random = np.random.default_rng(seed)
+        for shape in self.shapes:
+            shape.paint(phase, solid, sources, random)
+        return phase, solid, sources
 
 
 def available_scenes() -> list[str]:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from precond.config import Number, Settings, Whole, validated
 from precond.problems import gallery
+from sim.sources import KINDS
 
 SAMPLES = 8  # points per cell and direction from which a cell's phase fraction is counted
 
@@ -50,19 +51,26 @@ class Shape(Settings):
     """What every shape has, in a file and here. A kind of shape says which cells it covers."""
 
     shape: str
-    fill: Literal["heavy", "light", "solid"] = "heavy"
+    fill: Literal["heavy", "light", "solid", "heavy source", "light source", "drain"] = "heavy"
 
     def cover(self, grid: tuple[int, int], random: np.random.Generator) -> np.ndarray:
         """Share of every cell that the shape covers, float64 (nx, ny)."""
         raise NotImplementedError
 
-    def paint(self, phase: np.ndarray, solid: np.ndarray, random: np.random.Generator) -> None:
-        """Paint into the phase fraction ``phase``, float64 (nx, ny), or into ``solid``, bool (nx, ny)."""
+    def paint(
+        self, phase: np.ndarray, solid: np.ndarray, sources: np.ndarray, random: np.random.Generator
+    ) -> None:
+        """Paint into the phase fraction ``phase``, float64 (nx, ny), into ``solid``, bool (nx, ny), or into
+        ``sources``, uint8 (nx, ny), as sim.sources.Sources.kind.
+        """
         covered = self.cover(phase.shape, random)
         if self.fill == "solid":
             solid |= covered >= 0.5
-        else:
-            phase += covered * (float(self.fill == "heavy") - phase)
+            return
+        if self.fill in KINDS:
+            sources[covered >= 0.5] = 1 + KINDS.index(self.fill)
+        if self.fill != "drain":
+            phase += covered * (float(self.fill.startswith("heavy")) - phase)
 
 
 class _Boxed(Shape):

@@ -18,17 +18,20 @@ import torch
 
 from precond import SolveReport
 from precond.errors import UsageError, in_one_line
+from sim import obstacles
 from sim.fields import Fields
 from sim.host.loops import HostLoops
 from sim.projection import Projection
 from sim.scenes import Scene
 from sim.settings import SettingsError, SimulationSettings
+from sim.sources import KINDS, Sources
 from sim.state import State
 from sim.viscosity import largest_diffusion, viscous_weights
 
-PAINTS = ("heavy", "light", "solid", "erase")
+PAINTS = ("heavy", "light", "solid", "erase", *KINDS)
 TRANSPORT_COURANT = 0.75  # largest share of a cell that may leave it in one transport step
 MAX_TRANSPORT_STEPS = 64
+FASTEST_PUSH = 4.0  # longer sides of the box a second
 
 
 class SimulationError(RuntimeError):
@@ -86,6 +89,7 @@ class Simulation(Fields):
     Tensors, all on ``device``: ``phase`` (nx, ny) float64, 1 where the heavy fluid is; ``density`` (nx, ny)
     float64 in kg/m^3, the light fluid's being 1; ``solid`` (nx, ny) uint8; ``velocity`` (2, nx+1, ny+1)
     float64 in m/s, component d on the lower face of cell (i, j), projected; index i runs along x, j upwards.
+    ``sources`` holds where fluid wells up and leaves.
     """
 
     def __init__(self, settings: SimulationSettings, scene: Scene):
@@ -104,6 +108,7 @@ class Simulation(Fields):
         self.velocity = faces()  # projected
         self._moved, self._spare = faces(), faces()  # after transport, where the next step begins; scratch
         self._loops = _loops(self.solid)
+        self.sources = Sources(self.phase)
         self._fill_initial_state()
         self.projection = Projection(self.density, self.solid, settings, self._loops)
         self._before = [torch.empty_like(field) for field in self._changing()]  # the step
@@ -116,6 +121,8 @@ class Simulation(Fields):
         phase, solid = self.scene.initial_state(self.shape, self.settings.seed)
         self.phase.copy_(torch.from_numpy(phase))
         self.solid.copy_(torch.from_numpy(solid.astype(np.uint8)))
+        self.sources.kind.copy_(torch.from_numpy(self.scene.sources(self.shape, self.settings.seed)))
+        self.sources.changed()
         self.velocity.zero_()
         self._moved.zero_()
         self._loops.follow_solid()
@@ -155,7 +162,9 @@ class Simulation(Fields):
             ratio = time_step / self.spacing
             self.velocity, self._moved = self._moved, self.velocity
             self._apply_forces(time_step)
-            attempts = self.projection.project(self.velocity, self.density, ratio)
+            self.sources.follow(self.projection.operator, self.settings.source_rate)
+            welling = self.sources.source * self.spacing if self.sources.active else None
+            attempts = self.projection.project(self.velocity, self.density, ratio, welling)
             if attempts[-1].broke_down:
                 last, too = attempts[-1], " too" if len(attempts) > 1 else ""
                 raise SimulationError(
@@ -237,9 +246,16 @@ class Simulation(Fields):
         return steps
 
     def _transport_once(self, carried: torch.Tensor, target: torch.Tensor, ratio: float) -> None:
-        self._loops.transport_phase(self.phase, self.velocity, ratio)
-        fields = carried, self.velocity, self.density, self.phase, target
-        self._loops.transport_momentum(*fields, self._contrast, ratio)
+        sources, loops, heavy = self.sources, self._loops, self._contrast
+        if sources.active:
+            sources.begin_transport(self.phase, ratio * self.spacing)
+        loops.transport_phase(self.phase, self.velocity, ratio)
+        if sources.active:
+            sources.settle(self.phase, self.velocity, loops, ratio)
+            sources.add_mass(self.density, heavy)
+        loops.transport_momentum(carried, self.velocity, self.density, self.phase, target, heavy, ratio)
+        if sources.active:
+            sources.slow(target, self.density, heavy)
 
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
         """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError for
@@ -250,7 +266,8 @@ class Simulation(Fields):
         self._stirs.append((x / h, y / h, velocity_x, velocity_y, max(radius / h, 1.0)))
 
     def paint(self, x: float, y: float, radius: float, what: str) -> None:
-        """Turn a disc (metres) into one of PAINTS; "erase" turns solids back into light fluid at rest.
+        """Turn a disc (metres) into one of PAINTS; "erase" turns solids back into light fluid at rest and
+        removes sources and drains.
 
         Raises UsageError for another name, and for what is not finite.
         """
@@ -259,6 +276,9 @@ class Simulation(Fields):
             raise UsageError(f"paint: {what!r} is not one of {', '.join(PAINTS)}")
         away = (self._centres(0)[:, None] - x) ** 2 + (self._centres(1) - y) ** 2  # (nx, ny), squared
         disc = away < max(radius, 0.5 * self.spacing) ** 2
+        if what == "erase":
+            self.sources.kind[disc] = 0
+            self.sources.changed()
         if what in ("solid", "erase"):
             before = self.solid.clone()
             self.solid[disc] = int(what == "solid")
@@ -269,13 +289,66 @@ class Simulation(Fields):
                 self.solid.copy_(before)
                 return
             self.phase[changed] = 0.0
-            self._loops.follow_solid()
-            self._moved.mul_(self._loops.open_faces)
-            self.projection.operator.set_solid(self.solid.bool())
-            self.projection.pressure[changed] = 0.0
+            self._follow_solid(changed)
         else:
-            self.phase[disc & (self.solid == 0)] = float(what == "heavy")
+            disc &= self.solid == 0
+            if what in KINDS:
+                self.sources.kind[disc] = 1 + KINDS.index(what)
+                self.sources.changed()
+            if what != "drain":
+                self.phase[disc] = float(what.startswith("heavy"))
         self._renew_density()
+
+    def drag(
+        self, x: float, y: float, to_x: float, to_y: float, seconds: float
+    ) -> tuple[float, float] | None:
+        """Move the obstacle at (x, y), in metres, by whole cells until that point is as near to (to_x, to_y)
+        as walls and other solids let it; where the point is then, or None where nothing is solid.
+
+        The fluid around it takes its speed, over ``seconds``, up to FASTEST_PUSH. Raises UsageError for what
+        is not finite.
+        """
+        _check_finite("drag", x, y, to_x, to_y, seconds)
+        places = (x, y), (to_x, to_y)
+        cell, goal = (
+            tuple(
+                min(max(math.floor(at / self.spacing), 0), n - 1)
+                for at, n in zip(place, self.shape, strict=True)
+            )
+            for place in places
+        )
+        solid, phase = self.solid.bool().cpu().numpy(), self.phase.cpu().numpy().copy()
+        if not solid[cell]:
+            return None
+        body = obstacles.body_at(solid, cell)
+        *moved, body = obstacles.move(solid, phase, body, (goal[0] - cell[0], goal[1] - cell[1]))
+        if any(moved):
+            new = torch.from_numpy(solid).to(self.device)
+            changed = new != self.solid.bool()
+            self.solid.copy_(new)
+            self.phase.copy_(torch.from_numpy(phase))
+            self._follow_solid(changed)
+            self._push(obstacles.around(body, obstacles.PUSHED), moved, seconds)
+            self._renew_density()
+        return tuple((i + n + 0.5) * self.spacing for i, n in zip(cell, moved, strict=True))
+
+    def _push(self, near: np.ndarray, moved: list[int], seconds: float) -> None:
+        """Give the open faces of the cells ``near``, bool (nx, ny), the speed of what ``moved`` so far."""
+        distance = math.hypot(*moved) * self.spacing
+        speed = min(distance / max(seconds, 1e-3), FASTEST_PUSH * max(self.domain))
+        touched = torch.zeros_like(self._moved[0], dtype=torch.bool)
+        touched[:-1, :-1] = torch.from_numpy(near).to(self.device)
+        for d, cells in enumerate(moved):
+            here = (touched | touched.roll(1, d)) & (self._loops.open_faces[d] > 0.0)
+            self._moved[d][here] = cells * self.spacing / distance * speed
+        self._outflow = max(self._outflow, 2.0 * speed)  # the next time step must resolve it
+
+    def _follow_solid(self, changed: torch.Tensor) -> None:
+        """Notice that the solids are others in the cells ``changed``, bool (nx, ny)."""
+        self._loops.follow_solid()
+        self._moved.mul_(self._loops.open_faces)
+        self.projection.operator.set_solid(self.solid.bool())
+        self.projection.pressure[changed] = 0.0
 
     def _centres(self, axis: int) -> torch.Tensor:
         """The cells' centres along an axis, in m."""
@@ -288,7 +361,10 @@ class Simulation(Fields):
         """A copy of all that the next step depends on, but for what the pressure solve remembers."""
         stirs = torch.tensor(self._stirs, dtype=torch.float64).reshape(-1, 5)
         clock = torch.tensor([self.time, self._outflow, self.step_count], dtype=torch.float64)
-        kept = self.phase, self.projection.pressure, self.solid, self.velocity, self._moved
+        kept = (
+            *(self.phase, self.projection.pressure, self.solid, self.sources.kind),
+            *(self.velocity, self._moved),
+        )
         return State(*(tensor.to("cpu", copy=True) for tensor in kept), stirs, clock)
 
     def restore(self, state: State) -> None:
@@ -299,6 +375,8 @@ class Simulation(Fields):
             raise UsageError(f"state: is of {state.shape} cells, and the grid has {self.shape}")
         self.phase.copy_(state.phase)
         self.solid.copy_(state.solid)
+        self.sources.kind.copy_(state.sources)
+        self.sources.changed()
         self.velocity.copy_(state.velocity)
         self._moved.copy_(state.moved)
         self._stirs = [tuple(stir) for stir in state.stirs.tolist()]

@@ -12,20 +12,23 @@ from safetensors.torch import save_file
 
 from precond.errors import UsageError, in_one_line
 from sim.settings import SimulationSettings
+from sim.sources import KINDS
 
 FORMAT = "htp-fluid state 1"
 
 
 class State(NamedTuple):
     """Tensors as sim.simulation.Simulation has them, copies on the CPU: ``phase`` and ``pressure`` (nx, ny)
-    float64, ``solid`` (nx, ny) uint8, ``velocity`` (projected) and ``moved`` (where the next step begins)
-    (2, nx+1, ny+1) float64, ``stirs`` (n, 5) float64, the strokes that wait; ``clock`` (3,) float64 holds
-    time (s), the largest outflow (m/s), from which the next time step follows, and the steps taken.
+    float64, ``solid`` and ``sources`` (their kind) (nx, ny) uint8, ``velocity`` (projected) and ``moved``
+    (where the next step begins) (2, nx+1, ny+1) float64, ``stirs`` (n, 5) float64, the strokes that wait;
+    ``clock`` (3,) float64 holds time (s), the largest outflow (m/s), from which the next time step follows,
+    and the steps taken.
     """
 
     phase: torch.Tensor
     pressure: torch.Tensor
     solid: torch.Tensor
+    sources: torch.Tensor
     velocity: torch.Tensor
     moved: torch.Tensor
     stirs: torch.Tensor
@@ -63,8 +66,10 @@ class State(NamedTuple):
             torch.where(solid == 0, averaged(values * fluid) / inside, 0.0)
             for values in (self.phase, self.pressure)
         )
+        shares = torch.stack([averaged((self.sources == kind).double()) for kind in range(1 + len(KINDS))])
+        sources = shares.argmax(0).to(torch.uint8)
         faces = (_velocities(old, along, across) for old in (self.velocity, self.moved))
-        return State(*fields, solid, *faces, self.stirs[:0], self.clock.clone())
+        return State(*fields, solid, sources, *faces, self.stirs[:0], self.clock.clone())
 
 
 def _overlap(old: int, new: int) -> torch.Tensor:
@@ -126,9 +131,9 @@ def _check(path: str | Path, state: State) -> None:
     """Raise UsageError for shapes, types and values that no simulation has."""
     nx, ny = state.phase.shape if state.phase.dim() == 2 else (0, 0)
     cells, faces = (nx, ny), (2, nx + 1, ny + 1)
-    shapes = (cells, cells, cells, faces, faces, (len(state.stirs), 5), (3,))
+    shapes = (cells, cells, cells, cells, faces, faces, (len(state.stirs), 5), (3,))
     for name, tensor, shape in zip(State._fields, state, shapes, strict=True):
-        kind = torch.uint8 if name == "solid" else torch.float64
+        kind = torch.uint8 if name in ("solid", "sources") else torch.float64
         if tuple(tensor.shape) != shape or tensor.dtype != kind:
             raise UsageError(
                 f"state {path}: {name} is {tuple(tensor.shape)} {tensor.dtype}, not {shape} {kind}"
@@ -136,5 +141,6 @@ def _check(path: str | Path, state: State) -> None:
         if not torch.isfinite(tensor).all():
             raise UsageError(f"state {path}: {name} is not finite everywhere")
     outside = state.phase.min() < 0.0 or state.phase.max() > 1.0 or state.solid.max() > 1
+    outside |= state.sources.max() > len(KINDS)
     if outside or bool((state.solid == 1).all()):
         raise UsageError(f"state {path}: phase and solid are not shares of cells with fluid left")

@@ -17,7 +17,7 @@ from precond.errors import UsageError
 from sim.state import load_state
 
 START, FINAL = "start.safetensors", "final.safetensors"
-REPEATED = ("set", "begin_stroke", "stir", "paint", "undo", "redo", "load", "reset")
+REPEATED = ("set", "begin_stroke", "stir", "paint", "drag", "undo", "redo", "load", "reset")
 
 
 class Replay:

@@ -18,31 +18,31 @@ class DeviceLoops:
 
     def __init__(self, solid: Tensor):
         start(solid.device.type)
-        (nx, ny), self._solid = solid.shape, solid
+        (nx, ny), self.solid = solid.shape, solid
         zeros = partial(torch.zeros, dtype=torch.float64, device=solid.device)
-        self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(4, nx + 1, ny + 1)
+        self.heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(4, nx + 1, ny + 1)
         self._work, self._row_sums = zeros(3, nx, ny), zeros(nx, 4)
         self._difference_x, self._difference_y = zeros(nx - 1, ny), zeros(nx, ny - 1)
         self.open_faces = open_faces(solid)
 
     def follow_solid(self) -> None:
         """As HostLoops.follow_solid."""
-        self.open_faces.copy_(open_faces(self._solid))
+        self.open_faces.copy_(open_faces(self.solid))
 
     def add_stir(self, velocity: Tensor, *stir: float) -> None:
         """As HostLoops.add_stir."""
-        forces.add_stir(kernel_argument(velocity), kernel_argument(self._solid), *stir)
+        forces.add_stir(kernel_argument(velocity), kernel_argument(self.solid), *stir)
 
     def viscous_stage(
         self, current: Tensor, previous: Tensor, density: Tensor, phase: Tensor, *numbers: float
     ) -> None:
         """As HostLoops.viscous_stage."""
-        fields = current, previous, density, phase, self._solid, self._heavy_flux
+        fields = current, previous, density, phase, self.solid, self.heavy_flux
         forces.viscous_stage(*map(kernel_argument, fields), *numbers)
 
     def transport_phase(self, phase: Tensor, velocity: Tensor, ratio: float) -> None:
         """As HostLoops.transport_phase."""
-        fields = phase, self._solid, velocity, self._heavy_flux, self._work, self._row_sums
+        fields = phase, self.solid, velocity, self.heavy_flux, self._work, self._row_sums
         interface.transport_phase(*map(kernel_argument, fields), ratio)
 
     def transport_momentum(
@@ -56,7 +56,7 @@ class DeviceLoops:
         ratio: float,
     ) -> None:
         """As HostLoops.transport_momentum."""
-        fields = carried, velocity, self._heavy_flux, density, phase, self._solid, self._slopes, transported
+        fields = carried, velocity, self.heavy_flux, density, phase, self.solid, self._slopes, transported
         advection.transport_momentum(*map(kernel_argument, fields), heavy, ratio)
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:

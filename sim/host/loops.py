@@ -18,21 +18,23 @@ class HostLoops:
     """What a step does to fields on one grid: ``phase`` and ``density`` (nx, ny), face fields such as
     ``velocity`` (2, nx+1, ny+1), all float64, in place. ``ratio`` is a time step over the spacing.
 
-    Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells, else 0.
+    Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells, else 0; heavy_flux
+    (2, nx+1, ny+1), share of a cell, of the last `transport_phase`; solid, as it was given.
     """
 
     def __init__(self, solid: Tensor):
         """``solid`` (nx, ny) uint8 is kept. Raises UsageError without numba."""
         if not available():
             raise UsageError("a simulation on the CPU needs numba, which is missing: pip install numba")
-        (nx, ny), self._solid = solid.shape, solid
+        (nx, ny), self.solid = solid.shape, solid
         zeros = partial(torch.zeros, dtype=torch.float64)
-        self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1).numpy(), zeros(6, nx + 1, ny + 1).numpy()
+        self.heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(6, nx + 1, ny + 1).numpy()
+        self._heavy_flux = self.heavy_flux.numpy()
         self.open_faces = open_faces(solid)
 
     def follow_solid(self) -> None:
         """Notice that the solids changed."""
-        self.open_faces.copy_(open_faces(self._solid))
+        self.open_faces.copy_(open_faces(self.solid))
 
     def add_stir(self, velocity: Tensor, *stir: float) -> None:
         """Pull the velocity inside a disc towards another one, fully at its centre. ``stir``: centre along x
@@ -47,12 +49,12 @@ class HostLoops:
         upwards. ``numbers``: the phases' dynamic viscosities (heavy, light) in units of the light density,
         both weights, the stage's time step over the spacing squared, gravity's impulse in m/s.
         """
-        fields = current, previous, density, phase, self._solid, self.open_faces
+        fields = current, previous, density, phase, self.solid, self.open_faces
         forces.viscous_stage(*(field.numpy() for field in fields), *numbers)
 
     def transport_phase(self, phase: Tensor, velocity: Tensor, ratio: float) -> None:
         """Advance ``phase`` by one transport step; its fluxes stay for `transport_momentum`."""
-        fields = phase.numpy(), self._solid.numpy(), velocity.numpy()
+        fields = phase.numpy(), self.solid.numpy(), velocity.numpy()
         interface.transport_phase(*fields, self._heavy_flux, ratio)
 
     def transport_momentum(

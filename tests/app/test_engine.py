@@ -391,6 +391,17 @@ def test_subscribers_get_frames_and_events_in_their_order_until_they_leave(engin
     assert len(told) == 9
 
 
+def test_a_drag_is_told_as_plain_values_and_only_where_something_is_solid(engine):
+    told = []
+    engine.subscribe(on_event=told.append)
+    assert engine.drag(1.0, 0.5, 1.2, 0.5, 0.1) is None
+    engine.paint(1.0, 0.5, 0.1, "solid")
+    assert engine.drag(1.0, 0.5, np.float64(1.2), 0.5, 0.1) == pytest.approx((1.2, 0.5), abs=0.1)
+    stroke = {"x": 1.0, "y": 0.5, "to_x": 1.2, "to_y": 0.5, "seconds": 0.1}
+    assert [(event.kind, event.data) for event in told[1:]] == [("drag", stroke)]
+    assert type(told[1].data["to_x"]) is float
+
+
 def test_a_subscriber_may_leave_while_it_is_told(engine):
     told = []
     leave = engine.subscribe(lambda report: (told.append(report), leave()))
@@ -415,6 +426,7 @@ def test_a_failure_is_told_as_a_frame_and_then_as_a_pause(engine):
         lambda engine: engine.stir(0.5, 0.5, math.inf, 0.0, 0.1),
         lambda engine: engine.paint(0.5, 0.5, math.nan, "solid"),
         lambda engine: engine.paint(0.5, 0.5, 0.1, "water"),
+        lambda engine: engine.drag(0.5, 0.5, math.nan, 0.1, 0.1),
     ],
 )
 def test_strokes_that_make_no_sense_are_refused(engine, stroke):

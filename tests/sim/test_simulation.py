@@ -291,7 +291,7 @@ def test_fields_have_the_documented_form(make_simulation: Maker) -> None:
     assert simulation.field("density").min() > 0.0  # a fresh array: overwriting it changes nothing
     with pytest.raises(ValueError, match="vorticity"):
         simulation.field("colour")
-    assert set(PAINTS) == {"heavy", "light", "solid", "erase"}
+    assert set(PAINTS) == {"heavy", "light", "solid", "erase", "heavy source", "light source", "drain"}
 
 
 def test_vorticity_of_a_solid_rotation(make_simulation: Maker) -> None:
