@@ -23,6 +23,7 @@ FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
 WATCHED = "auto"  # preconditioner of `demo` on a CPU; a `record` without one is to be repeatable
+OPENING = "waterfall"  # scene of `demo`: it moves by itself and never comes to rest
 Command = Callable[[dict[str, Any]], int]
 
 
@@ -112,6 +113,8 @@ def _ended(program: str, why: str, code: int) -> int:
 
 def _demo(flags: dict[str, Any]) -> int:
     settings = app_settings(flags)
+    if "scene" not in settings.given:
+        settings = app_settings({**flags, "scene": OPENING})
     if "preconditioner" not in settings.given and settings.simulation.device == "cpu":
         settings.simulation.preconditioner = settings.given["preconditioner"] = WATCHED
     from app.engine import Engine

@@ -43,7 +43,9 @@ class SimulationSettings(Settings):
     """
 
     scene: Text = setting(
-        "dam-break", "what flows: a scene's name (see `list`) or your own scene file", metavar="NAME|FILE"
+        "dam-break",
+        "what flows: a scene's name (see `list`; `demo` begins with waterfall) or your own scene file",
+        metavar="NAME|FILE",
     )
     grid: Grid = setting((128, 64), "cells along x and y, like 128x64", metavar="NXxNY")
     contrast: Number = setting(

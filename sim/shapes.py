@@ -1,4 +1,5 @@
-"""Shapes that fill a scene: rectangles, discs, wavy layers, scattered bubbles and the benchmark's barriers.
+"""Shapes that fill a scene: rectangles, discs, wavy layers, stripes, scattered bubbles, beds of grains,
+mazes and the benchmark's barriers.
 
 Positions are shares of the box's width and height, radii and amplitudes shares of its height, so a scene
 looks the same on every grid.
@@ -6,9 +7,11 @@ looks the same on every grid.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import scipy.spatial
 from pydantic import BeforeValidator, Field, model_validator
 
 from precond.config import Number, Settings, Whole, validated
@@ -121,13 +124,14 @@ class Layer(Shape):
 
 
 class Bubbles(_Boxed):
-    """``count`` discs with centres at random places between two corners, clear of each other where there is
-    room.
+    """``count`` discs with centres at random places between two corners, clear of each other by ``gap``, a
+    share of the mean of their diameters, where there is room.
     """
 
     count: Whole = Field(ge=1, le=200)
     smallest: Share
     largest: Share
+    gap: Number = Field(0.2, ge=0, le=10)
 
     def cover(self, grid: tuple[int, int], random: np.random.Generator) -> np.ndarray:
         low, high = sorted((self.smallest, self.largest))
@@ -137,11 +141,82 @@ class Bubbles(_Boxed):
         for _ in range(50 * self.count):
             r = random.uniform(low, high)
             x, y = random.uniform(x0 * width, x1 * width), random.uniform(y0, y1)
-            if all((x - a) ** 2 + (y - b) ** 2 > (1.2 * (r + c)) ** 2 for a, b, c in placed):
+            if all((x - a) ** 2 + (y - b) ** 2 > ((1.0 + self.gap) * (r + c)) ** 2 for a, b, c in placed):
                 placed.append((x, y, r))
             if len(placed) == self.count:
                 break
         return _discs(placed, grid)
+
+
+class Stripes(_Boxed):
+    """``count`` equal stripes between two corners, each followed by as much that stays as it was, shifted
+    across by amplitude cos(2 pi waves t) at share t of the box along them; the exact area in every cell.
+    """
+
+    count: Whole = Field(ge=1, le=500)
+    direction: Literal["horizontal", "vertical"] = "horizontal"
+    amplitude: Share = 0.0
+    waves: Number = Field(1.0, ge=0, le=1000)
+
+    def cover(self, grid: tuple[int, int], _: np.random.Generator) -> np.ndarray:
+        along, across = (1, 0) if self.direction == "vertical" else (0, 1)
+        edges = np.linspace(self.low[across], self.high[across], 2 * self.count + 1)
+        covered = np.diff(edges)[0] * (np.arange(2 * self.count + 1) // 2 + np.arange(2 * self.count + 1) % 2)
+        t = (np.arange(grid[along] * SAMPLES) + 0.5) / (grid[along] * SAMPLES)
+        shift = self.amplitude * np.cos(2.0 * np.pi * self.waves * t)
+        sides = (
+            np.arange(grid[across] + 1) / grid[across] - shift[:, None]
+        )  # of the cells, seen from a stripe
+        share = np.diff(np.interp(sides, edges, covered), axis=1) * grid[across]
+        share = share.reshape(grid[along], SAMPLES, -1).mean(axis=1)
+        share *= _overlap(self.low[along], self.high[along], grid[along])[:, None]
+        return share if along == 0 else share.T
+
+
+class Grains(_Boxed):
+    """Stones of about ``size`` fitted to each other between two corners, with ways of width ``pore`` between
+    them: the Voronoi cells of random places, one in each square of a grid.
+    """
+
+    fill: Literal["heavy", "light", "solid"] = "solid"
+    size: Annotated[Number, Field(ge=0.01, le=1)]
+    pore: Annotated[Number, Field(ge=0, le=1)]
+
+    def cover(self, grid: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+        width = grid[0] / grid[1]
+        counts = [math.ceil(extent / self.size) + 2 for extent in (width, 1.0)]
+        corners = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1) - 1.0
+        tree = scipy.spatial.cKDTree((corners + random.uniform(0.1, 0.9, corners.shape)).reshape(-1, 2))
+        x, y = ((np.arange(n) + 0.5) / n for n in grid)
+        places = np.stack(np.meshgrid(x * width, y, indexing="ij"), axis=-1)  # (nx, ny, 2), in heights
+        nearest, _ = tree.query(places / self.size, k=2)
+        stone = (nearest[..., 1] - nearest[..., 0]) * self.size > self.pore
+        inside = np.outer(*(_overlap(a, b, n) for a, b, n in zip(self.low, self.high, grid, strict=True)))
+        return stone * inside
+
+
+class Maze(_Boxed):
+    """The walls of a random maze between two corners, with one way from any of its rooms to any other; its
+    sides are open. ``corridor`` and ``wall`` are the least widths, stretched to fit.
+    """
+
+    fill: Literal["heavy", "light", "solid"] = "solid"
+    corridor: Annotated[Number, Field(ge=0.01, le=1)]
+    wall: Annotated[Number, Field(ge=0.001, le=1)]
+
+    def cover(self, grid: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+        pitch, heights = self.corridor + self.wall, (grid[0] / grid[1], 1.0)
+        sides = [(b - a) * height for a, b, height in zip(self.low, self.high, heights, strict=True)]
+        rooms = [max(1, int((side + self.wall) / pitch)) for side in sides]
+        walls = gallery.maze_walls((2 * rooms[0] + 1, 2 * rooms[1] + 1), 1, random)[1:-1, 1:-1]
+        places, inside = [], []
+        for axis, n in enumerate(grid):
+            share = ((np.arange(n) + 0.5) / n - self.low[axis]) / max(self.high[axis] - self.low[axis], 1e-9)
+            at = share * (rooms[axis] * pitch - self.wall)
+            place = 2 * np.floor(at / pitch) + (at % pitch >= self.corridor)  # odd: between two rooms
+            places.append(np.clip(place, 0, 2 * rooms[axis] - 2).astype(int))
+            inside.append((share >= 0.0) & (share < 1.0))
+        return (walls[np.ix_(*places)] & np.outer(*inside)).astype(np.float64)
 
 
 class Barriers(Shape):
@@ -155,7 +230,9 @@ class Barriers(Shape):
         return (density - lightest) / (heaviest - lightest)
 
 
-SHAPES = {kind.__name__.lower(): kind for kind in (Rectangle, Disc, Layer, Bubbles, Barriers)}
+SHAPES = {
+    kind.__name__.lower(): kind for kind in (Rectangle, Disc, Layer, Stripes, Bubbles, Grains, Maze, Barriers)
+}
 
 
 def read_shapes(values: Any) -> list[Shape]:

@@ -337,3 +337,15 @@ def test_streams_that_are_none_do_no_harm(arguments, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     ran = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment)
     assert ran.returncode == (2 if "1" in arguments else 0)
+
+
+def test_demo_opens_a_scene_that_moves_by_itself_unless_another_is_named(monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr(
+        "app.viewer.run_demo", lambda engine, _: opened.append(engine.settings.simulation.scene) or 0
+    )
+    file = tmp_path / "settings.yaml"
+    file.write_text("scene: pegs\n")
+    for scene in ((), ("--scene", "dam-break"), ("--settings", str(file))):
+        assert main(["demo", "--precond", "jacobi", *scene]) == 0
+    assert opened == ["waterfall", "dam-break", "pegs"]

@@ -5,16 +5,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import yaml
 
 from precond.errors import UsageError
 from precond.problems import gallery
 from sim.checks import SceneStart, failures
-from sim.scenes import SCENE_FOLDER, available_scenes, load_scene
+from sim.scenes import SCENE_FOLDER, Scene, available_scenes, load_scene
 from sim.simulation import Simulation
 
 Maker = Callable[..., Simulation]
-SCENES = {"barriers", "dam-break", "falling-drop", "lava-lamp", "rayleigh-taylor", "rising-bubbles"}
+SCENES = {
+    *(
+        "barriers",
+        "bubbler",
+        "curtains",
+        "dam-break",
+        "falling-drop",
+        "fountain",
+        "lava-lamp",
+        "maze",
+        "pegs",
+    ),
+    *("porous-bed", "rayleigh-taylor", "rising-bubbles", "stripes", "waterfall"),
+}
 
 
 def test_the_scenes_are_there() -> None:
@@ -54,6 +68,64 @@ def test_a_scene_looks_the_same_on_every_grid() -> None:
     fine, _ = scene.initial_state((128, 64), 0)
     np.testing.assert_allclose(fine.reshape(64, 2, 32, 2).mean(axis=(1, 3)), coarse, atol=1e-12)
     assert fine.mean() == pytest.approx(0.3 * 0.7, rel=1e-12)
+
+
+def solids(shape: dict[str, object], grid: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """The solid cells, (nx, ny) bool, of a scene with one shape."""
+    scene = Scene("one", "one", "", 1.0, 1.0, {}, "light", [shape], {"speed_below": 1.0})
+    return scene.initial_state(grid, seed)[1]
+
+
+WHOLE = {"from": [0.0, 0.0], "to": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize("grid", [(64, 48), (128, 96), (50, 50), (96, 31)])
+def test_a_maze_has_one_way_from_anywhere_to_anywhere(grid: tuple[int, int]) -> None:
+    """Its ways are connected, and so is each of its walls with the box's, unless a way goes around it."""
+    maze = {"shape": "maze", "corridor": 0.08, "wall": 0.04, **WHOLE}
+    solid = solids(maze, grid)
+    assert 0.2 < solid.mean() < 0.6
+    assert scipy.ndimage.label(~solid)[1] == 1
+    walls, count = scipy.ndimage.label(np.pad(solid, 1, constant_values=True), np.ones((3, 3)))
+    assert count == 1, np.unique(walls)
+    assert (solid != solids(maze, grid, seed=1)).any()
+    assert (solid == solids(maze, grid)).all()
+
+
+def test_a_bed_of_grains_lets_fluid_through() -> None:
+    solid = solids({"shape": "grains", "size": 0.1, "pore": 0.03, **WHOLE}, (96, 96))
+    stones = scipy.ndimage.label(solid)[1]
+    assert 80 < stones < 170
+    ways, _ = scipy.ndimage.label(~solid)
+    assert (ways == np.bincount(ways[ways > 0]).argmax()).sum() > 0.95 * (~solid).sum()
+    assert set(ways[:, 0]) & set(ways[:, -1]) - {0}  # from the floor to the top
+
+
+@pytest.mark.parametrize(("direction", "axis"), [("horizontal", 0), ("vertical", 1)])
+def test_stripes_cover_half_of_their_box_exactly(direction: str, axis: int) -> None:
+    shape = {"shape": "stripes", "count": 7, "direction": direction, "from": [0, 0], "to": [1, 1]}
+    scene = Scene("one", "one", "", 1.0, 1.0, {}, "light", [shape], {"speed_below": 1.0})
+    phase, _ = scene.initial_state((61, 47), 0)
+    assert phase.mean() == pytest.approx(0.5, rel=1e-12)
+    assert np.ptp(phase, axis=axis).max() < 1e-12
+    profile = phase.mean(axis=axis)
+    assert (np.diff((profile > 0.5).astype(int)) == -1).sum() == 7
+    waves = {**shape, "amplitude": 0.01, "waves": 2.0, "from": [0.1, 0.1], "to": [0.9, 0.9]}
+    scene = Scene("one", "one", "", 1.0, 1.0, {}, "light", [waves], {"speed_below": 1.0})
+    assert scene.initial_state((61, 47), 0)[0].mean() == pytest.approx(0.32, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["bubbler", "fountain", "maze", "pegs", "waterfall"])
+def test_a_scene_with_sources_flows_from_its_first_step_and_never_rests(
+    make_simulation: Maker, name: str
+) -> None:
+    scene = load_scene(name)
+    nx, ny = scene.settings["grid"]
+    simulation = make_simulation(scene, grid=(nx // 2, ny // 2))
+    simulation.step()
+    assert simulation.sources.active
+    assert simulation.max_speed() > 0.1
+    assert simulation.sources.source.sum().abs() < 1e-9
 
 
 def test_the_seed_places_the_bubbles() -> None:
@@ -116,7 +188,13 @@ def wrong(change: Callable[[dict], object]) -> str:
         ("title: 2020-99-99", ["cannot be read"]),
         ("x: " + 5000 * "9", ["cannot be read"]),
         (3000 * "[", ["cannot be read"]),
-        (wrong(lambda c: c["shapes"][0].update(fill="wood")), ["fill", "heavy, light, solid"]),
+        (wrong(lambda c: c["shapes"][0].update(fill="wood")), ["fill", "heavy, light, solid, heavy source"]),
+        (wrong(lambda c: c["settings"].update(source_rate=-1)), ["settings", "source_rate", "-1"]),
+        (wrong(lambda c: c["shapes"].append({"shape": "maze", **WHOLE})), ["number 2", "corridor"]),
+        (
+            wrong(lambda c: c["shapes"].append({"shape": "grains", "size": 0, "pore": 0.1, **WHOLE})),
+            ["number 2", "size", "0.01"],
+        ),
         (wrong(lambda c: c["shapes"][0].update(size=1)), ["size", "unknown", "from"]),
         (wrong(lambda c: c.update(expect={})), ["expect", "volume_drift_below"]),
         (wrong(lambda c: c.update(expect={"luck_below": 1})), ["expect", "luck_below", "speed_above"]),
@@ -135,7 +213,7 @@ def test_a_wrong_scene_file_is_refused_in_words(tmp_path: Path, text: str, words
 
 def test_unknown_and_unreadable_scenes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="dam-break"):
-        load_scene("waterfall")
+        load_scene("tea-pot")
     with pytest.raises(UsageError, match="dam-break"):
         load_scene(300 * "x")
     with pytest.raises(UsageError, match="cannot be read"):
