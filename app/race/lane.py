@@ -25,7 +25,7 @@ class Lane:
 
     outcome: one of precond's, or STOPPED, FAILED, UNAVAILABLE; ``reason`` says why in words. residuals:
     relative, (iterations + 1,) float64. milliseconds: when each was known since the set-up began, as long.
-    seconds: wall clock by PARTS.
+    seconds: by PARTS, of the processor, as milliseconds are.
     """
 
     method: str

@@ -10,16 +10,9 @@ import numpy as np
 from app.engine import Engine
 from app.race import study
 from app.race.helper import Helper, Job
-from app.race.system import System
-from precond.auto import Auto
+from app.race.system import System, present_method
 
 SECONDS = 0.5  # at least between two lessons
-
-
-def present_method(engine: Engine) -> str:
-    """The name of the preconditioner at work; of `auto` the method in use."""
-    chosen = engine.preconditioner
-    return chosen.method.name if isinstance(chosen, Auto) else engine.settings.simulation.preconditioner
 
 
 class Lessons:
@@ -56,6 +49,8 @@ class Lessons:
         solve = engine.last.solve
         coefficients = solve.coefficients if solve else np.empty((0, 2))
         self._asked = wanted
+        if self.lesson is None:
+            self.reason = f"looking into {wanted[1]}, in a process that may have to start first"
         self._job = self._helper.submit(study.lesson, System.of(engine), *wanted[1:], coefficients)
 
     def _take(self, job: Job) -> None:

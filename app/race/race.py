@@ -13,9 +13,9 @@ from app.race.lane import FAILED, STOPPED, Lane
 from app.race.system import System
 from precond import UsageError, available_preconditioners, registered_preconditioners
 
-SECONDS = 2.5  # for all methods together on CELLS cells, and in proportion on more
+SECONDS = 2.5  # of the processor for all methods together on CELLS cells, and in proportion on more
 CELLS = 8192
-PATIENCE = 10.0  # s beyond its share, after which a method that does not come back is cut off
+PATIENCE = 15.0  # s beyond its share, after which a method that does not come back is cut off
 TYPICAL_MS = {  # on CELLS cells: the quick ones run first; what a race measured takes their place
     "multigrid": 6,
     "coarse-learned": 30,
@@ -61,12 +61,17 @@ class Race:
         self._left: list[str] = []  # who has not run yet
         self._job: Job | None = None
         self._taken = 0  # of the job's results
-        self._since = self._begun = 0.0
+        self._since = 0.0
 
     @property
     def running(self) -> bool:
         """Whether there is more to come."""
         return self._job is not None
+
+    @property
+    def left(self) -> int:
+        """How many methods have not run yet."""
+        return len(self._left)
 
     @property
     def seconds(self) -> float:
@@ -87,7 +92,6 @@ class Race:
             return
         self.lanes = []
         self._left = sorted(self.chosen, key=lambda name: (self._costs.get(name, math.inf), name))
-        self._begun = self._clock()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -95,7 +99,7 @@ class Race:
         if not self._left:
             self._job = None
             return
-        seconds = self.seconds - (self._clock() - self._begun)
+        seconds = self.seconds - sum(lane.total_ms for lane in self.lanes) / 1e3
         self._job = self._helper.submit(solving.race, self.system, tuple(self._left), seconds)
 
     def refresh(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from precond import PoissonOperator, UsageError
+from precond.auto import Auto
 
 if TYPE_CHECKING:  # who solves the system needs no simulation
     from app.engine import Engine
@@ -62,3 +63,9 @@ class System:
     def operator(self) -> PoissonOperator:
         """A new A, on the CPU."""
         return PoissonOperator.from_density(self.density, self.solid, "cpu", self.face_density)
+
+
+def present_method(engine: Engine) -> str:
+    """The name of the preconditioner at work; of `auto` the method in use."""
+    chosen = engine.preconditioner
+    return chosen.method.name if isinstance(chosen, Auto) else engine.settings.simulation.preconditioner

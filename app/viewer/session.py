@@ -19,8 +19,10 @@ from app.compilation import NOTE as COMPILING
 from app.compilation import Compilation
 from app.engine import Engine, Event, FrameReport
 from app.picture import Picture, View, draw, render, save_png
+from app.race.beside import Beside
 from app.recording.recorder import Recorder
 from app.viewer.inspector import Inspector
+from app.viewer.marks import Marks
 from precond import available_preconditioners, registered_preconditioners
 from precond.errors import UsageError
 from sim.scenes import available_scenes, load_scene
@@ -85,11 +87,13 @@ class Session:
         self.engine = engine
         self.view = View(engine.settings.view, engine.settings.colormap)
         self.brush = Brush()
-        self.inspector = Inspector(engine)
+        self.beside = Beside(engine)
+        self.marks = Marks(engine)
+        self.inspector = Inspector(engine, self.beside.studying)
         self._begun = time.monotonic()
         self.compilation: Compilation | None = None  # for which the fluids wait
         self.show_help = False
-        self.show_partition = False  # asks for its tab to come to the front
+        self.front = ""  # the tab that is asked to come to the front
         self.picture: Picture = draw(engine.simulation, self.view)
         scenes = {name: load_scene(name) for name in available_scenes()}
         self.scenes = {  # name to description
@@ -104,7 +108,6 @@ class Session:
         self._asked: list[Callable[[], object]] = []
         self._recorder: Recorder | None = None
         self._rows: deque[list[float]] = deque(maxlen=FRAMES)
-        self._methods: deque[str] = deque(maxlen=FRAMES)
         engine.subscribe(self._on_frame, self._on_event)
         if self.notice:
             self.say(self.notice, error=True)
@@ -114,8 +117,8 @@ class Session:
         self._asked.append(partial(action, *arguments))
 
     def advance(self) -> bool:
-        """Do what was asked for, take a step unless paused, and inspect the factors if somebody looks; False,
-        and no step, while the first one is still compiled.
+        """Do what was asked for, take a step unless paused, and exchange what is computed beside the window;
+        False, and no step, while the first one is still compiled.
         """
         asked, self._asked = self._asked, []
         for action in asked:
@@ -123,8 +126,10 @@ class Session:
         if self.compiling:
             return False
         self.engine.advance()
-        if self.inspector.shown:
-            self.inspector.refresh()
+        self.inspector.refresh()
+        self.beside.refresh()
+        if self.compilation is not None and self.compilation.done:
+            self.beside.prepare()
         return True
 
     @property
@@ -150,16 +155,9 @@ class Session:
             del history["failed solve"]
         return history
 
-    def switches(self) -> np.ndarray:
-        """The frames of the history that another method solved than the one before, float64."""
-        frames, methods = [row[0] for row in self._rows], list(self._methods)
-        changed = [at for at in range(1, len(methods)) if methods[at] != methods[at - 1]]
-        return np.array([frames[at] for at in changed], dtype=np.float64)
-
     def _on_frame(self, report: FrameReport) -> None:
         phases = (sum(getattr(report, part) for part in parts) for _, *parts in PHASES.values())
         self._rows.append([report.frame, report.iterations, report.fps, *phases])
-        self._methods.append(report.choice.partition(":")[0] or report.preconditioner)
         if report.fallback:
             chosen = self.engine.settings.simulation.preconditioner
             text = f"{chosen} failed on frame {report.frame}: {report.preconditioner} solved it instead"
@@ -175,7 +173,6 @@ class Session:
     def _on_event(self, _event: Event) -> None:
         if self.engine.last is None:  # the scene starts anew
             self._rows.clear()
-            self._methods.clear()
             self._warning = Message()
 
     def say(self, text: str, error: bool = False) -> None:
@@ -227,7 +224,13 @@ class Session:
         """Outline the leaf under the mouse and show its coarse basis, or no longer; opens a hidden panel."""
         inspector = self.inspector
         inspector.follow = not (inspector.follow and inspector.shown)
-        self.show_partition = inspector.follow and not inspector.shown
+        if inspector.follow and not inspector.shown:
+            self.front = "Partition"
+
+    def start_race(self) -> None:
+        """Race on the last frame's system and show it."""
+        self.beside.race.start()
+        self.front = "Race"
 
     def save_screenshot(self) -> None:
         """Write the current view as a large PNG and say where."""

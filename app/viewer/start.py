@@ -26,11 +26,15 @@ def show(engine: Engine, frames: int | None = None) -> str:
     window = Window(session, frames)
     chosen = engine.settings.simulation
     if chosen.device != "cpu":
-        return _opened(window)
+        try:
+            return _opened(window)
+        finally:
+            session.beside.close()
     session.compilation = Compilation(chosen.preconditioner, LATER)
     try:
         return _opened(window)
     finally:
+        session.beside.close()
         session.compilation.stop()
 
 
