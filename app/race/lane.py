@@ -90,7 +90,8 @@ def sentence(lanes: Iterable[Lane]) -> str:
     if slowest.total_ms > 1.5 * first.total_ms:
         text += f"; {slowest.method} took {slowest.total_ms / first.total_ms:.0f} times as long as the first"
     if left:
-        text += f"; {', '.join(lane.method for lane in left)} did not solve it"
+        names = ", ".join(f"'{lane.method}'" for lane in left)  # one is called none
+        text += f"; {names} did not solve it"
     return f"{text}."
 
 

@@ -41,7 +41,9 @@ def setup(x: Axis, y: Axis, size: tuple[float, float]) -> None:
 
 
 def ticks(axis: Axis, most: int) -> list[float]:
-    """Round values on ``axis``, at most ``most`` or two: powers of ten, or 1, 2 or 5 times one apart."""
+    """Round values on ``axis``, two or more and about ``most``: powers of ten, or 1, 2 or 5 times one
+    apart.
+    """
     if axis.logarithmic:
         first = math.ceil(math.log10(axis.low) - 1e-9)
         last = math.floor(math.log10(axis.high) + 1e-9)
@@ -51,8 +53,12 @@ def ticks(axis: Axis, most: int) -> list[float]:
     rough = (axis.high - axis.low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= rough * (1.0 - 1e-9))
-    first, last = math.ceil(axis.low / step - 1e-9), math.floor(axis.high / step + 1e-9)
-    return [step * number for number in range(first, last + 1)]
+    values: list[float] = []
+    while len(values) < 2:
+        first, last = math.ceil(axis.low / step - 1e-9), math.floor(axis.high / step + 1e-9)
+        values = [step * number for number in range(first, last + 1)]
+        step /= 2.0
+    return values
 
 
 def label(value: float) -> str:

@@ -102,7 +102,7 @@ class Inspector:
     def _take(self, job: Job) -> None:
         self._job, self.frame = None, self._asked
         if job.results:
-            self.inspection, self.seconds = job.results[0]
+            (self.inspection, self.seconds), self.reason = job.results[0], ""
         else:
             self.inspection, self.reason = None, job.failure
         self._due = self._clock() + max(SECONDS, WAIT * self.seconds)

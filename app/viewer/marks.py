@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.engine import HISTORY_FRAMES, REBUILT_BY, Engine, Event, FrameReport
-from app.viewer import theme
 
 SETTINGS = ("preconditioner", "contrast", "scene", "grid")
 TOGETHER = 5  # frames within which one slider's changes are one
 
 
 class Mark(NamedTuple):
-    """After ``frame`` the setting ``name`` got the value that ``text`` tells."""
+    """After ``frame`` the setting ``name`` got ``value``; "auto": the method that it changed to."""
 
     frame: int
     name: str
-    text: str
+    value: Any
 
 
 class Marks:
@@ -38,21 +37,13 @@ class Marks:
             self.latest.clear()
             self._method = ""
         if event.kind == "set" and name in SETTINGS:
-            frame = self._engine.frame
-            value = event.data["value"]
-            if name == "preconditioner":
-                self._method = ""
-                text = f"method: {value}"
-            elif name == "grid":
-                text = f"grid: {value[0]} x {value[1]}"
-            else:
-                text = f"{name}: {value if name == 'scene' else theme.number(value)}"
-            self._add(Mark(frame, name, text))
+            self._method = "" if name == "preconditioner" else self._method
+            self._add(Mark(self._engine.frame, name, event.data["value"]))
 
     def _on_frame(self, report: FrameReport) -> None:
         method = report.choice.partition(":")[0]
         if method and self._method and method != self._method:
-            self._add(Mark(report.frame - 1, "choice", f"auto: {method}"))
+            self._add(Mark(report.frame - 1, "auto", method))
         self._method = method
 
     def _add(self, mark: Mark) -> None:

@@ -83,6 +83,7 @@ class MethodPanel:
         bar_at = corner.x + 2.0 * (width + gap)
         draw_colour_bar(canvas, SIGNED_COLOURS, _scale(lesson), "", bar_at, corner.y, tall)
         plot_at = bar_at + theme.scaled(BAR_SPACE)
+        imgui.dummy((plot_at - corner.x, height))  # the pictures' room
         imgui.set_cursor_screen_pos((plot_at, corner.y))
         size = (max(corner.x + space.x - plot_at, theme.scaled(PLOT_WIDTH)), height)
         if len(lesson.ritz) and implot.begin_plot(
@@ -90,8 +91,6 @@ class MethodPanel:
         ):
             _plot_ritz(lesson.ritz, size)
             implot.end_plot()
-        imgui.set_cursor_screen_pos((corner.x, corner.y + height))
-        imgui.dummy((1.0, 1.0))
 
 
 def _plot_ritz(values: np.ndarray, size: tuple[float, float]) -> None:

@@ -10,6 +10,7 @@ from imgui_bundle import imgui, implot
 from app.picture import nice_ceiling
 from app.viewer import axes, theme
 from app.viewer.axes import Axis
+from app.viewer.marks import Mark
 from app.viewer.session import FRAMES, PHASES, Session
 
 LEAST_WIDTH = 180.0  # of a plot; in a narrower panel they are scrolled
@@ -51,10 +52,11 @@ def _draw_legend(session: Session, history: dict[str, np.ndarray]) -> None:
     """What the colours mean, above all plots, in as many rows as it needs."""
     companion = session.beside.companion.method
     entries = [(name, theme.PHASES[name], hint) for name, (hint, *_) in PHASES.items() if name in history]
-    entries += [("at work", theme.ACCENT, "the preconditioner that the simulation uses")]
     if companion:
+        entries += [("at work", theme.GREEN, "the preconditioner that the simulation uses")]
         entries += [(f"{companion} beside", theme.BESIDE, "the method of the continuous mode (tab Race)")]
-    entries += [("change or tolerance", theme.AMBER, "point at a line to read what was changed")]
+    entries += [("a change", theme.TEXT, "of method, contrast, scene or grid: point at the line to read it")]
+    entries += [("tolerance", theme.LEAF, "where the pressure solve may stop")]
     line, gap = imgui.get_text_line_height(), theme.scaled(GAP)
     room = imgui.get_cursor_screen_pos().x + imgui.get_content_region_avail().x
     right = -1.0
@@ -101,7 +103,7 @@ def _plot_iterations(session: Session, history: dict[str, np.ndarray], size: Siz
     high = max(float(y.max(initial=9.0)), float(other.max(initial=9.0)))
     limits = axes.decades(1.0, high)
     axes.setup(_frames(x), Axis("iterations", *limits, True), size)
-    _plot_line("at work" if companion.method else "##values", x, y)
+    _plot_line("at work", x, y, theme.GREEN if companion.method else theme.ACCENT)
     if companion.method:
         _plot_line(companion.method, both["frame"], other, theme.BESIDE)
 
@@ -111,7 +113,7 @@ def _plot_both(session: Session, history: dict[str, np.ndarray], size: Size) -> 
     x, both = history["frame"], session.beside.companion.history()
     y = history["set-up + inference"] + history["solve"]
     axes.setup(_frames(x), _from_zero("ms", np.concatenate([y, both["ms"]])), size)
-    _plot_line("at work", x, y)
+    _plot_line("at work", x, y, theme.GREEN)
     _plot_line(session.beside.companion.method, both["frame"], both["ms"], theme.BESIDE)
 
 
@@ -137,14 +139,24 @@ def _draw_marks(session: Session, x: np.ndarray) -> None:
     if not marks:
         return
     places = np.array([mark.frame + 0.5 for mark in marks])
-    implot.plot_inf_lines("##marks", places, implot.Spec(line_color=theme.AMBER))
+    implot.plot_inf_lines("##marks", places, implot.Spec(line_color=theme.TEXT))
     corner, size, mouse = implot.get_plot_pos(), implot.get_plot_size(), imgui.get_io().mouse_pos
     if not imgui.is_mouse_hovering_rect(corner, (corner.x + size.x, corner.y + size.y)):
         return
     offsets = [abs(implot.plot_to_pixels(place, 1.0).x - mouse.x) for place in places]
     on = [mark for mark, offset in zip(marks, offsets, strict=True) if offset <= theme.scaled(NEAR)]
     if on:
-        imgui.set_tooltip("\n".join(f"after frame {mark.frame:,}: {mark.text}" for mark in on))
+        imgui.set_tooltip("\n".join(map(_told, on)))
+
+
+def _told(mark: Mark) -> str:
+    """A mark in words."""
+    value = mark.value
+    if isinstance(value, list):
+        value = " x ".join(map(str, value))
+    elif isinstance(value, float):
+        value = theme.number(value)
+    return f"after frame {mark.frame:,}: {mark.name} {value}"
 
 
 def _plot_residuals(session: Session, size: Size) -> None:
@@ -158,6 +170,6 @@ def _plot_residuals(session: Session, size: Size) -> None:
     right = nice_ceiling(max(10.0, len(residuals) - 1.0))
     y = Axis("relative residual", *limits, True)
     axes.setup(Axis("iteration", 0.0, right), y, size)
-    line = implot.Spec(line_color=theme.AMBER, line_weight=1.5, flags=implot.InfLinesFlags_.horizontal)
+    line = implot.Spec(line_color=theme.LEAF, line_weight=1.5, flags=implot.InfLinesFlags_.horizontal)
     implot.plot_inf_lines("tolerance", np.array([tolerance]), line)
     _plot_line("residual", np.arange(residuals.size, dtype=np.float64), residuals)

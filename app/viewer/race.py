@@ -219,11 +219,7 @@ def _status(session: Session) -> tuple[str, theme.Colour, str]:
     if race.running:
         now, done = race.now, f"{len(race.lanes)} of {count(len(race.lanes) + race.left, 'method')} done"
         if now is None:
-            return (
-                f"{done}; the next one gets ready",
-                theme.ACCENT,
-                "the process that solves may have to start",
-            )
+            return (f"{done}; the next one gets ready", theme.ACCENT, "its process may have to start")
         does = "is compiled for this machine, once" if now.seconds is None else "runs"
         return f"{done}; {now.method} {does}", theme.ACCENT, "one after the other, in a process of its own"
     if companion.method:

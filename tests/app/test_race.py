@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,25 +139,13 @@ def test_before_the_first_frame_it_says_so(helper):
     assert not race.running
 
 
-class _Direct:
-    """Runs jobs at once, here, in place of a helper."""
-
-    busy = False
-
-    def submit(self, function, *arguments):
-        return SimpleNamespace(results=list(function(*arguments)), done=True, failure="")
-
-    def poll(self):
-        pass
-
-
 def spoil(monkeypatch, name, apply):
     monkeypatch.setattr("precond.classical.diagonal.Jacobi.as_diagonal", lambda _: None)
     monkeypatch.setattr(f"precond.classical.diagonal.Jacobi.{name}", apply)
     solving._warm.add("jacobi")
 
 
-def test_a_method_that_gives_nan_or_raises_has_failed_and_the_race_goes_on(monkeypatch):
+def test_a_method_that_gives_nan_or_raises_has_failed_and_the_race_goes_on(monkeypatch, here):
     engine = maze()
 
     def boom(*_):
@@ -171,7 +158,7 @@ def test_a_method_that_gives_nan_or_raises_has_failed_and_the_race_goes_on(monke
     ):
         with monkeypatch.context() as patch:
             spoil(patch, name, function)
-            race = Race(engine, _Direct())
+            race = Race(engine, here)
             race.chosen = {"jacobi", "multigrid", "none"}
             race.start()
             race.refresh()
@@ -276,17 +263,17 @@ def test_ranks_and_words():
     said = sentence(lanes)
     assert said == (
         "quick was first: 10.0 ms with 9 iterations; slow needed fewer iterations, 5, and 500.0 ms; "
-        "slow took 50 times as long as the first; none, far, nan did not solve it."
+        "slow took 50 times as long as the first; 'none', 'far', 'nan' did not solve it."
     )
     assert sentence([]) == ""
     assert sentence(lanes[:1]) == "No method solved this frame within its limits."
     assert lanes[3].words == "stopped after 0.3 s"
 
 
-def test_the_companion_solves_as_the_simulation_does():
+def test_the_companion_solves_as_the_simulation_does(here):
     """Updated, warm-started, the same systems: with the same method the counts are the simulation's own."""
     engine = maze(preconditioner="coarse-monomial", steps=0)
-    companion = Companion(engine, _Direct())
+    companion = Companion(engine, here)
     companion.choose("coarse-monomial")
     counts = []
     for _ in range(6):
@@ -312,17 +299,17 @@ def test_the_companion_solves_as_the_simulation_does():
     assert companion.history()["frame"].size == 0
 
 
-def test_frames_that_the_companion_cannot_keep_up_with_are_counted():
-    engine, direct = maze(steps=0), _Direct()
-    companion = Companion(engine, direct)
+def test_frames_that_the_companion_cannot_keep_up_with_are_counted(here):
+    engine = maze(steps=0)
+    companion = Companion(engine, here)
     companion.choose("jacobi")
-    direct.busy = True
+    here.busy = True
     for _ in range(3):
         engine.step()
         companion.refresh()
     engine.step()
     engine.step()
-    direct.busy = False
+    here.busy = False
     companion.refresh()
     companion.refresh()
     assert (companion.solved, companion.skipped) == (1, 4)
