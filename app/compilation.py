@@ -33,6 +33,11 @@ class Compilation:
         """Whether a step can be taken without a wait."""
         return self._ready.is_set()
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to compile."""
+        return not self._thread.is_alive()
+
     def wait(self, seconds: float | None = None) -> bool:
         """Until it is ready, or so long; returns whether it is."""
         return self._ready.wait(seconds)

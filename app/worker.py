@@ -23,8 +23,8 @@ class Worker:
     """Runs ``engine``, in a thread of its own once `start` was called, else whenever `turn` is.
 
     ``speed``: simulated seconds a second at the most. ``steps_left``: how many to take at all; None: no end.
-    ``ready``: no step is taken before it says True. ``after_turn`` is called, between steps, by whoever takes
-    them. ``snapshot`` is the newest state that can be drawn.
+    ``ready``: no step is taken before it says True. ``after_turn`` is called, between steps
+    and in a pause, by whoever takes them. ``snapshot`` is the newest state that can be drawn.
     """
 
     def __init__(self, engine: Engine, speed: float = math.inf, steps_left: int | None = None) -> None:
@@ -117,10 +117,9 @@ class Worker:
         while self._asked:
             self._asked.popleft()()
         report = self._step() if self.ready() and not self.done else None
-        if changed or report is not None:
-            self.after_turn()
-            if self._wants_snapshot:
-                self._take_snapshot()
+        self.after_turn()
+        if self._wants_snapshot and (changed or report is not None):
+            self._take_snapshot()
         return report is not None
 
     def _step(self) -> FrameReport | None:

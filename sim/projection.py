@@ -38,7 +38,8 @@ class Projection:
             density, solid.bool(), device=density.device, face_density="arithmetic"
         )
         self.pressure = torch.zeros_like(density)  # (nx, ny) float64, Pa
-        self.right_hand_side = torch.zeros_like(density)
+        self.right_hand_side = torch.zeros_like(density)  # of the last solve, and its absolute tolerance
+        self.atol = 0.0
         self._no_field = density.new_empty(0)
         self._settings = settings
         self._solvers: dict[str, PCG] = {}
@@ -111,18 +112,18 @@ class Projection:
         if welling is not None:
             outflow.sub_(welling)
         outflow.mul_(-1.0 / ratio)
-        atol = NEGLIGIBLE * math.sqrt(self.operator.component_sizes.sum()) / ratio**2
-        attempts = [self._solve(self._pcg, self._policy, atol)]
+        self.atol = NEGLIGIBLE * math.sqrt(self.operator.component_sizes.sum()) / ratio**2
+        attempts = [self._solve(self._pcg, self._policy)]
         if attempts[0].broke_down and self.name != FALLBACK:
-            attempts.append(self._solve(self._kept(FALLBACK), ReusePolicy(), atol))
+            attempts.append(self._solve(self._kept(FALLBACK), ReusePolicy()))
         if not attempts[-1].broke_down:
             self.pressure.copy_(attempts[-1].x)
             self._loops.subtract_gradient(velocity, self.pressure, self.operator, ratio)
         return tuple(replace(attempt, x=self._no_field) for attempt in attempts)  # reports are kept long
 
-    def _solve(self, pcg: PCG, policy: ReusePolicy, atol: float) -> SolveReport:
+    def _solve(self, pcg: PCG, policy: ReusePolicy) -> SolveReport:
         settings = self._settings
-        pcg.rtol, pcg.atol, pcg.max_iterations = settings.rtol, atol, settings.max_iterations
+        pcg.rtol, pcg.atol, pcg.max_iterations = settings.rtol, self.atol, settings.max_iterations
         pcg.single_launch = settings.single_launch
         begin = time.perf_counter()
         try:

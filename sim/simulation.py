@@ -137,6 +137,11 @@ class Simulation(Fields):
         torch.mul(self.phase, self._contrast - 1.0, out=self.density)
         self.density.add_(1.0)
 
+    @property
+    def start(self) -> torch.Tensor | None:
+        """The pressure (nx, ny) float64 from which the last step's solve began; None: from zero."""
+        return self._before[-1] if self.settings.warm_start else None
+
     def reset(self) -> None:
         """Return to the scene's initial state; settings and preconditioner stay."""
         self._fill_initial_state()

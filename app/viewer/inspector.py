@@ -1,43 +1,54 @@
-"""What the partition panel shows: numbers of the present factors, renewed only while somebody looks."""
+"""What the partition panel shows: numbers of the method at work, computed in a process beside the window and
+renewed only while somebody looks.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from app.engine import Engine
+from app.race import study
+from app.race.helper import Helper, Job
+from app.race.system import System, present_method
 from precond import Preconditioner
-from precond.analysis.inspection import Inspection, LeafBasis, inspect, leaf_basis, leaf_count
+from precond.analysis.inspection import Inspection, LeafBasis, leaf_basis, leaf_count, leaf_labels
 from precond.auto import Auto
 from precond.multilevel.preconditioner import LeafHierarchy
 
 SECONDS = 0.5  # at least between two inspections,
-WAIT = 10.0  # and this many times what the last one took
-AUTOMATIC_LEAVES = 512  # above that an inspection takes seconds, and waits to be asked for
+WAIT = 3.0  # and this many times what the last one took: the machine has other things to do
 
 
 class Inspector:
-    """Inspections of an engine's preconditioner, and the leaf under the mouse.
+    """Inspections of an engine's preconditioner by a helper, which sets it up anew for the last frame, and
+    the leaf under the mouse.
 
-    ``quantity`` is what colours a tile, "norm" or "rank". ``follow``: show the leaf under the mouse.
-    ``shown``: somebody looks at the panel. ``asked``: inspect at the next refresh, however long it takes.
-    ``cell`` (i, j) is what the mouse was on last, ``leaf`` its leaf with the basis; None where there is none.
-    ``inspection`` is of frame ``frame`` and took ``seconds``; where it is None, ``reason`` says why.
+    ``quantity`` is what colours a tile, "norm" or "rank". ``follow``: show the leaf under the mouse;
+    ``all_leaves``: every leaf over the picture, and ``labels`` (nx, ny) int64 are their numbers, or None.
+    ``shown``: somebody looks at the panel. ``cell`` (i, j) is what the mouse was on last, ``leaf`` its leaf
+    with the basis; None where there is none. ``inspection`` is of frame ``frame`` and took ``seconds``; where
+    it is None, ``reason`` says why.
     """
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, engine: Engine, helper: Helper, clock: Callable[[], float] = time.monotonic) -> None:
         self.quantity = "norm"
         self.follow = False
         self.shown = False
-        self.asked = False
+        self.all_leaves = False
+        self.labels: np.ndarray | None = None
         self.cell: tuple[int, int] | None = None
         self.inspection: Inspection | None = None
         self.reason = ""
         self.frame = 0
         self.seconds = 0.0
         self.leaf: LeafBasis | None = None
-        self._engine = engine
+        self._engine, self._helper = engine, helper
         self._clock = clock
+        self._job: Job | None = None
+        self._asked = 0  # frame of the job
         self._preconditioner: Preconditioner | None = None  # that was inspected
         self._due = 0.0
 
@@ -52,18 +63,21 @@ class Inspector:
         """How many there are to look at; 0 where there is no partition."""
         return leaf_count(self.preconditioner)
 
-    @property
-    def waits(self) -> bool:
-        """Whether inspections wait until they are asked for."""
-        return self.preconditioner.is_set_up and self.leaves > AUTOMATIC_LEAVES
-
     def refresh(self) -> None:
-        """Inspect the present factors if they are new and it is time, or somebody asked; find the leaf."""
+        """Take an inspection that is done and ask for another if there is a new frame and it is time; find
+        the leaf. Nothing while nobody looks.
+        """
         preconditioner, leaves = self.preconditioner, self.leaves
-        asked, self.asked = self.asked, False
         if preconditioner is not self._preconditioner:
             self.inspection, self._preconditioner, self._due = None, preconditioner, 0.0
-        is_new = self.inspection is None or self._engine.frame != self.frame
+            self._job, self._asked, self.labels = None, 0, None
+        if self._job is not None:
+            self._helper.poll()
+            if self._job.done:
+                self._take(self._job)
+        if not self.shown:
+            return
+        is_new = self._engine.frame not in (0, self._asked)
         levels = isinstance(preconditioner, LeafHierarchy)
         if levels:
             self.inspection, self.reason = None, f"{preconditioner.name}: {preconditioner.describe()}"
@@ -74,22 +88,21 @@ class Inspector:
             )
         elif not preconditioner.is_set_up:
             self.reason = f"{preconditioner.name} has no factors before its first step"
-        elif asked or (not self.waits and is_new and self._clock() >= self._due):
-            self._inspect(preconditioner)
-        elif self.inspection is None and self.waits:
-            self.reason = f"{leaves} leaves: this takes seconds, so it waits for the button"
+        elif is_new and self._job is None and not self._helper.busy and self._clock() >= self._due:
+            self._asked, self.reason = self._engine.frame, f"{leaves} leaves: looking into them"
+            name = present_method(self._engine)
+            self._job = self._helper.submit(study.tiles, System.of(self._engine), name)
         nx, ny = self._engine.simulation.shape
         i, j = self.cell or (nx, ny)  # the grid may have become smaller
         found = (leaves or levels) and self.follow and i < nx and j < ny and preconditioner.is_set_up
         self.leaf = leaf_basis(preconditioner, i * ny + j) if found else None
+        if self.all_leaves and self.labels is None:
+            self.labels = leaf_labels(preconditioner)
 
-    def _inspect(self, preconditioner: Preconditioner) -> None:
-        started = self._clock()
-        self.reason, self.frame = "", self._engine.frame
-        try:
-            self.inspection = inspect(preconditioner)
-        except (ArithmeticError, RuntimeError) as error:  # torch.linalg gave up, for one
-            self.inspection, self.reason = None, str(error)
-        now = self._clock()
-        self.seconds = now - started
-        self._due = now + max(SECONDS, WAIT * self.seconds)
+    def _take(self, job: Job) -> None:
+        self._job, self.frame = None, self._asked
+        if job.results:
+            (self.inspection, self.seconds), self.reason = job.results[0], ""
+        else:
+            self.inspection, self.reason = None, job.failure
+        self._due = self._clock() + max(SECONDS, WAIT * self.seconds)

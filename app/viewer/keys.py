@@ -42,6 +42,12 @@ KEYS = (
     *(_view_key(number, field) for number, field in enumerate(VIEWS, start=1)),
     Key((imgui.Key.l,), "L", "outline the leaf under the mouse (tab Partition)", Session.toggle_leaf),
     Key((imgui.Key.f1,), "F1", "show or hide this list", _toggle_help),
+    Key(
+        (imgui.Key.f5,),
+        "F5",
+        "race on this frame: all ticked methods solve it (tab Race)",
+        Session.start_race,
+    ),
     Key((imgui.Key.f9,), "F9", "record every frame, or stop recording", Session.toggle_recording),
     Key((imgui.Key.f12,), "F12", "save the picture as PNG", Session.save_screenshot),
 )

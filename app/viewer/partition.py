@@ -23,6 +23,10 @@ from precond.analysis.inspection import RANK_TOLERANCE, Inspection, LeafBasis
 BAR_SPACE = 74.0  # a colour bar and its numbers
 TEXT_SPACE = 216.0
 GAP = 12.0
+SENTENCE = (
+    "Each square tells how strongly (norm) or in how many ways (rank) this method lets the pressure in one "
+    "group of cells answer to what happens in another."
+)
 LABELS = {"norm": "Frobenius norm", "rank": "numerical rank"}
 LEGENDS = {
     "norm": "of the tiles, and of the diagonal blocks",
@@ -147,7 +151,11 @@ def _draw_text(inspector: Inspector) -> None:
             if imgui.radio_button(label, inspector.quantity == quantity):
                 inspector.quantity = quantity
         theme.say(LEGENDS[inspector.quantity])
-        theme.say(f"frame {inspector.frame}, computed in {1e3 * inspector.seconds:.0f} ms")
-    if inspector.waits and imgui.button("Update"):
-        inspector.asked = True
+        theme.say(SENTENCE, theme.TEXT)
+        theme.say(
+            f"frame {inspector.frame:,}, computed in {1e3 * inspector.seconds:,.0f} ms beside the window"
+        )
     _, inspector.follow = imgui.checkbox("leaf under the mouse", inspector.follow)
+    imgui.set_item_tooltip("its border on the picture, and the columns of its coarse basis here (L)")
+    _, inspector.all_leaves = imgui.checkbox("all leaves over the picture", inspector.all_leaves)
+    imgui.set_item_tooltip("the patches of cells within which this method solves exactly")

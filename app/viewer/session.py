@@ -19,8 +19,10 @@ from app.compilation import NOTE as COMPILING
 from app.compilation import Compilation
 from app.engine import Engine, Event, FrameReport
 from app.picture import Picture, View, draw, render, save_png
+from app.race.beside import Beside
 from app.recording.recorder import Recorder
 from app.viewer.inspector import Inspector
+from app.viewer.marks import Marks
 from app.worker import Worker
 from precond import available_preconditioners, registered_preconditioners
 from precond.errors import UsageError
@@ -91,16 +93,18 @@ class Session:
         self.engine = engine
         self.worker = worker or Worker(engine)
         self.worker.ready = lambda: not self.compiling
-        self.worker.after_turn = self._look_at_factors
+        self.worker.after_turn = self._look_beside
         self.view = View(engine.settings.view, engine.settings.colormap)
         self.brush = Brush()
-        self.inspector = Inspector(engine)
+        self.beside = Beside(engine)
+        self.marks = Marks(engine)
+        self.inspector = Inspector(engine, self.beside.studying)
         self._begun = time.monotonic()
         self.compilation: Compilation | None = None  # for which the fluids wait
         self.show_help = False
         self.explained = True  # the first line of help is not needed: somebody has stirred or painted
         self.asks_for_layout = False  # the one that the window came with
-        self.show_partition = False  # asks for its tab to come to the front
+        self.front = ""  # the tab that is asked to come to the front
         self.shown: Snapshot = self.worker.snapshot  # what the picture is of
         self.picture: Picture = draw(self.shown, self.view)
         scenes = {name: load_scene(name) for name in available_scenes()}
@@ -117,7 +121,6 @@ class Session:
         self._recorder: Recorder | None = None
         self._pictures: deque[float] = deque(maxlen=RATE_PICTURES)  # when they were drawn
         self._rows: deque[list[float]] = deque(maxlen=FRAMES)
-        self._methods: deque[str] = deque(maxlen=FRAMES)
         engine.subscribe(self._on_frame, self._on_event)
         if self.notice:
             self.say(self.notice, error=True)
@@ -136,9 +139,12 @@ class Session:
                 pass
         return not self.compiling
 
-    def _look_at_factors(self) -> None:
-        if self.inspector.shown:
-            self.inspector.refresh()
+    def _look_beside(self) -> None:
+        """Exchange what is computed beside the window, while the engine holds still."""
+        self.inspector.refresh()
+        self.beside.refresh()
+        if self.compilation is not None and self.compilation.done:
+            self.beside.prepare()
 
     @property
     def compiling(self) -> bool:
@@ -176,16 +182,9 @@ class Session:
             del history["failed solve"]
         return history
 
-    def switches(self) -> np.ndarray:
-        """The frames of the history that another method solved than the one before, float64."""
-        frames, methods = [row[0] for row in list(self._rows)], list(self._methods)
-        changed = [at for at in range(1, len(methods)) if methods[at] != methods[at - 1]]
-        return np.array([frames[at] for at in changed], dtype=np.float64)
-
     def _on_frame(self, report: FrameReport) -> None:
         phases = (sum(getattr(report, part) for part in parts) for _, *parts in PHASES.values())
         self._rows.append([report.frame, report.iterations, report.fps, *phases])
-        self._methods.append(report.choice.partition(":")[0] or report.preconditioner)
         if report.fallback:
             chosen = self.engine.settings.simulation.preconditioner
             text = f"{chosen} failed on frame {report.frame}: {report.preconditioner} solved it instead"
@@ -201,7 +200,6 @@ class Session:
     def _on_event(self, _event: Event) -> None:
         if self.engine.last is None:  # the scene starts anew
             self._rows.clear()
-            self._methods.clear()
             self._warning = Message()
 
     def say(self, text: str, error: bool = False) -> None:
@@ -290,7 +288,13 @@ class Session:
         """Outline the leaf under the mouse and show its coarse basis, or no longer; opens a hidden panel."""
         inspector = self.inspector
         inspector.follow = not (inspector.follow and inspector.shown)
-        self.show_partition = inspector.follow and not inspector.shown
+        if inspector.follow and not inspector.shown:
+            self.front = "Partition"
+
+    def start_race(self) -> None:
+        """Race on the last frame's system and show it."""
+        self.beside.race.start()
+        self.front = "Race"
 
     def save_screenshot(self) -> None:
         """Write the current view as a large PNG and say where."""

@@ -30,7 +30,10 @@ def show(engine: Engine, frames: int | None = None) -> str:
     window = Window(session, frames)
     chosen = engine.settings.simulation
     if chosen.device != "cpu":  # Taichi's kernels belong to the thread that made them
-        return _opened(window)
+        try:
+            return _opened(window)
+        finally:
+            session.beside.close()
     session.compilation = Compilation(chosen.preconditioner, LATER)
     sys.setswitchinterval(SWITCH_SECONDS)
     worker.start()
@@ -38,6 +41,7 @@ def show(engine: Engine, frames: int | None = None) -> str:
         return _opened(window)
     finally:
         worker.stop()
+        session.beside.close()
         session.compilation.stop()
 
 

@@ -16,6 +16,7 @@ TEXT = (0.875, 0.902, 0.945, 1.0)
 RED = (1.0, 0.42, 0.38, 1.0)
 GREEN = (0.44, 0.83, 0.55, 1.0)
 AMBER = (0.957, 0.733, 0.318, 1.0)
+BESIDE = (0.776, 0.471, 0.957, 1.0)  # the method that goes along in continuous mode
 LEAF = (1.0, 0.86, 0.35, 1.0)  # the outline of a leaf
 CLEAR = (0.0, 0.0, 0.0, 0.0)
 PHASES = {  # colours of the parts of a frame, in the order in which they happen

@@ -14,8 +14,11 @@ from app.viewer import keys, theme
 from app.viewer.controls import draw_controls
 from app.viewer.field import FieldPanel
 from app.viewer.hud import Hud
+from app.viewer.method import MethodPanel
+from app.viewer.overlay import draw_leaves
 from app.viewer.partition import PartitionPanel
 from app.viewer.plots import draw_plots
+from app.viewer.race import RacePanel
 from app.viewer.session import Session
 
 SIZE = (1280, 800)
@@ -44,7 +47,7 @@ class Window:
         self.layout_scale: float | None = None  # and of the one that the saved layout was made on
         self.on_opened: Callable[[], object] = bool
         self.field = FieldPanel()
-        self.partition = PartitionPanel()
+        self.partition, self.race, self.method = PartitionPanel(), RacePanel(), MethodPanel()
         self.frames = frames
         if frames is not None:
             session.worker.steps_left = frames
@@ -145,23 +148,23 @@ class Window:
         imgui.set_cursor_screen_pos(top)
         self._hud.draw(self.session)
         self.field.draw(self.session)
+        draw_leaves(self.session, self.field.rectangle)
 
     def _draw_plots(self) -> None:
-        """Two tabs; what is behind the one in front is neither drawn nor computed."""
-        session = self.session
-        session.inspector.shown = False
-        if not imgui.begin_tab_bar("tabs"):
-            return
-        if imgui.begin_tab_item("Plots")[0]:
-            draw_plots(session)
-            imgui.end_tab_item()
-        flags = imgui.TabItemFlags_.set_selected if session.show_partition else 0
-        session.show_partition = False
-        if imgui.begin_tab_item("Partition", None, flags)[0]:
-            session.inspector.shown = True
-            self.partition.draw(session)
-            imgui.end_tab_item()
-        imgui.end_tab_bar()
+        """The tabs; what is behind the one in front is neither drawn nor computed."""
+        session, shown = self.session, ""
+        tabs = {"Plots": draw_plots, "Race": self.race.draw, "Partition": self.partition.draw}
+        tabs["Method"] = self.method.draw
+        if imgui.begin_tab_bar("tabs"):
+            for name, draw in tabs.items():
+                flags = imgui.TabItemFlags_.set_selected if session.front == name else 0
+                if imgui.begin_tab_item(name, None, flags)[0]:
+                    shown = name
+                    draw(session)
+                    imgui.end_tab_item()
+            imgui.end_tab_bar()
+        session.front = ""
+        session.inspector.shown, session.beside.lessons.shown = shown == "Partition", shown == "Method"
 
 
 def _configure() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from precond.analysis.peeling import peel
 from precond.learned.hmatrix import HMatrix, counted_twice
 from precond.learned.published_hmatrix import PublishedHMatrix
-from precond.multilevel.preconditioner import LeafHierarchy
+from precond.multilevel.preconditioner import SIDE, LeafHierarchy
 from precond.partition.leaf_vectors import LeafVectors
 from precond.partition.tiles import tile_of, tiles
 from precond.preconditioner import Preconditioner
@@ -119,6 +119,18 @@ def leaf_basis(preconditioner: Preconditioner, cell: int) -> LeafBasis:
     cells = vectors.cells[leaf].cpu().numpy()
     exists = cells < len(vectors.position)
     return LeafBasis(leaf, cells[exists], columns.cpu().numpy()[exists], total)
+
+
+def leaf_labels(preconditioner: Preconditioner) -> np.ndarray | None:
+    """The number of the leaf that holds each cell, (nx, ny) int64; None where there is no partition."""
+    nx, ny = preconditioner.operator.shape
+    if isinstance(preconditioner, LeafHierarchy):
+        i, j = np.arange(nx)[:, None] // SIDE, np.arange(ny) // SIDE
+        return i * (j[-1] + 1) + j
+    if not isinstance(preconditioner, PARTITIONED):
+        return None
+    vectors = _vectors(preconditioner)
+    return (vectors.position.cpu().numpy() // vectors.cells.shape[1]).reshape(nx, ny)
 
 
 def _vectors(preconditioner: Preconditioner) -> LeafVectors:

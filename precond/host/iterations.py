@@ -124,12 +124,14 @@ def iterate(
     fluid: Array,
     state: Array,
     norms: Array,
+    coefficients: Array,
 ) -> tuple[int, int]:
     """Up to ``count`` iterations, until the residual's norm is within ``tolerance`` or something breaks down.
 
     ``vectors`` (5, nx, ny): x, r, z, A p and the r before. z holds M r at the start; further iterations than
     the first need M's ``diagonal``, else of size 0. ``cells`` fluid cells share z's mean; 0: z has none.
-    Leaves the norms of r in ``norms``, and returns how many iterations were made and GOES_ON, BROKE_DOWN (r.z
+    Leaves the norms of r in ``norms`` and alpha and beta of every iteration in ``coefficients`` (count, 2),
+    and returns how many iterations were made and GOES_ON, BROKE_DOWN (r.z
     and p.Ap in ``state`` say why) or OVERFLOWED.
     """
     x, r, z, ap, before = vectors[0], vectors[1], vectors[2], vectors[3], vectors[4]
@@ -160,6 +162,7 @@ def iterate(
             return done, OVERFLOWED
         state[PENDING], state[RZ_BEFORE] = alpha, state[RZ]
         norms[done] = math.sqrt(rr)
+        coefficients[done, 0], coefficients[done, 1] = alpha, scalars[2]
         if norms[done] <= tolerance:
             return done + 1, GOES_ON
     return count, GOES_ON

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -22,15 +23,22 @@ PROGRESS = 0.5  # a restart must bring the true residual below this share of wha
 
 class CpuCG:
     """Iterates on buffers of its own; `run` leaves the solution, in b's scale, in ``x`` (nx, ny) float64.
-    ``preconditioner`` may be changed between runs.
+    ``preconditioner`` may be changed between runs. ``watch``, if any, is called with the relative residuals
+    so far whenever there are more of them; what it raises ends the run.
     """
 
     def __init__(self, operator: PoissonOperator, preconditioner: Preconditioner):
         self.operator, self.preconditioner = operator, preconditioner
+        self.watch: Callable[[list[float]], object] | None = None
         vectors = torch.zeros((7, *operator.shape), dtype=torch.float64)
         self.x, self._r, self._z, self._ap, self._r_before, self._b, self._best = vectors
         self._multiply_x = operator.bind(self.x, self._ap)
         self._iterations = (CompiledIterations if available() else TorchIterations)(operator, vectors[:5])
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Alpha and beta of the iterations since the last run began, or began again, (k, 2) float64."""
+        return np.array(self._iterations.coefficients, dtype=np.float64).reshape(-1, 2)
 
     def run(
         self, b: Tensor, x0: Tensor | None, rtol: float, limit: int, atol: float = 0.0
@@ -41,6 +49,7 @@ class CpuCG:
         Returns the outcome, the relative residuals of the recurrence (the last one true where it converged),
         the true one of x, and the norm that was taken out of b.
         """
+        self._iterations.coefficients = []
         scale = self._load(b, x0)
         if scale == 0.0 or not math.isfinite(scale):
             outcome = Outcome.CONVERGED if scale == 0.0 else Outcome.NOT_FINITE
@@ -118,6 +127,8 @@ class CpuCG:
             history += norms
             since += len(norms)
             spent += len(norms) + (outcome is not None)
+            if self.watch is not None:
+                self.watch(history)
             if outcome is not None:
                 if since == 0 or not second_chance or outcome is Outcome.NOT_FINITE:
                     return outcome, history, self._final_residual()
@@ -141,16 +152,21 @@ class CpuCG:
 
 
 class TorchIterations:
-    """Iterations on ``vectors`` (5, nx, ny): x, r, z, A p and the r before. The reference."""
+    """Iterations on ``vectors`` (5, nx, ny): x, r, z, A p and the r before. The reference.
+
+    ``coefficients``: alpha and beta of each since `begin`.
+    """
 
     def __init__(self, operator: PoissonOperator, vectors: Tensor):
         self._x, self._r, self._z, self._ap, self._before = vectors
         self._p = torch.zeros_like(self._x)
         self._multiply = operator.bind(self._p, self._ap)
+        self.coefficients: list[list[float]] = []
 
     def begin(self, preconditioner: Preconditioner) -> None:
         """Forget the directions so far; ``preconditioner`` makes the next ones."""
         self._preconditioner, self._rz_before = preconditioner, math.inf
+        self.coefficients = []
         self._p.zero_()
         self._before.zero_()
 
@@ -161,7 +177,8 @@ class TorchIterations:
         r, p = self._r.view(-1), self._p.view(-1)
         z = self._preconditioner.apply(self._r, self._z).view(-1)
         rz = float(torch.dot(r, z))
-        p.mul_((rz - float(torch.dot(self._before.view(-1), z))) / self._rz_before).add_(z)
+        beta = (rz - float(torch.dot(self._before.view(-1), z))) / self._rz_before
+        p.mul_(beta).add_(z)
         p_ap = float(torch.dot(p, self._multiply().view(-1)))
         if outcome := _breakdown(rz, p_ap):
             return [], outcome
@@ -173,6 +190,7 @@ class TorchIterations:
             return [], Outcome.NOT_FINITE
         self._x.add_(self._p, alpha=rz / p_ap)
         self._rz_before = rz
+        self.coefficients.append([rz / p_ap, beta])
         return [norm], None
 
     def settle(self) -> None:
@@ -189,9 +207,10 @@ class CompiledIterations:
         self._p = torch.zeros([size + 2 for size in operator.shape], dtype=torch.float64)
         coefficients = operator.face_weights_x, operator.face_weights_y, operator.fluid
         self._state = np.zeros(4)
-        self._norms = np.zeros(REPLACEMENT)
+        self._norms, self._made = np.zeros(REPLACEMENT), np.zeros((REPLACEMENT, 2))
+        self.coefficients: list[list[float]] = []
         arrays = [tensor.numpy() for tensor in (vectors, self._p, *coefficients)]
-        self._arrays = (*arrays, self._state, self._norms)
+        self._arrays = (*arrays, self._state, self._norms, self._made)
 
     def begin(self, preconditioner: Preconditioner) -> None:
         """As TorchIterations.begin."""
@@ -201,6 +220,7 @@ class CompiledIterations:
         diagonal = preconditioner.as_diagonal() if self._one_component else None
         self._diagonal = np.empty((0, 0)) if diagonal is None else diagonal.numpy()
         self._p.zero_()
+        self.coefficients = []
         self._state[:] = 0.0
         self._state[iterations.RZ_BEFORE] = math.inf
 
@@ -214,6 +234,7 @@ class CompiledIterations:
         numbers = count, flexible, self._diagonal, self._cells, tolerance
         made, ending = iterations.iterate(*numbers, *self._arrays)
         self._operator.products += made + (ending != iterations.GOES_ON)
+        self.coefficients += self._made[:made].tolist()
         outcome = Outcome.NOT_FINITE if ending == iterations.OVERFLOWED else None
         if ending == iterations.BROKE_DOWN:
             outcome = _breakdown(self._state[iterations.RZ], self._state[iterations.P_AP])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,8 +36,10 @@ class CudaCG:
     All programs are captured when constructed, for the operator's present solids: `fits` tells whether those
     and the history's length are still the ones. ``per_block`` iterations (a divisor of 50) run between two
     looks of the host, or with ``single_launch`` between two looks of the device at its own flag. Where that
-    cannot be captured the host looks all the same, and ``note`` says why.
+    cannot be captured the host looks all the same, and ``note`` says why. Alpha and beta stay on the device.
     """
+
+    coefficients = np.empty((0, 2))
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ blocks of iterations, or as one launch.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,8 @@ class PCG:
     solves; the preconditioner must be set up, for this very operator. One that was set up for earlier
     coefficients is used as it is, which is sound and slower; where the solve then fails the report's
     ``reason`` says so. With ``single_launch`` a captured loop ends by itself (precond.device.while_node)
-    where it can; counts and x are the same. Raises ValueError for values that make no sense.
+    where it can; counts and x are the same. On a CPU ``watch`` is called with the relative residuals so far
+    whenever there are more; what it raises ends the solve. Raises ValueError for values that make no sense.
 
     | outcome | when |
     |---|---|
@@ -58,6 +60,7 @@ class PCG:
     max_iterations: int = 5000
     atol: float = 0.0
     single_launch: bool = False
+    watch: Callable[[list[float]], object] | None = None
 
     def __post_init__(self) -> None:
         self._cpu_cg: CpuCG | None = None
@@ -84,7 +87,7 @@ class PCG:
             raise RuntimeError(f"{self.preconditioner.name}: call setup() before solving")
         if self._on_host:
             self._cpu_cg = self._cpu_cg or CpuCG(self.operator, self.preconditioner)
-            self._cpu_cg.preconditioner = self.preconditioner
+            self._cpu_cg.preconditioner, self._cpu_cg.watch = self.preconditioner, self.watch
             return
         if not self.preconditioner.capturable:
             raise PreconditionerError(f"{self.preconditioner.name} runs on the CPU only")
@@ -123,9 +126,8 @@ class PCG:
         reason, choice = self._reason(outcome, iterations, residual), preconditioner.choice
         preconditioner.solved(sum(seconds.values()))
         method = preconditioner.name
-        return SolveReport(
-            x, outcome, iterations, residual, history, seconds, flexible, method, reason, choice
-        )
+        ended = x, outcome, iterations, residual, history, seconds, flexible, method, reason, choice
+        return SolveReport(*ended, loop.coefficients)
 
     def _reason(self, outcome: Outcome, iterations: int, residual: float) -> str:
         """Why it did not converge, for people."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 
@@ -32,7 +33,8 @@ class SolveReport:
     last set-up, "solve" of this solve. flexible: the Polak-Ribiere update was used because the preconditioner
     does not promise to be symmetric positive definite. method: the preconditioner's name. reason: why it did
     not converge, for people; empty where it did. choice: of a preconditioner that chooses among others, the
-    one it used and why.
+    one it used and why. coefficients: alpha and beta of the iterations since the solve began, or began again,
+    (k, 2) float64, of which `precond.analysis.ritz` makes Ritz values; none from a device.
     """
 
     x: torch.Tensor
@@ -45,6 +47,7 @@ class SolveReport:
     method: str
     reason: str = ""
     choice: str = ""
+    coefficients: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
 
     @property
     def converged(self) -> bool:

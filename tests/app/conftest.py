@@ -80,6 +80,34 @@ def display() -> Iterator[str]:
     server.wait(10)
 
 
+class Here:
+    """Does a helper's jobs at once, in this process."""
+
+    busy = False
+
+    def submit(self, function: Callable, *arguments: object) -> SimpleNamespace:
+        job = SimpleNamespace(results=[], done=True, failure="")
+        try:
+            job.results += function(*arguments)
+        except Exception as error:
+            job.failure = str(error)
+        return job
+
+    def poll(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Here:
+    """What sessions of this test compute beside the window is done at once, in this process."""
+    helper = Here()
+    monkeypatch.setattr("app.race.beside.Helper", lambda: helper)
+    return helper
+
+
 @pytest.fixture
 def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:  # noqa: ARG001
     """``drive(test, **settings)`` opens a window on a small dam break, in an empty folder, and runs ``test``.
@@ -99,12 +127,15 @@ def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         engine = Engine.with_substitute(app_settings({"grid": (64, 32), **settings}))
         window = Window(Session(engine))
         window.params.ini_disable = True
-        testing.run(
-            test_function=lambda ctx: test(ctx, window),
-            runner_params=window.params,
-            add_ons_params=window.add_ons,
-            run_speed=testing.TestRunSpeed.fast,
-        )
+        try:
+            testing.run(
+                test_function=lambda ctx: test(ctx, window),
+                runner_params=window.params,
+                add_ons_params=window.add_ons,
+                run_speed=testing.TestRunSpeed.fast,
+            )
+        finally:
+            window.session.beside.close()
 
     return run
 

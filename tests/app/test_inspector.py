@@ -1,14 +1,15 @@
 """What the partition panel shows and when it computes it, tried without a window."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-import torch
 
 from app.config.settings import app_settings
 from app.engine import Engine
 from app.picture import LEVELS, SOLID_COLOUR, Scale, colour_table
 from app.viewer.canvas import ticks
-from app.viewer.inspector import AUTOMATIC_LEAVES, SECONDS, WAIT, Inspector
+from app.viewer.inspector import SECONDS, WAIT, Inspector
 from app.viewer.partition_picture import (
     DENSE_COLOUR,
     QUANTITIES,
@@ -36,20 +37,29 @@ class Clock:
 
 
 @pytest.fixture
-def make(monkeypatch):
+def make(monkeypatch, here):
     """Build an inspector on a small scene; its ``count`` is the number of inspections so far."""
 
     def build(preconditioner="coarse-monomial", grid=(32, 16), cost=0.0):
         clock = Clock()
-        inspector = Inspector(Engine(app_settings({"grid": grid, "preconditioner": preconditioner})), clock)
-        inspector.count, inspector.clock = 0, clock
+        engine = Engine(app_settings({"grid": grid, "preconditioner": preconditioner}))
+        inspector = Inspector(engine, here, clock)
+        inspector.count, inspector.clock, inspector.shown = 0, clock, True
+
+        def refresh():
+            """Twice: to ask, and to take."""
+            Inspector.refresh(inspector)
+            Inspector.refresh(inspector)
+
+        inspector.refresh = refresh
 
         def counted(preconditioner):
             inspector.count += 1
             clock.now += cost
             return inspect(preconditioner)
 
-        monkeypatch.setattr("app.viewer.inspector.inspect", counted)
+        monkeypatch.setattr("app.race.study.inspect", counted)
+        monkeypatch.setattr("app.race.study.time", SimpleNamespace(perf_counter=clock))
         return inspector, inspector._engine
 
     return build
@@ -159,31 +169,43 @@ def test_of_auto_the_method_in_use_is_shown(make, monkeypatch):
     assert seen == {"jacobi": False, "coarse-monomial": True}
 
 
-def test_many_leaves_wait_for_the_button(make):
-    inspector, engine = make(grid=(264, 128))
+def test_nothing_is_computed_while_nobody_looks(make):
+    inspector, engine = make()
+    inspector.shown = False
     engine.step()
     inspector.refresh()
-    assert inspector.waits
-    assert AUTOMATIC_LEAVES < 264 * 128 // 64
     assert inspector.count == 0
-    assert "528 leaves" in inspector.reason
-    inspector.asked = True
-    inspector.refresh()
-    assert (inspector.count, inspector.reason) == (1, "")
-    engine.step()
-    inspector.clock.now += 1000.0
+    inspector.shown = inspector.all_leaves = True
     inspector.refresh()
     assert inspector.count == 1
-    assert inspector.inspection is not None
-
-
-def test_bad_factors_are_said(make):
-    inspector, engine = make()
+    assert inspector.labels.shape == (32, 16)
+    assert len(np.unique(inspector.labels)) == 8
+    engine.set("preconditioner", "jacobi")
     engine.step()
-    inspector.preconditioner.basis.fill_(torch.nan)
+    inspector.refresh()
+    assert inspector.labels is None
+
+
+def test_an_inspection_that_fails_is_said(make, monkeypatch):
+    inspector, engine = make()
+
+    def fail(_):
+        raise ArithmeticError("coarse-monomial: its factors hold NaN or infinity")
+
+    monkeypatch.setattr("app.race.study.inspect", fail)
+    engine.step()
     inspector.refresh()
     assert inspector.inspection is None
     assert "NaN" in inspector.reason
+
+
+def test_what_is_inspected_is_the_method_on_the_last_frame(make):
+    inspector, engine = make("coarse-monomial")
+    engine.step()
+    expected = inspect(engine.preconditioner)  # set up for this very frame
+    inspector.refresh()
+    np.testing.assert_allclose(inspector.inspection.norms, expected.norms, rtol=1e-9)
+    np.testing.assert_array_equal(inspector.inspection.ranks, expected.ranks)
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ import pytest
 from PIL import Image
 
 from app.picture import LEVELS, colour_table
-from app.viewer import inspector as inspector_module
+from app.race import study
 from app.viewer.partition_picture import QUANTITIES, basis_pixels, outline, tile_scale
 from precond.analysis.inspection import inspect, leaf_basis
 
 LEAF = (255, 219, 89)  # the outline's colour
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def press(ctx, name):
@@ -37,7 +38,7 @@ def inspections(monkeypatch):
         done.append(preconditioner.name)
         return inspect(preconditioner)
 
-    monkeypatch.setattr(inspector_module, "inspect", noted)
+    monkeypatch.setattr(study, "inspect", noted)
     return done
 
 
@@ -156,19 +157,3 @@ def test_one_line_where_there_is_no_partition(drive, inspections):
         assert inspections == ["coarse-geneo"]
 
     drive(test, preconditioner="jacobi")
-
-
-def test_many_leaves_wait_for_the_button(drive, inspections, monkeypatch):
-    monkeypatch.setattr(inspector_module, "AUTOMATIC_LEAVES", 10)
-
-    def test(ctx, window):
-        ctx.yield_(3)
-        ctx.item_click("Plots/tabs/Partition")
-        ctx.yield_(10)
-        assert inspections == []
-        ctx.item_click("Plots/tabs/Partition/**/Update")
-        ctx.yield_(3)
-        assert inspections == ["coarse-monomial"]
-        assert window.session.inspector.inspection is not None
-
-    drive(test, preconditioner="coarse-monomial")

@@ -147,20 +147,24 @@ def test_history_keeps_the_last_frames(session):
     assert all(values.flags.c_contiguous for values in history.values())
 
 
-def test_the_frames_where_another_method_took_over_are_told(session, monkeypatch):
+def test_the_frames_where_something_was_changed_are_told(session, monkeypatch):
     monkeypatch.setattr("precond.auto.Choice.rival", lambda *_: "")  # however long a solve takes here
     session.change("preconditioner", "auto:candidates=jacobi,multigrid")
     for _ in range(2):
         session.advance()  # each is tried once
-    report = session.engine.last
-    assert report.choice == "multigrid: not tried yet"
-    assert session.switches().tolist() == [2.0]
-    for frame, choice in enumerate(["multigrid: b", "jacobi: c", "jacobi: d", ""], start=3):
-        attempt = replace(report.attempts[-1], method="jacobi", choice=choice)
-        session._on_frame(replace(report, frame=frame, attempts=[attempt]))
-    assert session.switches().tolist() == [2.0, 4.0]  # the last is jacobi, too
+    session.change("contrast", 5000.0)
+    session.change("contrast", 10_000.0)  # the same drag of the slider
+    session.advance()
+    session.change("gravity", 3.0)
+    assert list(session.marks.latest) == [
+        (0, "preconditioner", "auto:candidates=jacobi,multigrid"),
+        (1, "auto", "multigrid"),
+        (2, "contrast", 10_000.0),
+    ]
+    session.change("grid", (24, 12))
+    assert list(session.marks.latest) == [(0, "grid", [24, 12])]
     session.engine.reset()
-    assert session.switches().size == 0
+    assert not session.marks.latest
 
 
 @pytest.mark.parametrize("value", [0.0, -5.0, math.nan, math.inf])

@@ -1,0 +1,123 @@
+"""What the panel on the method is given, and the small things of the plots, tried without a window."""
+
+import numpy as np
+import pytest
+
+from app.config.settings import app_settings
+from app.engine import Engine
+from app.race.lessons import SECONDS, Lessons
+from app.viewer.axes import Axis, decades, label, ticks
+from app.viewer.overlay import borders
+from app.viewer.partition_picture import outline
+from precond.analysis.ritz import ritz_values
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def make(here):
+    def build(preconditioner="multigrid"):
+        settings = {"grid": (32, 16), "preconditioner": preconditioner, "rtol": 1e-6}
+        engine, clock = Engine(app_settings(settings)), Clock()
+        lessons = Lessons(engine, here, clock)
+        lessons.shown = True
+        return engine, lessons, clock
+
+    return build
+
+
+def refresh(lessons):
+    """Twice: to ask, and to take."""
+    lessons.refresh()
+    lessons.refresh()
+
+
+def test_a_lesson_is_of_the_last_solve(make):
+    engine, lessons, _ = make()
+    refresh(lessons)
+    assert "before the first frame" in lessons.reason
+    engine.step()
+    refresh(lessons)
+    lesson = lessons.lesson
+    assert (lesson.frame, lesson.method, lesson.error) == (1, "multigrid", "random")
+    np.testing.assert_array_equal(lesson.ritz, ritz_values(engine.last.solve.coefficients))
+    assert len(lesson.ritz) == engine.last.iterations
+    assert 0.0 < lesson.correction.left < 0.5
+    assert lesson.correction.before.shape == (32, 16)
+
+
+def test_the_error_of_the_start_is_the_pressure_that_the_solve_added(make):
+    engine, lessons, _ = make()
+    engine.step()
+    before = engine.simulation.projection.pressure.clone()
+    engine.settings.simulation.rtol = 1e-10
+    engine.step()
+    lessons.error = "start"
+    refresh(lessons)
+    added = (engine.simulation.projection.pressure - before).numpy()
+    error = lessons.lesson.correction.before
+    np.testing.assert_allclose(error, added - added.mean(), atol=1e-5 * np.abs(error).max())
+
+
+def test_lessons_come_now_and_then_and_only_while_somebody_looks(make, monkeypatch):
+    engine, lessons, clock = make()
+    lessons.shown = False
+    engine.step()
+    refresh(lessons)
+    assert lessons.lesson is None
+    lessons.shown = True
+    refresh(lessons)
+    engine.step()
+    refresh(lessons)
+    assert lessons.lesson.frame == 1
+    clock.now += 1.1 * SECONDS
+    refresh(lessons)
+    assert lessons.lesson.frame == 2
+    engine.set("preconditioner", "jacobi")  # at once
+    engine.step()
+    refresh(lessons)
+    assert lessons.lesson.method == "jacobi"
+    monkeypatch.setattr("precond.classical.diagonal.Jacobi._apply", lambda *_: 1 / 0)
+    lessons.error = "start"
+    refresh(lessons)
+    assert lessons.lesson is None
+    assert lessons.reason == "division by zero"
+
+
+def test_round_numbers_stand_at_the_axes():
+    assert ticks(Axis("", 0.0, 600.0), 4) == [0.0, 200.0, 400.0, 600.0]
+    assert ticks(Axis("", 0.0, 0.7), 8) == pytest.approx([0.1 * k for k in range(8)])
+    assert ticks(Axis("", 1.0, 1e4, True), 9) == pytest.approx([1.0, 10.0, 100.0, 1e3, 1e4])
+    assert ticks(Axis("", 1e-8, 10.0, True), 4) == pytest.approx([1e-8, 1e-5, 1e-2, 10.0])
+    for low, high in ((0.0, 7.3), (120.0, 720.0), (-1.0, 1.0)):
+        for most in (2, 5):
+            assert 2 <= len(ticks(Axis("", low, high), most)) <= most + 1
+    texts = [label(value) for value in (10_000.0, 0.5, 1e-8, 0.0, 20.0, 1e-12)]
+    assert texts == ["10,000", "0.5", "1e-8", "0", "20", "1e-12"]
+    assert decades(3.0, 811.0) == (1.0, 1000.0)
+    assert decades(1.0, 1.0) == (1.0, 10.0)
+
+
+def test_borders_of_leaves_are_the_outlines_of_all():
+    labels = np.random.default_rng(0).integers(0, 3, (7, 5))
+    single = set()
+    for x0, y0, x1, y1 in borders(labels).tolist():
+        assert x0 == x1 or y0 == y1
+        steps = max(x1 - x0, y1 - y0)
+        for k in range(steps):
+            dx, dy = (x1 > x0), (y1 > y0)
+            single.add((x0 + k * dx, y0 + k * dy, x0 + (k + 1) * dx, y0 + (k + 1) * dy))
+    expected = set()
+    for value in range(3):
+        expected |= set(map(tuple, outline(np.flatnonzero(labels.ravel() == value), (7, 5)).tolist()))
+    walls = {line for line in expected if line[::2] in ((0, 0), (7, 7)) or line[1::2] in ((0, 0), (5, 5))}
+    assert single == expected - walls
+    assert len(borders(np.arange(8)[:, None] // 4 * 2 + np.arange(6) // 3)) == 2  # two whole lines
