@@ -42,7 +42,7 @@ from app.picture import View, render, save_png
 from app.recording.video import Video
 from precond.errors import in_one_line
 
-PICTURE_SIZE = 768  # pixels along the longer side of final.png, where whole pixels per cell allow it
+PICTURE_SIZE = 1280  # pixels along the longer side of final.png and of the video
 HEADER = (  # attributes of FrameReport with their units, then what `_row` says of failed attempts
     "frame [-],time_s [s],time_step_s [s],preconditioner [-],choice [-],outcome [-],fallback [-],"
     "iterations [-],relative_residual [-],sim_ms [ms],setup_ms [ms],inference_ms [ms],solve_ms [ms],"
@@ -149,8 +149,7 @@ class Recorder:
             self.message = self.message or reason
 
     def _picture(self) -> np.ndarray:
-        simulation = self._engine.simulation
-        return render(simulation, self._view, max(1, PICTURE_SIZE // max(simulation.shape)))
+        return render(self._engine.simulation, self._view, PICTURE_SIZE)
 
     def summary(self) -> dict[str, Any]:
         """Means, medians and 95th percentiles over all frames so far; without any, rows: 0.

@@ -18,7 +18,7 @@ import numpy as np
 from app.compilation import NOTE as COMPILING
 from app.compilation import Compilation
 from app.engine import Engine, Event, FrameReport
-from app.picture import Picture, View, draw, render, save_png
+from app.picture import MOST_PIXELS, Picture, Tracers, View, blank, draw, render, save_png, size_of
 from app.recording.recorder import Recorder
 from app.viewer.inspector import Inspector
 from precond import available_preconditioners, registered_preconditioners
@@ -27,8 +27,7 @@ from sim.scenes import available_scenes, load_scene
 from sim.simulation import PAINTS
 
 RUNS = Path("runs")
-TEXTURE_PIXELS = 512  # the picture's longer side on its way to the screen, whose own filter does the rest
-SCREENSHOT_PIXELS = 1280
+SCREENSHOT_PIXELS = 1280  # along the longer side
 MESSAGE_SECONDS = 8.0
 WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
 BRUSH_LIMITS = {"radius": (0.01, 0.5), "strength": (0.1, 10.0)}
@@ -90,7 +89,10 @@ class Session:
         self.compilation: Compilation | None = None  # for which the fluids wait
         self.show_help = False
         self.show_partition = False  # asks for its tab to come to the front
-        self.picture: Picture = draw(engine.simulation, self.view)
+        self.side = 512.0  # pixels along the picture's longer side, as the window has room
+        self.tracers = Tracers()
+        self.theme = engine.settings.theme
+        self.picture: Picture = blank(engine.simulation.shape)
         scenes = {name: load_scene(name) for name in available_scenes()}
         self.scenes = {  # name to description
             name: textwrap.fill(f"{scene.title}: {scene.description}", 60) for name, scene in scenes.items()
@@ -133,9 +135,11 @@ class Session:
         return self.compilation is not None and not self.compilation.ready
 
     def draw(self) -> Picture:
-        """Draw the current state, fine enough for the screen."""
-        scale = max(1, TEXTURE_PIXELS // max(self.engine.simulation.shape))
-        self.picture = draw(self.engine.simulation, self.view, scale)
+        """Draw the current state, fine enough for the screen; nothing while that is still compiled."""
+        simulation = self.engine.simulation
+        if self.compilation is None or self.compilation.can_draw:
+            size = size_of(simulation.shape, self.side, MOST_PIXELS)
+            self.picture = draw(simulation, self.view, size, self.tracers)
         return self.picture
 
     def history(self) -> dict[str, np.ndarray]:
@@ -232,12 +236,11 @@ class Session:
     def save_screenshot(self) -> None:
         """Write the current view as a large PNG and say where."""
         simulation = self.engine.simulation
-        scale = max(1, SCREENSHOT_PIXELS // max(simulation.shape))
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
         scene = Path(self.engine.settings.simulation.scene).stem
         path = RUNS / "screenshots" / f"{scene}-{self.view.field}-{stamp}.png"
         try:
-            save_png(path, render(simulation, self.view, scale))
+            save_png(path, render(simulation, self.view, SCREENSHOT_PIXELS))
         except OSError as error:
             reason = error.strerror or error
             self.say(f"the screenshot could not be written: {path}: {reason}", error=True)
@@ -268,7 +271,8 @@ class Session:
         field = changes.get("field", self.view.field)
         kept = self._views.get(field, View(field))
         try:
-            self.view = replace(kept, **{"interface": self.view.interface, **changes})
+            same = {name: getattr(self.view, name) for name in ("interface", "light")}
+            self.view = replace(kept, **same | changes)
             self._views[field] = self.view
         except ValueError as error:
             self.say(str(error), error=True)

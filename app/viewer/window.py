@@ -63,7 +63,7 @@ class Window:
         callbacks = params.callbacks
         callbacks.load_additional_fonts = theme.load_fonts
         callbacks.setup_imgui_config = _configure
-        callbacks.setup_imgui_style = theme.apply
+        callbacks.setup_imgui_style = self._apply_theme
         callbacks.post_init = self._note_opened
         callbacks.pre_new_frame = self._begin_frame
         callbacks.show_gui = self._read_keys
@@ -88,6 +88,10 @@ class Window:
         layout.main_dock_space_node_flags = NO_TABS
         return layout
 
+    def _apply_theme(self) -> None:
+        theme.apply(self.session.theme)
+        self.params.imgui_window_params.background_color = imgui.ImVec4(*theme.PANEL)
+
     def _note_opened(self) -> None:
         self.opened = True
         self.on_opened()
@@ -101,6 +105,8 @@ class Window:
         self._began, self._elsewhere, self._advanced = time.perf_counter(), 0.0, False
 
     def _read_keys(self) -> None:
+        if theme.applied != self.session.theme:
+            self._apply_theme()
         keys.handle_keys(self.session)
         keys.draw_help(self.session)
 
