@@ -15,9 +15,10 @@ from precond.host.compiled import compiled
 
 Array = np.ndarray
 LAYERS = 3  # of solid cells beside the fluid that get its values, as far as a smooth outline may cut in
-STEP = 1e-3  # a difference of fractions that can make an outline
+STEP = 0.02  # a difference of fractions that can make an outline: fainter wisps are not drawn
 FLAT = 0.5  # coefficient far from every outline
-FAINT = 0.004  # least height of an outline: fainter droplets are not drawn
+RINGS = 5  # of cells over which coefficients rise to that, doubling in each
+FAINT = 0.012  # least height of an outline
 SAMPLES = 4  # along each side of a cell, to measure an area
 REACH = 0.56  # of a cell's own coefficient into its mean
 SOFT = 0.4  # least slope of an area that is trusted
@@ -156,8 +157,9 @@ def first_guess(f: Array, cells: Array) -> Array:
         j, i = cells[k]
         most = max(high[j, i], high[j - 1, i], high[j + 1, i], high[j, i - 1], high[j, i + 1])
         least = min(low[j, i], low[j - 1, i], low[j + 1, i], low[j, i - 1], low[j, i + 1])
-        level = height(np.float64(most)) + 0.5 - height(1.0 - least)
-        out[j, i] = f[j, i] - min(max(level, FAINT), 1.0 - FAINT)
+        if most > FAINT and least < 1.0 - FAINT:
+            level = height(np.float64(most)) + 0.5 - height(1.0 - least)
+            out[j, i] = f[j, i] - min(max(level, FAINT), 1.0 - FAINT)
     repeat_edge(out)
     return out
 
@@ -202,6 +204,40 @@ def one_sided(c: Array, j: int, i: int) -> bool:
 
 
 @compiled
+def rise(c: Array, cells: Array) -> None:
+    """Let the coefficients around faint outlines rise gently, for a jump would look like another outline."""
+    rows, columns = c.shape
+    ring_of = np.zeros((rows, columns), np.uint8)
+    listed = np.empty((9 * RINGS * len(cells) + 1, 2), np.int32)
+    end = 0
+    for k in range(len(cells)):
+        j, i = cells[k]
+        if abs(c[j, i]) < 0.5 * FLAT:
+            listed[end, 0], listed[end, 1] = j, i
+            end += 1
+        if abs(c[j, i]) != FLAT:
+            ring_of[j, i] = 1
+    begin = 0
+    for ring in range(2, RINGS + 2):
+        last = end
+        for k in range(begin, last):
+            j, i = listed[k]
+            most = 2.0 * abs(c[j, i])
+            if most >= FLAT:
+                continue
+            for b in range(max(j - 1, 1), min(j + 2, rows - 1)):
+                for a in range(max(i - 1, 1), min(i + 2, columns - 1)):
+                    if ring_of[b, a] == 0:
+                        ring_of[b, a] = ring
+                        listed[end, 0], listed[end, 1] = b, a
+                        end += 1
+                    if ring_of[b, a] == ring:
+                        c[b, a] = min(c[b, a], most) if c[b, a] > 0.0 else max(c[b, a], -most)
+        begin = last
+    repeat_edge(c)
+
+
+@compiled
 def outline(f: Array, rounds: int) -> Array:
     """Coefficients of a spline, in cells, that is above zero where the fractions ``f`` (0 to 1) lie."""
     cells = active_cells(f)
@@ -222,6 +258,7 @@ def outline(f: Array, rounds: int) -> Array:
             j, i = cells[k]
             c[j, i] += steps[k]
         repeat_edge(c)
+    rise(c, cells)
     return c
 
 

@@ -12,6 +12,7 @@ FROM_X, FROM_Y = -0.45, 0.893  # where the light comes from, as in app.picture.l
 BEVEL = 0.26  # how much solids brighten and darken at their edges
 BEVEL_PIXELS = 5.0
 WIDEST = 1.7  # half a line, in pixels
+CRISP = 8.0  # one over the slope, per cell, below which faint droplets lose their glow
 
 
 @compiled
@@ -39,14 +40,14 @@ def word(red: float, green: float, blue: float) -> int:
 
 
 @compiled
-def outline_at(row: Array, up_row: Array, i: int, across: Array, x: int) -> tuple[float, float, float]:
-    """How far a pixel is inside an outline, in cells, and the direction that leads farther in."""
+def outline_at(row: Array, up_row: Array, i: int, across: Array, x: int) -> tuple[float, float, float, float]:
+    """How far a pixel is inside an outline, in cells, the direction that leads farther in, and the slope."""
     west, here, east = row[i], row[i + 1], row[i + 2]
     value = across[0, x] * west + across[1, x] * here + across[2, x] * east
     right = across[3, x] * west + across[4, x] * here + across[5, x] * east
     up = across[0, x] * up_row[i] + across[1, x] * up_row[i + 1] + across[2, x] * up_row[i + 2]
-    steep = np.float32(1.0) / (np.sqrt(right * right + up * up) + np.float32(1e-6))
-    return value * steep, right * steep, up * steep
+    slope = np.sqrt(right * right + up * up) + np.float32(1e-6)
+    return value / slope, right / slope, up / slope, slope
 
 
 @compiled
@@ -117,13 +118,13 @@ def paint(
                 level = int(across[0, x] * west + across[1, x] * here + across[2, x] * east + half)
                 heavy, glow = np.float32(side & 1), np.float32(0.0)
                 if side >= 2:
-                    distance, right, up = outline_at(phase_row, phase_up, i, across, x)
+                    distance, right, up, slope = outline_at(phase_row, phase_up, i, across, x)
                     distance *= scale
                     heavy = min(max(0.5 + distance, 0.0), 1.0)
                     if lit:
                         facing = max(-right * FROM_X - up * FROM_Y, 0.0)
                         band = min(max(half_line + 0.8 - abs(distance - half_line), 0.0), 1.0)
-                        glow = line * band * (0.25 + 0.75 * facing * facing)
+                        glow = line * band * (0.25 + 0.75 * facing * facing) * min(slope * CRISP, 1.0)
                     else:
                         glow = line * min(max(half_line + 0.5 - abs(distance), 0.0), 1.0)
                 red = inks[0, level, 0] + heavy * (inks[1, level, 0] - inks[0, level, 0])
@@ -133,7 +134,7 @@ def paint(
                 green += glow * (line_ink[1] - green)
                 blue += glow * (line_ink[2] - blue)
                 if wall >= 2:
-                    distance, right, up = outline_at(solid_row, solid_up, i, across, x)
+                    distance, right, up, _ = outline_at(solid_row, solid_up, i, across, x)
                     distance *= scale
                     share, shine = min(max(0.5 + distance, 0.0), 1.0), 1.0
                     if bevelled:
