@@ -15,8 +15,8 @@ Array = np.ndarray
 COUNT = 1200
 LIFE = 90  # pictures that a speck is seen in
 LONGEST = 4  # steps, of at most a cell each, between two pictures: who jumps farther begins anew
-STREAK = 3.0  # pictures' worth of a speck's way that it is drawn along
-FAINTEST, OPAQUE = 0.10, 0.42  # at rest, and where it is fast
+STREAK = 4.0  # pictures' worth of a speck's way that it is drawn along
+FAINTEST, OPAQUE = 0.08, 0.42  # at rest, and where it is fast
 RADIUS = 0.9  # of a speck, in pixels
 LONG = 26.0  # pixels of the longest streak
 

@@ -15,11 +15,14 @@ _FLAG = implot.Flags_
 PLOT_FLAGS = _FLAG.no_menus | _FLAG.no_box_select | _FLAG.no_mouse_text | _FLAG.no_inputs
 AXIS_FLAGS = implot.AxisFlags_.no_highlight | implot.AxisFlags_.no_tick_marks
 LEGEND_HEIGHT = 190.0  # a lower plot would vanish under its legend
+LEAST_HEIGHT = 130.0  # of a row of plots, where there are several
 LEAST_WIDTH = 190.0  # of a plot; in a narrower panel they are scrolled
 
 
 def draw_plots(session: Session) -> None:
-    """Iterations, milliseconds, frames per second and the last solve's residual, side by side."""
+    """Iterations, milliseconds, frames per second and the last solve's residual, side by side, or in rows
+    where the panel is narrow and high.
+    """
     imgui.begin_child("plots", (0.0, 0.0), 0, imgui.WindowFlags_.horizontal_scrollbar)
     history = session.history()
     plots = {
@@ -28,14 +31,20 @@ def draw_plots(session: Session) -> None:
         "Frames per second": lambda: _plot_history(history["frame"], history["fps"]),
         "Residual, last solve": lambda: _plot_residuals(session),
     }
-    space, gap = imgui.get_content_region_avail(), imgui.get_style().item_spacing.x
-    width = max((space.x + gap) / len(plots) - gap, theme.scaled(LEAST_WIDTH))
+    space, gap = imgui.get_content_region_avail(), imgui.get_style().item_spacing
+    least = theme.scaled(LEAST_WIDTH)
+    columns = min(max(int(space.x / least), 1), len(plots))
+    rows = -(-len(plots) // columns)
+    if space.y < rows * theme.scaled(LEAST_HEIGHT):
+        columns, rows = len(plots), 1
+    width = max((space.x + gap.x) / columns - gap.x, least)
+    height = max((space.y + gap.y) / rows - gap.y, 1.0)
     for number, (title, plot) in enumerate(plots.items()):
-        if number:
+        if number % columns:
             imgui.same_line()
-        low = space.y < theme.scaled(LEGEND_HEIGHT)  # the strip above the picture has the same colours
+        low = height < theme.scaled(LEGEND_HEIGHT)  # the strip above the picture has the same colours
         flags = PLOT_FLAGS | (implot.Flags_.no_legend if low else 0)
-        if implot.begin_plot(title, (width, max(space.y, 1.0)), flags):
+        if implot.begin_plot(title, (width, height), flags):
             plot()
             implot.end_plot()
     imgui.end_child()

@@ -40,6 +40,7 @@ class Window:
         self.field = FieldPanel()
         self.partition = PartitionPanel()
         self.frames = self._frames_left = frames
+        self._portrait = _is_portrait(session)
         self._hud = Hud()
         self._advanced = self._waited = False
         self._began = self._elsewhere = 0.0  # when the frame began, and its seconds without drawing
@@ -59,7 +60,8 @@ class Window:
         params.fps_idling.enable_idling = False
         params.fps_idling.vsync_to_monitor = False  # the frame rate is what people compare here
         params.renderer_backend_options.open_gl_options = hello_imgui.OpenGlOptions(anti_aliasing_samples=0)
-        params.docking_params = self._layout()
+        params.docking_params = self._layout(self._portrait)
+        params.alternative_docking_layouts = [self._layout(not self._portrait)]
         callbacks = params.callbacks
         callbacks.load_additional_fonts = theme.load_fonts
         callbacks.setup_imgui_config = _configure
@@ -71,8 +73,10 @@ class Window:
         callbacks.after_swap = self._end_frame
         return params
 
-    def _layout(self) -> hello_imgui.DockingParams:
-        """Controls on the left, the fluid large beside them, tabs with plots and partition below it."""
+    def _layout(self, portrait: bool) -> hello_imgui.DockingParams:
+        """Controls on the left, the fluid large beside them, tabs with plots and partition below it, or on
+        its right where it is higher than wide.
+        """
         split, panel = hello_imgui.DockingSplit, hello_imgui.DockableWindow
         windows = [
             panel("Controls", "Left", lambda: draw_controls(self.session), can_be_closed_=False),
@@ -83,9 +87,11 @@ class Window:
             imgui.WindowFlags_.no_scroll_with_mouse | imgui.WindowFlags_.no_scrollbar
         )
         left = split("MainDockSpace", "Left", imgui.Dir.left, CONTROLS_WIDTH / SIZE[0], NO_TABS)
-        below = split("MainDockSpace", "Below", imgui.Dir.down, 0.33, NO_TABS)
+        towards, share = (imgui.Dir.right, 0.44) if portrait else (imgui.Dir.down, 0.33)
+        below = split("MainDockSpace", "Below", towards, share, NO_TABS)
         layout = hello_imgui.DockingParams([left, below], windows)
         layout.main_dock_space_node_flags = NO_TABS
+        layout.layout_name = "portrait" if portrait else "Default"
         return layout
 
     def _apply_theme(self) -> None:
@@ -107,6 +113,9 @@ class Window:
     def _read_keys(self) -> None:
         if theme.applied != self.session.theme:
             self._apply_theme()
+        if self._portrait != _is_portrait(self.session):
+            self._portrait = not self._portrait
+            hello_imgui.switch_layout("portrait" if self._portrait else "Default")
         keys.handle_keys(self.session)
         keys.draw_help(self.session)
 
@@ -154,6 +163,11 @@ class Window:
             self.partition.draw(session)
             imgui.end_tab_item()
         imgui.end_tab_bar()
+
+
+def _is_portrait(session: Session) -> bool:
+    width, height = session.engine.simulation.domain
+    return height > 1.2 * width
 
 
 def _configure() -> None:

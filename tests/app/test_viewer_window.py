@@ -417,3 +417,53 @@ def test_escape_closes_a_list(drive):
         assert not window.session.show_help
 
     drive(test)
+
+
+def test_a_portrait_scene_uses_the_window_and_the_theme_follows_the_settings(drive, tmp_path):
+    def test(ctx, window):
+        session = window.session
+        settle(ctx)
+        _, top, _, landscape = window.field.rectangle
+        ctx.set_ref("Controls")
+        session.ask(session.change, "grid", (32, 64))
+        ctx.yield_(10)
+        width_m, height_m = session.engine.simulation.domain
+        left, top, width, height = window.field.rectangle
+        assert width / height == pytest.approx(width_m / height_m, rel=1e-3)
+        screen = capture(ctx, tmp_path / "dark.png")
+        assert height > 0.75 * (screen.shape[0] - top)
+        assert height > 1.2 * landscape
+        corner = screen[-3, int(left) - 20].astype(int)  # of the panel, beside the picture
+        assert corner.mean() < 60
+        ctx.combo_click("##theme/light")
+        settle(ctx)
+        screen = capture(ctx, tmp_path / "light.png").astype(int)
+        assert screen[-3, int(left) - 20].mean() > 200
+        middle = screen[int(top + 5) : int(top + height - 5), int(left + 5) : int(left + width - 5)]
+        assert middle.mean() < 180  # the picture keeps its own colours
+        session.ask(session.change, "grid", (64, 32))
+        ctx.yield_(10)
+        assert window.field.rectangle[3] == pytest.approx(landscape, rel=0.1)
+
+    drive(test)
+
+
+def test_view_is_changed_from_the_panel(drive):
+    def test(ctx, window):
+        session = window.session
+        ctx.set_ref("Controls")
+        assert session.view.traced
+        ctx.item_click("##tracers")
+        ctx.item_click("##light")
+        ctx.combo_click("##colormap/ember")
+        settle(ctx)
+        assert not session.view.traced
+        assert not session.view.light
+        assert session.view.colours == "ember"
+        press(ctx, "_3")
+        assert session.view.colours == "magma"
+        press(ctx, "_1")
+        assert session.view.colours == "ember"
+        assert not session.view.traced
+
+    drive(test)
