@@ -26,10 +26,13 @@ _SOURCES = {
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of the light and the heavy fluid from dark to bright, of solids, and of the line between."""
+    """Colours of the light and the heavy fluid from dark to bright, of what lies between the two on a colour
+    bar, of solids, and of the line between the fluids.
+    """
 
     light: tuple[str, ...]
     heavy: tuple[str, ...]
+    between: str
     solid: str
     line: str
 
@@ -38,18 +41,21 @@ PALETTES = {
     "fluid": Palette(
         light=("#0a101f", "#0e172b", "#142140"),
         heavy=("#0c3f94", "#1f7ad2", "#3fa0ec", "#9ee2ff"),
+        between="#0c3f94",
         solid="#b8946c",
         line="#ecfaff",
     ),
     "ember": Palette(
         light=("#100d13", "#17121a", "#221a22"),
         heavy=("#9c2410", "#e2561b", "#f58a2c", "#ffdc7d"),
+        between="#9c2410",
         solid="#64869d",
         line="#fff4d2",
     ),
     "paper": Palette(
         light=("#ebe2cf", "#f3ebdb", "#faf4e8"),
         heavy=("#173362", "#245490", "#3a78b4", "#79b3d9"),
+        between="#79b3d9",
         solid="#bf6a3f",
         line="#0f2344",
     ),
@@ -69,7 +75,7 @@ def _colours(name: str) -> np.ndarray:
     if name not in PALETTES:
         return 255.0 * Colormap(_SOURCES[name]).lut(LEVELS)[:, :3]
     palette = PALETTES[name]
-    return _ramp((palette.light[1], palette.heavy[0], palette.heavy[1]))
+    return _ramp((palette.light[1], palette.between, palette.heavy[1]))
 
 
 @lru_cache(maxsize=8)

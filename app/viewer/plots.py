@@ -28,7 +28,7 @@ def draw_plots(session: Session) -> None:
     plots = {
         "Iterations": lambda: _plot_iterations(session, history),
         "Milliseconds": lambda: _plot_phases(history),
-        "Frames per second": lambda: _plot_history(history["frame"], history["fps"]),
+        "Frames per second": lambda: _plot_history(history["frame"], history["fps"], "frames/s"),
         "Residual, last solve": lambda: _plot_residuals(session),
     }
     space, gap = imgui.get_content_region_avail(), imgui.get_style().item_spacing
@@ -50,9 +50,9 @@ def draw_plots(session: Session) -> None:
     imgui.end_child()
 
 
-def _setup_frames(x: np.ndarray, top: float) -> None:
+def _setup_frames(x: np.ndarray, top: float, unit: str) -> None:
     """Axes over the last frames, from zero to a little above ``top``."""
-    implot.setup_axes("frame", "", AXIS_FLAGS, AXIS_FLAGS)
+    implot.setup_axes("frame", unit, AXIS_FLAGS, AXIS_FLAGS)
     first = max(0.0, float(x.max(initial=0.0)) - FRAMES)
     implot.setup_axes_limits(first, first + FRAMES, 0.0, nice_ceiling(1.05 * top), implot.Cond_.always)
     implot.setup_legend(implot.Location_.north_west)
@@ -60,13 +60,13 @@ def _setup_frames(x: np.ndarray, top: float) -> None:
 
 def _plot_iterations(session: Session, history: dict[str, np.ndarray]) -> None:
     """With a line where another method took over."""
-    _plot_history(history["frame"], history["iterations"], least=9.0)
+    _plot_history(history["frame"], history["iterations"], "iterations", least=9.0)
     if (switches := session.switches()).size:
         implot.plot_inf_lines("other method", switches, implot.Spec(line_color=theme.AMBER))
 
 
-def _plot_history(x: np.ndarray, y: np.ndarray, least: float = 1.0) -> None:
-    _setup_frames(x, max(_typical_top(y), least))
+def _plot_history(x: np.ndarray, y: np.ndarray, unit: str, least: float = 1.0) -> None:
+    _setup_frames(x, max(_typical_top(y), least), unit)
     _plot_line(x, y)
 
 
@@ -79,7 +79,7 @@ def _plot_phases(history: dict[str, np.ndarray]) -> None:
     """The phases of a frame on top of each other, so that the upper edge is the whole frame."""
     x, names = history["frame"], [name for name in PHASES if name in history]
     edges = np.cumsum([np.zeros_like(x), *(history[name] for name in names)], axis=0)
-    _setup_frames(x, _typical_top(edges[-1]))
+    _setup_frames(x, _typical_top(edges[-1]), "ms")
     for name, lower, upper in zip(names, edges[:-1], edges[1:], strict=True):
         colour = theme.PHASES[name]
         implot.plot_shaded(name, x, lower, upper, implot.Spec(fill_color=colour, line_color=colour))
@@ -100,7 +100,7 @@ def _plot_residuals(session: Session) -> None:
     low = min(float(residuals.min(initial=1.0)), tolerance)
     high = max(float(residuals.max(initial=1.0)), 10.0 * tolerance)
     limits = (10.0 ** math.floor(math.log10(low) - 0.2), 10.0 ** math.ceil(math.log10(high) + 0.1))
-    implot.setup_axes("iteration", "", AXIS_FLAGS, AXIS_FLAGS)
+    implot.setup_axes("iteration", "relative residual", AXIS_FLAGS, AXIS_FLAGS)
     implot.setup_axis_scale(implot.ImAxis_.y1, implot.Scale_.log10)
     right = nice_ceiling(max(10.0, len(residuals) - 1.0))
     implot.setup_axes_limits(0.0, right, *limits, implot.Cond_.always)

@@ -196,7 +196,7 @@ class Session:
             return Message(self.engine.message, True, math.inf)
         fresh = self._message if time.monotonic() < self._message.until else None
         if self.compiling and not (fresh and fresh.error):
-            text = f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 30"
+            text = f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 40"
             return Message(text, False, math.inf)
         return fresh
 
