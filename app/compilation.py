@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
+import numpy as np
 import torch
 
+from app.picture import Tracers, View, draw
 from precond import PCG, PoissonOperator, PreconditionerError, make_preconditioner
 from precond.auto import CANDIDATES, Auto
 from sim.host.loops import HostLoops
@@ -17,14 +20,14 @@ NOTE = "compiling for this machine, once"
 
 
 class Compilation:
-    """Compiles, in a thread, what a step with ``preconditioner`` may need on a CPU, then what those of
-    ``later`` need. `stop` it before the program ends: a thread that is cut off while it compiles brings all
-    down.
+    """Compiles, in a thread, what a picture and then a step with ``preconditioner`` may need on a CPU, then
+    what those of ``later`` need. `stop` it before the program ends: a thread that is cut off while it
+    compiles brings all down.
     """
 
     def __init__(self, preconditioner: str, later: tuple[str, ...] = ()):
         self._first, self._later = preconditioner, later
-        self._ready, self._stopped = threading.Event(), threading.Event()
+        self._ready, self._drawn, self._stopped = (threading.Event() for _ in range(3))
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
 
@@ -37,6 +40,11 @@ class Compilation:
     def done(self) -> bool:
         """Whether nothing is left to compile."""
         return not self._thread.is_alive()
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether a picture can be drawn without a wait."""
+        return self._drawn.is_set()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until it is ready, or so long; returns whether it is."""
@@ -53,15 +61,39 @@ class Compilation:
                 if self._stopped.is_set():
                     return
         finally:
+            self._drawn.set()
             self._ready.set()
 
     def _parts(self) -> Iterator[None]:
+        yield from _draw()
+        self._drawn.set()
         yield from _simulate()
         for name in CANDIDATES if self._first.partition(":")[0] == Auto.name else (self._first,):
             yield from _solve(name)
         self._ready.set()
         for name in self._later:
             yield from _solve(name)
+
+
+def _draw() -> Iterator[None]:
+    """Draw one picture with all that can be in it, and one with less."""
+    phase, solid = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool)
+    phase[:4], solid[8:10, 3:5] = 1.0, True
+    still = SimpleNamespace(
+        field=lambda _: phase.copy(),
+        phase_fraction=phase.copy,
+        solid_mask=lambda: solid,
+        velocity=torch.zeros(2, SHAPE[0] + 1, SHAPE[1] + 1, dtype=torch.float64),
+        shape=SHAPE,
+        spacing=1.0,
+        time=0.0,
+        settings=SimpleNamespace(contrast=10.0),
+    )
+    tracers = Tracers()
+    tracers.follow(still, solid)
+    still.time = 1.0
+    draw(still, View(), (64, 32), tracers)
+    yield
 
 
 def _simulate() -> Iterator[None]:

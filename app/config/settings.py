@@ -7,7 +7,7 @@ here, so that `--help` and a mistyped option answer at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -65,6 +65,7 @@ class RunSettings(Settings):
     colormap: Annotated[Text, _known("COLORMAPS")] | None = setting(
         None, "colours to show it in (default: the view's own)"
     )
+    theme: Literal["dark", "light"] = setting("dark", "colours of the window around the picture")
 
 
 class RunOptions(RunSettings, SimulationSettings):

@@ -40,7 +40,7 @@ from app.recording.summary import STATISTICS
 from app.recording.video import Video
 from precond.errors import UsageError, in_one_line
 
-PICTURE_SIZE = 768  # pixels along the longer side of final.png, where whole pixels per cell allow it
+PICTURE_SIZE = 1280  # pixels along the longer side of final.png and of the video
 HEADER = (  # attributes of FrameReport with their units, then what `_row` says of failed attempts
     "frame [-],time_s [s],time_step_s [s],preconditioner [-],choice [-],outcome [-],fallback [-],"
     "iterations [-],relative_residual [-],sim_ms [ms],setup_ms [ms],inference_ms [ms],solve_ms [ms],"
@@ -162,8 +162,7 @@ class Recorder:
             self.message = self.message or reason
 
     def _picture(self) -> np.ndarray:
-        simulation = self._engine.simulation
-        return render(simulation, self._view, max(1, PICTURE_SIZE // max(simulation.shape)))
+        return render(self._engine.simulation, self._view, PICTURE_SIZE)
 
     def summary(self) -> dict[str, Any]:
         """STATISTICS over all frames so far; without any, rows: 0."""

@@ -59,7 +59,7 @@ def draw_controls(session: Session) -> None:
         simulation.tick("single_launch", "single launch")
 
     imgui.separator_text("Picture")
-    shown, change = vars(view) | {"colormap": view.colours}, session.change_view
+    shown, change = vars(view) | {"colormap": view.colours, "tracers": view.traced}, session.change_view
     picture = _Section(session, shown, lambda name, value: change(**{name: value}))
     fields = {field: (field, f"key {number}") for number, field in enumerate(VIEWS, start=1)}
     picture.choose("field", "show", fields, "what the colours stand for")
@@ -68,6 +68,10 @@ def draw_controls(session: Session) -> None:
     )
     _draw_range(session)
     picture.tick("interface", "interface", "a line where the two fluids meet")
+    picture.tick("light", "light", "brightness from above: on the fluids' surface and on edges of solids")
+    picture.tick("tracers", "tracers", "specks that the fluids carry along, to be looked at alone")
+    window = _Section(session, vars(session), partial(setattr, session))
+    window.choose("theme", "theme", {name: (name, "") for name in theme.THEMES}, "colours of the window")
 
     imgui.separator_text("Brush")
     _draw_paints(session)

@@ -62,8 +62,9 @@ class FieldPanel:
 
     def draw(self, session: Session) -> None:
         """Draw the present state where `take_input` found its place."""
-        picture, view = session.draw(), session.view
         (left, top, width, height), canvas = self.rectangle, imgui.get_window_draw_list()
+        session.side = max(width, height) * imgui.get_io().display_framebuffer_scale.x
+        picture, view = session.draw(), session.view
         canvas.add_image(self._texture.show(picture.rgba), (left, top), (left + width, top + height))
         bar_at = left + width + theme.scaled(12.0)
         draw_colour_bar(canvas, view.colours, picture.scale, view.unit, bar_at, top, height)
@@ -72,7 +73,8 @@ class FieldPanel:
         if self._hovered or self._active:
             mouse, radius = imgui.get_io().mouse_pos, session.brush.radius * min(width, height)
             canvas.push_clip_rect((left, top), (left + width, top + height), True)
-            canvas.add_circle((mouse.x, mouse.y), radius, theme.packed(theme.TEXT, 0.8), 40, 1.5)
+            for colour, thickness in ((0xA0000000, 3.5), (0xE0FFFFFF, 1.5)):  # seen on any field
+                canvas.add_circle((mouse.x, mouse.y), radius, colour, 40, thickness)
             canvas.pop_clip_rect()
         self._draw_foot(canvas, session)
         if session.warning:

@@ -52,7 +52,7 @@ class MethodPanel:
             theme.say(_what_cg_saw(lesson), theme.TEXT)
             height = max(imgui.get_content_region_avail().y, theme.scaled(LEAST_HEIGHT))
             imgui.begin_child("lesson", (0.0, height), 0, imgui.WindowFlags_.horizontal_scrollbar)
-            self._draw_lesson(lesson, session.engine.simulation.solid_mask())
+            self._draw_lesson(lesson, session.shown.solid_mask())
             imgui.end_child()
         imgui.end_child()
 

@@ -17,7 +17,7 @@ def draw_leaves(session: Session, rectangle: tuple[float, float, float, float]) 
     """
     inspector = session.inspector
     labels = inspector.labels if inspector.shown and inspector.all_leaves else None
-    if labels is None or labels.shape != session.engine.simulation.shape:
+    if labels is None or labels.shape != session.shown.shape:
         return
     left, top, width, height = rectangle
     scale_x, scale_y = width / labels.shape[0], height / labels.shape[1]

@@ -111,7 +111,7 @@ class PartitionPanel:
         if leaf is None:
             theme.write(canvas, left, top, "point at the fluid: its leaf is shown here", theme.MUTED)
             return
-        pictures = self.pictures = basis_pixels(leaf, session.engine.simulation.solid_mask())
+        pictures = self.pictures = basis_pixels(leaf, session.shown.solid_mask())
         columns, rows_of_cells, cells_across, _ = pictures.shape
         which = f"{columns} columns" if columns == leaf.total else f"columns 1 to {columns} of {leaf.total}"
         theme.write(canvas, left, top, f"leaf {leaf.leaf}, {len(leaf.cells)} cells: {which} of U")

@@ -14,14 +14,15 @@ from app.viewer.marks import Mark
 from app.viewer.session import FRAMES, PHASES, Session
 
 LEAST_WIDTH = 180.0  # of a plot; in a narrower panel they are scrolled
+LEAST_HEIGHT = 130.0  # of a row of plots, where there are several
 GAP = 14.0  # between two entries of the legend
 NEAR = 5.0  # pixels from a mark within which the mouse is on it
 Size = tuple[float, float]
 
 
 def draw_plots(session: Session) -> None:
-    """Iterations, milliseconds, frames per second and the last solve's residual, side by side; in continuous
-    mode also what both methods took.
+    """Iterations, milliseconds, frames per second and the last solve's residual, side by side, or in rows
+    where the panel is narrow and high; in continuous mode also what both methods took.
     """
     imgui.begin_child("plots", (0.0, 0.0), 0, imgui.WindowFlags_.horizontal_scrollbar)
     history, beside = session.history(), session.beside.companion
@@ -34,11 +35,15 @@ def draw_plots(session: Session) -> None:
     if beside.method:
         plots = {"Both methods' solves": lambda size: _plot_both(session, history, size), **plots}
     _draw_legend(session, history)
-    space, gap = imgui.get_content_region_avail(), imgui.get_style().item_spacing.x
-    width = max((space.x + gap) / len(plots) - gap, theme.scaled(LEAST_WIDTH))
-    size = (width, max(space.y, 1.0))
+    space, gap = imgui.get_content_region_avail(), imgui.get_style().item_spacing
+    least = theme.scaled(LEAST_WIDTH)
+    columns = min(max(int(space.x / least), 1), len(plots))
+    rows = -(-len(plots) // columns)
+    if space.y < rows * theme.scaled(LEAST_HEIGHT):
+        columns, rows = len(plots), 1
+    size = max((space.x + gap.x) / columns - gap.x, least), max((space.y + gap.y) / rows - gap.y, 1.0)
     for number, (title, plot) in enumerate(plots.items()):
-        if number:
+        if number % columns:
             imgui.same_line()
         if implot.begin_plot(title, size, axes.PLOT_FLAGS | implot.Flags_.no_legend):
             plot(size)
@@ -90,9 +95,9 @@ def _from_zero(name: str, values: np.ndarray, least: float = 1.0) -> Axis:
     return Axis(name, 0.0, nice_ceiling(1.25 * max(typical, least)))
 
 
-def _plot_line(name: str, x: np.ndarray, y: np.ndarray, colour: theme.Colour = theme.ACCENT) -> None:
+def _plot_line(name: str, x: np.ndarray, y: np.ndarray, colour: theme.Colour | None = None) -> None:
     if y.size:
-        implot.plot_line(name, x, y, implot.Spec(line_color=colour, line_weight=1.5))
+        implot.plot_line(name, x, y, implot.Spec(line_color=colour or theme.ACCENT, line_weight=1.5))
 
 
 def _plot_iterations(session: Session, history: dict[str, np.ndarray], size: Size) -> None:

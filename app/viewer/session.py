@@ -18,7 +18,7 @@ import numpy as np
 from app.compilation import NOTE as COMPILING
 from app.compilation import Compilation
 from app.engine import Engine, Event, FrameReport
-from app.picture import Picture, View, draw, render, save_png
+from app.picture import MOST_PIXELS, Picture, Tracers, View, blank, draw, render, save_png, size_of
 from app.race.beside import Beside
 from app.recording.recorder import Recorder
 from app.viewer.inspector import Inspector
@@ -31,8 +31,7 @@ from sim.scenes import available_scenes, load_scene
 from sim.simulation import PAINTS
 
 RUNS = Path("runs")
-TEXTURE_PIXELS = 512  # the picture's longer side on its way to the screen, whose own filter does the rest
-SCREENSHOT_PIXELS = 1280
+SCREENSHOT_PIXELS = 1280  # along the longer side
 MESSAGE_SECONDS = 8.0
 FIRST_HELP = "drag to stir, right-drag to paint, F1 for keys"
 WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
@@ -106,7 +105,10 @@ class Session:
         self.asks_for_layout = False  # the one that the window came with
         self.front = ""  # the tab that is asked to come to the front
         self.shown: Snapshot = self.worker.snapshot  # what the picture is of
-        self.picture: Picture = draw(self.shown, self.view)
+        self.side = 512.0  # pixels along the picture's longer side, as the window has room
+        self.tracers = Tracers()
+        self.theme = engine.settings.theme
+        self.picture: Picture = blank(self.shown.shape)
         scenes = {name: load_scene(name) for name in available_scenes()}
         self.scenes = {  # name to description
             name: textwrap.fill(f"{scene.title}: {scene.description}", 60) for name, scene in scenes.items()
@@ -115,7 +117,7 @@ class Session:
         self.available = set(available_preconditioners())
         self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
         self._views = {self.view.field: self.view}
-        self._drawn: View | None = None  # the view that the picture shows
+        self._drawn: tuple[View, tuple[int, int]] | None = None  # the picture's view and size
         self._message = self._warning = Message()
         self._warned_of: FrameReport | None = None
         self._recorder: Recorder | None = None
@@ -152,11 +154,13 @@ class Session:
         return self.compilation is not None and not self.compilation.ready
 
     def draw(self) -> Picture:
-        """Draw the newest state, fine enough for the screen."""
+        """Draw the newest state, fine enough for the screen; nothing while that is still compiled."""
         snapshot = self.worker.look()
-        if snapshot is not self.shown or self.view != self._drawn:
-            self.picture = draw(snapshot, self.view, max(1, TEXTURE_PIXELS // max(snapshot.shape)))
-            self.shown, self._drawn = snapshot, self.view
+        wanted = self.view, size_of(snapshot.shape, self.side, MOST_PIXELS)
+        can_draw = self.compilation is None or self.compilation.can_draw
+        if can_draw and (snapshot is not self.shown or wanted != self._drawn):
+            self.picture = draw(snapshot, *wanted, self.tracers)
+            self.shown, self._drawn = snapshot, wanted
         return self.picture
 
     def note_picture(self, seconds: float) -> None:
@@ -218,7 +222,7 @@ class Session:
         if not (fresh or self.explained or self.compiling):
             return Message(FIRST_HELP, until=math.inf)
         if self.compiling and not (fresh and fresh.error):
-            text = f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 30"
+            text = f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 40"
             return Message(text, False, math.inf)
         return fresh
 
@@ -299,11 +303,10 @@ class Session:
     def save_screenshot(self) -> None:
         """Write the current view as a large PNG and say where."""
         simulation = self.engine.simulation
-        scale = max(1, SCREENSHOT_PIXELS // max(simulation.shape))
         scene = Path(self.engine.settings.simulation.scene).stem
         path = RUNS / "screenshots" / f"{scene}-{self.view.field}-{_stamp()}.png"
         try:
-            save_png(path, render(simulation, self.view, scale))
+            save_png(path, render(simulation, self.view, SCREENSHOT_PIXELS))
         except OSError as error:
             reason = error.strerror or error
             self.say(f"the screenshot could not be written: {path}: {reason}", error=True)
@@ -342,7 +345,8 @@ class Session:
         field = changes.get("field", self.view.field)
         kept = self._views.get(field, View(field))
         try:
-            self.view = replace(kept, **{"interface": self.view.interface, **changes})
+            same = {name: getattr(self.view, name) for name in ("interface", "light")}
+            self.view = replace(kept, **same | changes)
             self._views[field] = self.view
         except ValueError as error:
             self.say(str(error), error=True)

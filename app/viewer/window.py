@@ -51,6 +51,7 @@ class Window:
         self.frames = frames
         if frames is not None:
             session.worker.steps_left = frames
+        self._portrait = _is_portrait(session)
         self._hud = Hud()
         self._advanced = self._waited = False
         self._began = self._elsewhere = 0.0  # when the frame began, and its seconds without drawing
@@ -72,11 +73,12 @@ class Window:
         if self.session.worker.speed < math.inf:  # what is left of the machine is the simulation's
             params.fps_idling.fps_max = PICTURES_A_SECOND
         params.renderer_backend_options.open_gl_options = hello_imgui.OpenGlOptions(anti_aliasing_samples=0)
-        params.docking_params = self._layout()
+        params.docking_params = self._layout(self._portrait)
+        params.alternative_docking_layouts = [self._layout(not self._portrait)]
         callbacks = params.callbacks
         callbacks.load_additional_fonts = theme.load_fonts
         callbacks.setup_imgui_config = _configure
-        callbacks.setup_imgui_style = theme.apply
+        callbacks.setup_imgui_style = self._apply_theme
         callbacks.post_init = self._note_opened
         callbacks.pre_new_frame = self._begin_frame
         callbacks.show_gui = self._read_keys
@@ -84,8 +86,10 @@ class Window:
         callbacks.after_swap = self._end_frame
         return params
 
-    def _layout(self) -> hello_imgui.DockingParams:
-        """Controls on the left, the fluid large beside them, tabs with plots and partition below it."""
+    def _layout(self, portrait: bool) -> hello_imgui.DockingParams:
+        """Controls on the left, the fluid large beside them, tabs with plots and partition below it, or on
+        its right where it is higher than wide.
+        """
         split, panel = hello_imgui.DockingSplit, hello_imgui.DockableWindow
         windows = [
             panel("Controls", "Left", lambda: draw_controls(self.session), can_be_closed_=False),
@@ -96,10 +100,16 @@ class Window:
             imgui.WindowFlags_.no_scroll_with_mouse | imgui.WindowFlags_.no_scrollbar
         )
         left = split("MainDockSpace", "Left", imgui.Dir.left, CONTROLS_WIDTH / SIZE[0], NO_TABS)
-        below = split("MainDockSpace", "Below", imgui.Dir.down, 0.33, NO_TABS)
+        towards, share = (imgui.Dir.right, 0.44) if portrait else (imgui.Dir.down, 0.33)
+        below = split("MainDockSpace", "Below", towards, share, NO_TABS)
         layout = hello_imgui.DockingParams([left, below], windows)
         layout.main_dock_space_node_flags = NO_TABS
+        layout.layout_name = "portrait" if portrait else "Default"
         return layout
+
+    def _apply_theme(self) -> None:
+        theme.apply(self.session.theme)
+        self.params.imgui_window_params.background_color = imgui.ImVec4(*theme.PANEL)
 
     def _note_opened(self) -> None:
         self.opened = True
@@ -117,6 +127,11 @@ class Window:
         self._began, self._elsewhere, self._advanced = time.perf_counter(), 0.0, False
 
     def _read_keys(self) -> None:
+        if theme.applied != self.session.theme:
+            self._apply_theme()
+        if self._portrait != _is_portrait(self.session):
+            self._portrait = not self._portrait
+            hello_imgui.switch_layout("portrait" if self._portrait else "Default")
         keys.handle_keys(self.session)
         keys.draw_help(self.session)
 
@@ -165,6 +180,11 @@ class Window:
             imgui.end_tab_bar()
         session.front = ""
         session.inspector.shown, session.beside.lessons.shown = shown == "Partition", shown == "Method"
+
+
+def _is_portrait(session: Session) -> bool:
+    width, height = session.shown.domain
+    return height > 1.2 * width
 
 
 def _configure() -> None:

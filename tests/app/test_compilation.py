@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.compilation import NOTE, Compilation
+from app.compilation import NOTE, Compilation, _draw
 from app.config.settings import app_settings
 from app.engine import Engine
+from app.picture import VIEWS, View, contour, draw, light, raster, tracers
 from app.viewer.session import Session
 
 
@@ -42,3 +43,33 @@ def test_the_window_takes_no_step_before_and_does_what_is_asked_for():
     assert session.advance()
     assert (engine.frame, engine.settings.simulation.contrast) == (1, 8.0)
     assert session.message is None
+
+
+def test_the_window_shows_nothing_until_pictures_are_compiled():
+    session = Session(Engine(app_settings({"grid": (32, 16), "preconditioner": "jacobi"})))
+    session.compilation = SimpleNamespace(ready=False, can_draw=False)
+    assert session.draw().rgba.shape == (1, 1, 4)
+    session.compilation.can_draw = True
+    assert session.draw().rgba.shape == (256, 512, 4)
+
+
+def test_no_picture_of_a_simulation_compiles_more(make_simulation):
+    simulation = make_simulation("dam-break", grid=(32, 16))
+    for _ in _draw():
+        pass
+    loops = [
+        value
+        for part in (contour, light, raster, tracers)
+        for value in vars(part).values()
+        if hasattr(value, "signatures")
+    ]
+    known = [len(loop.signatures) for loop in loops]
+    assert sum(known) > 7  # those that are called from Python
+    specks = tracers.Tracers()
+    for paint in (None, "solid"):
+        if paint:
+            simulation.paint(1.0, 0.5, 0.2, paint)
+        for field in VIEWS:
+            simulation.step()
+            draw(simulation, View(field, tracers=True), (200, 100), specks)
+    assert [len(loop.signatures) for loop in loops] == known

@@ -115,7 +115,7 @@ def test_the_summary_is_that_of_the_table(recording):
 
 def test_the_final_picture_shows_two_fluids(recording):
     picture = picture_of(recording)
-    assert picture.shape == (16 * 24, 32 * 24, 3)
+    assert picture.shape == (640, 1280, 3)
     top, bottom = picture[20, 700], picture[-20, 20]  # dam break: light above right, heavy below left
     assert np.abs(top - bottom).max() > 50
 
@@ -195,7 +195,7 @@ def test_an_interrupted_recording_is_complete_up_to_there(tmp_path):
     summary = yaml.safe_load((directory / "run.yaml").read_text(encoding="utf-8"))["summary"]
     assert (summary["rows"], summary["ended"]) == (len(rows), "interrupted by SIGINT")
     assert f"{len(rows)} frames" in out
-    assert picture_of(directory).shape == (384, 768, 3)
+    assert picture_of(directory).shape == (640, 1280, 3)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
@@ -220,7 +220,7 @@ def test_video_plays_in_simulated_time(tmp_path):
     duration = float(column(directory, "time_s")[-1])
     command = [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", directory / "run.mp4", "-f", "rawvideo"]
     raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
-    pictures = np.frombuffer(raw, np.uint8).reshape(-1, 384, 768, 3)
+    pictures = np.frombuffer(raw, np.uint8).reshape(-1, 640, 1280, 3)
     assert len(pictures) == 1 + int(duration * 60 + 1e-9) > 4
     last = pictures[-1].astype(int)
     still = picture_of(directory)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.picture import View, colour_table, render
+from app.picture import View, render
+from app.picture.palettes import fluid_inks
 
 BRIGHT_RED = (255, 107, 97)  # of warnings
 
@@ -200,9 +201,8 @@ def test_screenshot_and_recording_are_written_where_it_says(drive, tmp_path):
         assert str(picture.relative_to(tmp_path)) in session.message.text
         with Image.open(picture) as image:
             stored = np.asarray(image)
-        scale = stored.shape[1] // 64
-        assert stored.shape[1] >= 1024
-        assert (stored == render(session.engine.simulation, session.view, scale)).all()
+        assert stored.shape[1] >= 1280
+        assert (stored == render(session.engine.simulation, session.view, stored.shape[1])).all()
 
         press(ctx, "f9")
         for _ in range(3):
@@ -298,7 +298,7 @@ def test_window_shows_what_render_draws(drive, tmp_path):
             columns = (left + width * (np.arange(nx) + 0.5) / nx).astype(int)
             rows = (top + height * (np.arange(ny) + 0.5) / ny).astype(int)
             seen = pixels[rows][:, columns]  # at the cells' centres
-            drawn = render(simulation, View(field), 9).astype(int)[4::9, 4::9]
+            drawn = render(simulation, View(field), 9 * nx).astype(int)[4::9, 4::9]
             assert drawn.std() > 10.0  # there is something to see
             assert np.median(np.abs(seen - drawn).max(axis=2)) <= 2
             assert np.mean(np.abs(seen - drawn).max(axis=2) > 40) < 0.05  # the thin line may lie between
@@ -308,14 +308,14 @@ def test_window_shows_what_render_draws(drive, tmp_path):
                 around = np.lib.stride_tricks.sliding_window_view
                 clear = ~around(solid, (5, 5)).any(axis=(2, 3))
                 blocks = around(fraction, (5, 5))
-                light, heavy = colour_table("fluid")[[0, -1]].view(np.uint8).reshape(2, 4)[:, :3].astype(int)
-                for colour, inside in (
-                    (heavy, np.nanmin(blocks, axis=(2, 3)) > 0.99),
-                    (light, np.nanmax(blocks, axis=(2, 3)) < 0.001),
+                for inks, inside in (
+                    (fluid_inks("fluid", 1.0), np.nanmin(blocks, axis=(2, 3)) > 0.99),
+                    (fluid_inks("fluid", 0.0), np.nanmax(blocks, axis=(2, 3)) < 0.001),
                 ):
                     place = (inside & clear).T[::-1]
                     assert place.sum() > 100
-                    assert np.abs(seen[place] - colour).max() <= 4
+                    off = np.abs(seen[place][:, None] - inks[None]).max(axis=2).min(axis=1)
+                    assert np.mean(off > 4) < 0.1  # but for tracers
         assert session.picture.values.shape == (nx, ny)
 
     drive(test)
@@ -415,5 +415,55 @@ def test_escape_closes_a_list(drive):
         press(ctx, "escape")
         assert not imgui.is_popup_open("", imgui.PopupFlags_.any_popup)
         assert not window.session.show_help
+
+    drive(test)
+
+
+def test_a_portrait_scene_uses_the_window_and_the_theme_follows_the_settings(drive, tmp_path):
+    def test(ctx, window):
+        session = window.session
+        settle(ctx)
+        _, top, _, landscape = window.field.rectangle
+        ctx.set_ref("Controls")
+        session.ask(session.change, "grid", (32, 64))
+        ctx.yield_(10)
+        width_m, height_m = session.engine.simulation.domain
+        left, top, width, height = window.field.rectangle
+        assert width / height == pytest.approx(width_m / height_m, rel=1e-3)
+        screen = capture(ctx, tmp_path / "dark.png")
+        assert height > 0.75 * (screen.shape[0] - top)
+        assert height > 1.2 * landscape
+        corner = screen[-3, int(left) - 20].astype(int)  # of the panel, beside the picture
+        assert corner.mean() < 60
+        ctx.combo_click("##theme/light")
+        settle(ctx)
+        screen = capture(ctx, tmp_path / "light.png").astype(int)
+        assert screen[-3, int(left) - 20].mean() > 200
+        middle = screen[int(top + 5) : int(top + height - 5), int(left + 5) : int(left + width - 5)]
+        assert middle.mean() < 180  # the picture keeps its own colours
+        session.ask(session.change, "grid", (64, 32))
+        ctx.yield_(10)
+        assert window.field.rectangle[3] == pytest.approx(landscape, rel=0.1)
+
+    drive(test)
+
+
+def test_view_is_changed_from_the_panel(drive):
+    def test(ctx, window):
+        session = window.session
+        ctx.set_ref("Controls")
+        assert session.view.traced
+        ctx.item_click("##tracers")
+        ctx.item_click("##light")
+        ctx.combo_click("##colormap/ember")
+        settle(ctx)
+        assert not session.view.traced
+        assert not session.view.light
+        assert session.view.colours == "ember"
+        press(ctx, "_3")
+        assert session.view.colours == "magma"
+        press(ctx, "_1")
+        assert session.view.colours == "ember"
+        assert not session.view.traced
 
     drive(test)
