@@ -27,8 +27,6 @@ HEADINGS = {  # with their columns' widths; the last one takes what is left
     "ms": 48.0,
     "set-up, inference, solve": 0.0,
 }
-COMBO_WIDTH = 130.0
-ON_EVERY_FRAME = "on every frame too:"
 INVITATION = (
     "One frame's pressure system, solved by every method from nothing, one after the other, under the same "
     "tolerance, while the fluids go on: who needs the fewest iterations, and who the least time?"
@@ -191,21 +189,20 @@ def _draw_choices(session: Session) -> None:
             if ticked:
                 race.chosen = race.chosen | {name} if now else race.chosen - {name}
         imgui.end_popup()
-    _go_on_if_fits(imgui.calc_text_size(ON_EVERY_FRAME).x + theme.scaled(COMBO_WIDTH))
-    imgui.align_text_to_frame_padding()
-    imgui.text(ON_EVERY_FRAME)
-    imgui.same_line()
-    imgui.set_next_item_width(theme.scaled(COMBO_WIDTH))
-    if imgui.begin_combo("##companion", companion.method or "off", imgui.ComboFlags_.height_large):
+    face = f"on every frame too: {companion.method or 'off'}"
+    _go_on_if_fits(imgui.calc_text_size(face).x)
+    if imgui.button(f"{face}###companion"):
+        imgui.open_popup("companions")
+    imgui.set_item_tooltip(
+        "a second method solves every frame beside the one at work, from the same start; the plots show both"
+    )
+    if imgui.begin_popup("companions"):
         for name in ("", *race.names):
             usable = not name or name in session.available
             flags = 0 if usable else imgui.SelectableFlags_.disabled
             if imgui.selectable(name or "off", name == companion.method, flags)[0]:
                 session.ask(companion.choose, name)
-        imgui.end_combo()
-    imgui.set_item_tooltip(
-        "a second method solves every frame beside the one at work, from the same start; the plots show both"
-    )
+        imgui.end_popup()
     text, colour, hint = _status(session)
     if text:
         _go_on_if_fits(imgui.calc_text_size(text).x)
