@@ -17,7 +17,6 @@ from app.viewer.session import Session
 
 LEAST_HEIGHT = 140.0  # of the table and the plots; in a lower or narrower panel they are scrolled
 TABLE_WIDTH, PLOT_WIDTH = 530.0, 200.0
-PARTS_COLOURS = dict(zip(PARTS, (theme.AMBER, theme.LEAF, theme.PHASES["solve"]), strict=True))
 PARTS_NAMES = {"setup": "set-up", "inference": "inference", "solve": "solve"}
 HEADINGS = {  # with their columns' widths; the last one takes what is left
     "": 22.0,
@@ -243,7 +242,8 @@ def _draw_bar(lane: Lane, longest: float) -> None:
     width, height = imgui.get_content_region_avail().x, imgui.get_text_line_height()
     corner, canvas = imgui.get_cursor_screen_pos(), imgui.get_window_draw_list()
     left, end = corner.x, corner.x + width
-    for part, colour in PARTS_COLOURS.items():
+    colours = theme.AMBER, theme.LEAF, theme.PHASES["solve"]
+    for part, colour in zip(PARTS, colours, strict=True):
         right = min(left + width * 1e3 * lane.seconds[part] / longest, end)
         if right > left:
             box = (left, corner.y + 0.15 * height), (max(right, left + 1.0), corner.y + 0.85 * height)
@@ -253,7 +253,8 @@ def _draw_bar(lane: Lane, longest: float) -> None:
 
 
 def method_colour(name: str) -> theme.Colour:
-    """One hue a method, the same in every picture."""
+    """One hue a method, the same in every picture, light enough or dark enough for the theme."""
     order = list(TYPICAL_MS)
     place = order.index(name) if name in order else len(name)
-    return (*colorsys.hls_to_rgb(place * 0.381966 % 1.0, (0.62, 0.74)[place % 2], 0.75), 1.0)
+    light = (0.34, 0.44) if theme.applied == "light" else (0.62, 0.74)
+    return (*colorsys.hls_to_rgb(place * 0.381966 % 1.0, light[place % 2], 0.75), 1.0)

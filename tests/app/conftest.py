@@ -112,11 +112,14 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Here:
 def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:  # noqa: ARG001
     """``drive(test, **settings)`` opens a window on a small dam break, in an empty folder, and runs ``test``.
 
-    ``test(ctx, window)`` gets the test engine's context; what it asserts fails the pytest test.
+    ``test(ctx, window)`` gets the test engine's context; what it asserts fails the pytest test. ``size``
+    (pixels) and ``scale`` are the window's and the screen's, all else settings.
     """
     monkeypatch.chdir(tmp_path)
 
-    def run(test: Callable, **settings: object) -> None:
+    def run(
+        test: Callable, size: tuple[int, int] | None = None, scale: float = 0.0, **settings: object
+    ) -> None:
         from imgui_bundle.immapp import testing
 
         from app.config.settings import app_settings
@@ -127,6 +130,9 @@ def drive(display: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         engine = Engine.with_substitute(app_settings({"grid": (64, 32), **settings}))
         window = Window(Session(engine))
         window.params.ini_disable = True
+        if size:
+            window.params.dpi_aware_params.dpi_window_size_factor = scale
+            window.params.app_window_params.window_geometry.size = tuple(round(n / scale) for n in size)
         try:
             testing.run(
                 test_function=lambda ctx: test(ctx, window),
