@@ -13,9 +13,9 @@ from imgui_bundle import imgui
 
 from app.picture import COLORMAPS, VIEWS
 from app.viewer import theme
+from app.viewer.materials import MATERIALS
 from app.viewer.session import BRUSH_LIMITS, Session
 from sim.settings import MAX_CONTRAST, SimulationSettings
-from sim.simulation import PAINTS
 
 LABEL_WIDTH = 108.0
 NARROW = 240.0  # in a panel of less, labels stand above what they name
@@ -40,6 +40,7 @@ def draw_controls(session: Session) -> None:
     simulation.slide("gravity", "gravity", (0.0, 30.0), " m/s²", flags=0)
     simulation.slide("heavy_viscosity", "heavy viscosity", (0.1, 1e5), " mm²/s", 1e-6)
     simulation.slide("light_viscosity", "light viscosity", (0.1, 1e5), " mm²/s", 1e-6)
+    simulation.slide("source_rate", "source rate", (0.1, 100.0), " /s")
 
     imgui.separator_text("Pressure solve")
     known, hint = session.preconditioners, "what makes conjugate gradients converge in few iterations"
@@ -207,10 +208,24 @@ def _draw_range(session: Session) -> None:
 def _draw_paints(session: Session) -> None:
     _label("right-drag", "what dragging with the right button paints")
     left = imgui.get_cursor_pos_x()
-    for number, paint in enumerate(PAINTS):  # two rows of two
-        if number % 2:
-            imgui.same_line(left + theme.scaled(80.0))
+    height, space = imgui.get_frame_height(), imgui.get_style().item_spacing.x
+    room = imgui.get_content_region_avail().x
+    columns = 2 if room >= theme.scaled(170.0) else 1
+    for number, (name, material) in enumerate(MATERIALS.items()):
+        if number % columns:
+            imgui.same_line(left + 0.5 * (room + space))
         else:
             imgui.set_cursor_pos_x(left)
-        if imgui.radio_button(paint, session.brush.paint == paint):
-            session.brush.paint = paint
+        corner, canvas = imgui.get_cursor_screen_pos(), imgui.get_window_draw_list()
+        size = ((room - (columns - 1) * space) / columns, height)
+        if imgui.selectable(f"##{name}", session.brush.paint == name, 0, size)[0]:
+            session.ask(session.take, name)
+        imgui.set_item_tooltip(f"{name} ({material.key}): {material.hint}")
+        inner = 0.22 * height
+        swatch = (corner.x + inner, corner.y + inner), (corner.x + height - inner, corner.y + height - inner)
+        canvas.add_rect_filled(*swatch, theme.packed(material.colour), 3.0)
+        canvas.add_rect(*swatch, theme.packed(theme.MUTED), 3.0)
+        text_y = corner.y + 0.5 * (height - imgui.get_text_line_height())
+        canvas.push_clip_rect((corner.x, corner.y), (corner.x + size[0], corner.y + height), True)
+        theme.write(canvas, corner.x + height + 2.0, text_y, name)
+        canvas.pop_clip_rect()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 from imgui_bundle import imgui
 
 from app.viewer import theme
 from app.viewer.canvas import Texture, draw_colour_bar
+from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.partition_picture import outline
 from app.viewer.session import Point, Session
+from sim.sources import KINDS
 
 BAR_SPACE = 84.0  # colour bar and its numbers
 FOOT = 24.0
@@ -46,8 +49,11 @@ class FieldPanel:
             session.brush.radius *= WHEEL_FACTOR**io.mouse_wheel
         if self._hovered and session.inspector.follow:
             session.inspector.cell = _cell(session, here)
+        grabs = self._stroke is None
         begin, self._stroke = self._stroke or here, here if self._active else None
-        if self._active and imgui.is_mouse_down(imgui.MouseButton_.right):
+        if self._active and session.brush.paint == MOVE:
+            session.ask(session.move, begin, here, io.delta_time, grabs)
+        elif self._active and imgui.is_mouse_down(imgui.MouseButton_.right):
             session.ask(session.paint, begin, here)
         elif self._active and begin != here:
             session.ask(session.stir, begin, here, io.delta_time)
@@ -65,11 +71,15 @@ class FieldPanel:
         canvas.add_image(self._texture.show(picture.rgba), (left, top), (left + width, top + height))
         bar_at = left + width + theme.scaled(12.0)
         draw_colour_bar(canvas, view.colours, picture.scale, view.unit, bar_at, top, height)
+        self._draw_sources(canvas, session)
         if session.inspector.shown:
             self._draw_leaf(canvas, session)
         if self._hovered or self._active:
             mouse, radius = imgui.get_io().mouse_pos, session.brush.radius * min(width, height)
+            radius = theme.scaled(7.0) if session.brush.paint == MOVE else radius  # a hand has no size
+            colour = MATERIALS[session.brush.paint].colour
             canvas.push_clip_rect((left, top), (left + width, top + height), True)
+            canvas.add_circle_filled((mouse.x, mouse.y), radius, theme.packed(colour, 0.35), 40)
             canvas.add_circle((mouse.x, mouse.y), radius, theme.packed(theme.TEXT, 0.8), 40, 1.5)
             canvas.pop_clip_rect()
         self._draw_foot(canvas, session)
@@ -81,15 +91,33 @@ class FieldPanel:
     def _draw_leaf(self, canvas: imgui.ImDrawList, session: Session) -> None:
         """The border of the leaf that was pointed at, bright on dark so that it shows on any field."""
         leaf = session.inspector.leaf
-        if leaf is None:
-            return
+        if leaf is not None:
+            for colour, thickness in ((theme.BACKGROUND, 4.0), (theme.LEAF, 2.0)):
+                self._draw_border(canvas, session, leaf.cells, colour, thickness)
+
+    def _draw_sources(self, canvas: imgui.ImDrawList, session: Session) -> None:
+        """The borders of sources and drains, in their colours."""
+        kinds = session.engine.simulation.sources.kind.cpu().numpy()  # (nx, ny), 0 or 1 + index in KINDS
+        for number, kind in enumerate(KINDS, start=1):
+            cells = np.flatnonzero(kinds == number)
+            if cells.size:
+                self._draw_border(canvas, session, cells, MATERIALS[kind].colour, 1.5)
+
+    def _draw_border(
+        self,
+        canvas: imgui.ImDrawList,
+        session: Session,
+        cells: np.ndarray,
+        colour: theme.Colour,
+        thickness: float,
+    ) -> None:
+        """The border of a set of flat cells."""
         (left, top, width, height), (nx, ny) = self.rectangle, session.engine.simulation.shape
         scale_x, scale_y = width / nx, height / ny
-        for colour, thickness in ((theme.BACKGROUND, 4.0), (theme.LEAF, 2.0)):
-            for x0, y0, x1, y1 in outline(leaf.cells, (nx, ny)).tolist():
-                begin = (left + scale_x * x0, top + height - scale_y * y0)
-                end = (left + scale_x * x1, top + height - scale_y * y1)
-                canvas.add_line(begin, end, theme.packed(colour), thickness)
+        for x0, y0, x1, y1 in outline(cells, (nx, ny)).tolist():
+            begin = (left + scale_x * x0, top + height - scale_y * y0)
+            end = (left + scale_x * x1, top + height - scale_y * y1)
+            canvas.add_line(begin, end, theme.packed(colour), thickness)
 
     def _draw_foot(self, canvas: imgui.ImDrawList, session: Session) -> None:
         """One line under the picture: what is shown on the left, the value under the mouse on the right."""

@@ -9,6 +9,7 @@ from imgui_bundle import imgui
 
 from app.picture import VIEWS
 from app.viewer import theme
+from app.viewer.materials import MATERIALS
 from app.viewer.session import Session
 
 
@@ -26,6 +27,11 @@ def _view_key(number: int, field: str) -> Key:
     return Key(codes, str(number), f"show {field}", lambda session: session.change_view(field=field))
 
 
+def _material_key(material: str, letter: str) -> Key:
+    codes = (getattr(imgui.Key, letter.lower()),)
+    return Key(codes, letter, f"brush: {material}", lambda session: session.take(material))
+
+
 def _toggle_help(session: Session) -> None:
     session.show_help = not session.show_help
 
@@ -35,6 +41,8 @@ KEYS = (
     Key((imgui.Key.period, imgui.Key.keypad_decimal), ".", "one single step", Session.step),
     Key((imgui.Key.r,), "R", "reset the scene", lambda session: session.engine.reset()),
     *(_view_key(number, field) for number, field in enumerate(VIEWS, start=1)),
+    Key((imgui.Key.g,), "G", "open or close the gallery of scenes", Session.toggle_gallery),
+    *(_material_key(name, material.key) for name, material in MATERIALS.items()),
     Key((imgui.Key.l,), "L", "outline the leaf under the mouse (tab Partition)", Session.toggle_leaf),
     Key((imgui.Key.f1,), "F1", "show or hide this list", _toggle_help),
     Key((imgui.Key.f9,), "F9", "record every frame, or stop recording", Session.toggle_recording),
@@ -43,7 +51,7 @@ KEYS = (
 OTHERS = (
     ("Escape", "close a list, or this one"),
     ("drag", "stir the fluids"),
-    ("right-drag", "paint with the chosen phase or solid"),
+    ("right-drag", "paint with the chosen material, or move an obstacle"),
     ("wheel", "resize the brush"),
     ("point at the partition", "name a tile, its rank and its norm"),
     ("Ctrl + click", "type a slider's value"),
@@ -52,7 +60,8 @@ OTHERS = (
 
 def handle_keys(session: Session) -> None:
     """Ask for what the keys pressed in this frame mean, unless somebody is typing a value."""
-    if imgui.get_io().want_text_input:
+    io = imgui.get_io()
+    if io.want_text_input or io.key_ctrl:
         return
     for key in KEYS:
         if any(imgui.is_key_pressed(code, repeat=key.name == ".") for code in key.codes):

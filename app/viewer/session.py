@@ -21,6 +21,7 @@ from app.engine import Engine, Event, FrameReport
 from app.picture import Picture, View, draw, render, save_png
 from app.recording.recorder import Recorder
 from app.viewer.inspector import Inspector
+from app.viewer.materials import MOVE
 from precond import available_preconditioners, registered_preconditioners
 from precond.errors import UsageError
 from sim.scenes import available_scenes, load_scene
@@ -55,7 +56,7 @@ class Brush:
     Both stay within BRUSH_LIMITS whatever is assigned; what is not a number becomes the lower limit.
     """
 
-    paint: str = PAINTS[0]  # or another of PAINTS
+    paint: str = PAINTS[0]  # or another of app.viewer.materials.MATERIALS
     radius: float = 0.08
     strength: float = 1.0
 
@@ -89,6 +90,8 @@ class Session:
         self._begun = time.monotonic()
         self.compilation: Compilation | None = None  # for which the fluids wait
         self.show_help = False
+        self.show_gallery = False
+        self._held: Point | None = None  # where the hand holds an obstacle, in metres
         self.show_partition = False  # asks for its tab to come to the front
         self.picture: Picture = draw(engine.simulation, self.view)
         scenes = {name: load_scene(name) for name in available_scenes()}
@@ -223,6 +226,14 @@ class Session:
         if not self.compiling:
             self.engine.single_step()
 
+    def take(self, material: str) -> None:
+        """Have the brush hold one of MATERIALS."""
+        self.brush.paint = material
+
+    def toggle_gallery(self) -> None:
+        """Open the gallery of scenes, or close it."""
+        self.show_gallery = not self.show_gallery
+
     def toggle_leaf(self) -> None:
         """Outline the leaf under the mouse and show its coarse basis, or no longer; opens a hidden panel."""
         inspector = self.inspector
@@ -293,9 +304,18 @@ class Session:
             self.engine.stir(*place, *velocity, self.brush_radius)
 
     def paint(self, begin: Point, end: Point) -> None:
-        """Paint along a stroke (metres) with the chosen phase or solid."""
-        for place in _along(begin, end, 0.5 * self.brush_radius, most=24):
-            self.engine.paint(*place, self.brush_radius, self.brush.paint)
+        """Paint along a stroke (metres), without gaps, with the chosen material."""
+        if self.brush.paint != MOVE:
+            self.engine.paint(*begin, self.brush_radius, self.brush.paint, *end)
+
+    def move(self, begin: Point, end: Point, seconds: float, grabs: bool) -> None:
+        """Drag the obstacle that was held where the stroke began, ``grabs`` at its first move, to ``end``."""
+        if grabs:
+            self._held = begin
+        if self._held is not None:
+            self._held = self.engine.drag(*self._held, *end, seconds)
+            if self._held is None and grabs:
+                self.say("nothing is solid here: press on an obstacle to move it")
 
 
 def _along(begin: Point, end: Point, spacing: float, most: int) -> list[Point]:
