@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from imgui_bundle import icons_fontawesome_4 as icons
@@ -30,8 +31,10 @@ def draw_controls(session: Session) -> None:
     _draw_buttons(session)
 
     imgui.separator_text("Scene")
-    scenes = {name: (name, text) for name, text in session.scenes.items()}
-    simulation.choose("scene", "scene", scenes, "where the fluids start from, and their settings")
+    _label("scene", "where the fluids start from, and their settings")
+    if imgui.button(f"{Path(settings.scene).stem}  {icons.ICON_FA_TH_LARGE}###scene", (-1.0, 0.0)):
+        session.ask(session.toggle_gallery)
+    imgui.set_item_tooltip(f"{session.scenes.get(settings.scene, settings.scene)}\n\nall scenes (G)")
     grids = {f"{grid[0]} x {grid[1]}": (grid, "") for grid in _grids_like(*settings.grid)}
     simulation.choose("grid", "grid", grids, "cells; another grid starts the scene anew")
 

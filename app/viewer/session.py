@@ -90,7 +90,7 @@ class Session:
         self._begun = time.monotonic()
         self.compilation: Compilation | None = None  # for which the fluids wait
         self.show_help = False
-        self.show_gallery = False
+        self.show_gallery = False  # asks for it to open, or to close
         self._held: Point | None = None  # where the hand holds an obstacle, in metres
         self.show_partition = False  # asks for its tab to come to the front
         self.picture: Picture = draw(engine.simulation, self.view)
@@ -232,7 +232,7 @@ class Session:
 
     def toggle_gallery(self) -> None:
         """Open the gallery of scenes, or close it."""
-        self.show_gallery = not self.show_gallery
+        self.show_gallery = True
 
     def toggle_leaf(self) -> None:
         """Outline the leaf under the mouse and show its coarse basis, or no longer; opens a hidden panel."""

@@ -12,6 +12,7 @@ from imgui_bundle import hello_imgui, imgui, immapp
 from app.viewer import keys, theme
 from app.viewer.controls import draw_controls
 from app.viewer.field import FieldPanel
+from app.viewer.gallery import Gallery
 from app.viewer.hud import Hud
 from app.viewer.partition import PartitionPanel
 from app.viewer.plots import draw_plots
@@ -38,6 +39,7 @@ class Window:
         self.drawn = False  # a first frame, whole
         self.on_opened: Callable[[], object] = bool
         self.field = FieldPanel()
+        self.gallery = Gallery()
         self.partition = PartitionPanel()
         self.frames = self._frames_left = frames
         self._hud = Hud()
@@ -103,6 +105,7 @@ class Window:
     def _read_keys(self) -> None:
         keys.handle_keys(self.session)
         keys.draw_help(self.session)
+        self.gallery.draw(self.session)
 
     def _advance(self) -> None:
         """Changes, strokes and the step of this frame, timed apart from drawing."""
