@@ -11,7 +11,7 @@ from sim.scenes import THUMBNAIL_FOLDER, available_scenes, load_scene
 from sim.simulation import Simulation
 
 LONGER_SIDE = 192  # pixels
-MOMENT_S = 0.4  # after the start, or the scene's end where that comes first
+MOMENT_S = 0.4  # after the start, or half of the scene's time where that is more
 FINER = 4  # pixels a cell, before the picture is made small
 
 
@@ -21,7 +21,7 @@ def thumbnails() -> None:
     for name in available_scenes():
         scene = load_scene(name)
         simulation = Simulation(scene_settings(name, {"preconditioner": "multigrid"}), scene)
-        while simulation.time < min(MOMENT_S, scene.duration_s):
+        while simulation.time < max(MOMENT_S, 0.5 * scene.duration_s):
             simulation.step()
         image = Image.fromarray(render(simulation, View(), FINER))
         image.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.LANCZOS)

@@ -14,7 +14,7 @@ from imgui_bundle import imgui
 
 from app.picture import COLORMAPS, VIEWS
 from app.viewer import theme
-from app.viewer.materials import MATERIALS
+from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.session import BRUSH_LIMITS, Session
 from sim.settings import MAX_CONTRAST, SimulationSettings
 
@@ -209,26 +209,21 @@ def _draw_range(session: Session) -> None:
 
 
 def _draw_paints(session: Session) -> None:
-    _label("right-drag", "what dragging with the right button paints")
-    left = imgui.get_cursor_pos_x()
+    """The palette: a swatch and a name for each material, in two columns where there is room."""
     height, space = imgui.get_frame_height(), imgui.get_style().item_spacing.x
-    room = imgui.get_content_region_avail().x
-    columns = 2 if room >= theme.scaled(170.0) else 1
+    room, canvas = imgui.get_content_region_avail().x, imgui.get_window_draw_list()
+    columns = 2 if room >= theme.scaled(240.0) else 1
+    width, begin = (room - (columns - 1) * space) / columns, imgui.get_cursor_pos_x()
     for number, (name, material) in enumerate(MATERIALS.items()):
         if number % columns:
-            imgui.same_line(left + 0.5 * (room + space))
-        else:
-            imgui.set_cursor_pos_x(left)
-        corner, canvas = imgui.get_cursor_screen_pos(), imgui.get_window_draw_list()
-        size = ((room - (columns - 1) * space) / columns, height)
-        if imgui.selectable(f"##{name}", session.brush.paint == name, 0, size)[0]:
+            imgui.same_line(begin + width + space)
+        left, top = imgui.get_cursor_screen_pos()
+        if imgui.selectable(f"##{name}", session.brush.paint == name, 0, (width, height))[0]:
             session.ask(session.take, name)
-        imgui.set_item_tooltip(f"{name} ({material.key}): {material.hint}")
-        inner = 0.22 * height
-        swatch = (corner.x + inner, corner.y + inner), (corner.x + height - inner, corner.y + height - inner)
+        use = "" if name == MOVE else "right-drag paints with it: "
+        imgui.set_item_tooltip(f"{name} ({material.key}): {use}{material.hint}")
+        pad = 0.22 * height
+        swatch = (left + pad, top + pad), (left + height - pad, top + height - pad)
         canvas.add_rect_filled(*swatch, theme.packed(material.colour), 3.0)
         canvas.add_rect(*swatch, theme.packed(theme.MUTED), 3.0)
-        text_y = corner.y + 0.5 * (height - imgui.get_text_line_height())
-        canvas.push_clip_rect((corner.x, corner.y), (corner.x + size[0], corner.y + height), True)
-        theme.write(canvas, corner.x + height + 2.0, text_y, name)
-        canvas.pop_clip_rect()
+        theme.write(canvas, left + height + 2.0, top + 0.5 * (height - imgui.get_text_line_height()), name)

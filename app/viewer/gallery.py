@@ -88,7 +88,6 @@ class Gallery:
         width, height = map(theme.scaled, CARD)
         corner, canvas = imgui.get_cursor_screen_pos(), imgui.get_window_draw_list()
         clicked = imgui.selectable(f"##{name}", chosen, 0, (width, height))[0]
-        imgui.set_item_tooltip(f"{title}: {description}")
         pad, line = theme.scaled(6.0), imgui.get_text_line_height()
         left, top, inner, room = (
             corner.x + pad,
