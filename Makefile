@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv demo test test-gpu lint bench report clean
+.PHONY: help venv demo test test-gpu lint bench report thumbnails clean
 
 help:
 	@echo "make demo    open the simulator"
@@ -9,6 +9,7 @@ help:
 	@echo "make lint    check style and formatting"
 	@echo "make bench   the benchmark frames through every preconditioner, into runs/bench"
 	@echo "make report  RESULTS.md and its figures, from the results in assets/reference"
+	@echo "make thumbnails  the pictures of the scenes in the window's gallery"
 	@echo "make venv    only create .venv"
 	@echo "make clean   remove .venv and build leftovers"
 
@@ -41,6 +42,9 @@ bench: venv
 
 report: venv
 	$(BIN)/python -m app report $(ARGS)
+
+thumbnails: venv
+	$(BIN)/python -m app.commands.thumbnails
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

@@ -69,7 +69,7 @@ class Event:
     |---|---|
     | set | name, value; for a scene also ``brought``, the settings that it changed |
     | stir | x, y, velocity_x, velocity_y, radius |
-    | paint | x, y, radius, what |
+    | paint | x, y, radius, what; of a stroke also to_x, to_y |
     | drag | x, y, to_x, to_y, seconds |
     | begin_stroke, undo, redo, reset | none |
     | load | path of a saved state |
@@ -247,10 +247,22 @@ class Engine:
         self.touched = True
         self._tell(self._event("stir", **stroke))
 
-    def paint(self, x: float, y: float, radius: float, what: str) -> None:
-        """Turn a disc (metres) into one of sim.simulation.PAINTS. Raises UsageError."""
+    def paint(
+        self,
+        x: float,
+        y: float,
+        radius: float,
+        what: str,
+        to_x: float | None = None,
+        to_y: float | None = None,
+    ) -> None:
+        """Turn a disc (metres), or all that it sweeps on its way to (to_x, to_y), into one of
+        sim.simulation.PAINTS. Raises UsageError.
+        """
         stroke = {"x": float(x), "y": float(y), "radius": float(radius), "what": what}
-        self.simulation.paint(*stroke.values())
+        ends = {"to_x": to_x, "to_y": to_y}
+        stroke |= {name: float(value) for name, value in ends.items() if value is not None}
+        self.simulation.paint(**stroke)
         self.touched = True
         self._tell(self._event("paint", **stroke))
 

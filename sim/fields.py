@@ -31,6 +31,9 @@ class Fields:
     def _pressure(self) -> torch.Tensor:
         raise NotImplementedError
 
+    def _source_kinds(self) -> torch.Tensor:
+        raise NotImplementedError
+
     def field(self, name: str) -> np.ndarray:
         """One of FIELDS as a fresh float32 array (nx, ny): kg/m^3, Pa, m/s, 1/s, 1/s. Raises ValueError for
         another name.
@@ -58,6 +61,10 @@ class Fields:
         """Share of the heavy fluid in every cell, a fresh float32 array (nx, ny)."""
         return self.phase.to("cpu", torch.float32, copy=True).numpy()
 
+    def source_kinds(self) -> np.ndarray:
+        """Where sources and drains are, a fresh uint8 array (nx, ny), 0 or 1 + the index in KINDS."""
+        return self._source_kinds().to("cpu", copy=True).numpy()
+
     def solid_mask(self) -> np.ndarray:
         """Where the solids are, a fresh boolean array (nx, ny)."""
         return self.solid.to("cpu", torch.bool, copy=True).numpy()
@@ -71,7 +78,10 @@ class Snapshot(Fields):
         self.time, self.settings = fields.time, fields.settings.model_copy()
         for name in ("phase", "density", "solid", "velocity"):
             setattr(self, name, getattr(fields, name).to("cpu", copy=True))
-        self._kept_pressure = fields._pressure().to("cpu", copy=True)
+        self._kept = fields._pressure().to("cpu", copy=True), fields._source_kinds().to("cpu", copy=True)
 
     def _pressure(self) -> torch.Tensor:
-        return self._kept_pressure
+        return self._kept[0]
+
+    def _source_kinds(self) -> torch.Tensor:
+        return self._kept[1]

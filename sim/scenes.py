@@ -16,6 +16,7 @@ from sim.settings import SimulationSettings
 from sim.shapes import Shape, read_shapes
 
 SCENE_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "scenes"
+THUMBNAIL_FOLDER = SCENE_FOLDER / "thumbnails"
 CHOSEN_ELSEWHERE = ("scene", "device", "seed")
 
 

@@ -270,17 +270,31 @@ class Simulation(Fields):
         h = self.spacing
         self._stirs.append((x / h, y / h, velocity_x, velocity_y, max(radius / h, 1.0)))
 
-    def paint(self, x: float, y: float, radius: float, what: str) -> None:
-        """Turn a disc (metres) into one of PAINTS; "erase" turns solids back into light fluid at rest and
-        removes sources and drains.
+    def paint(
+        self,
+        x: float,
+        y: float,
+        radius: float,
+        what: str,
+        to_x: float | None = None,
+        to_y: float | None = None,
+    ) -> None:
+        """Turn a disc (metres) into one of PAINTS, or all that it sweeps on its way to (to_x, to_y); "erase"
+        turns solids back into light fluid at rest and removes sources and drains.
 
         Raises UsageError for another name, and for what is not finite.
         """
-        _check_finite("paint", x, y, radius)
+        to_x, to_y = x if to_x is None else to_x, y if to_y is None else to_y
+        _check_finite("paint", x, y, radius, to_x, to_y)
         if what not in PAINTS:
             raise UsageError(f"paint: {what!r} is not one of {', '.join(PAINTS)}")
-        away = (self._centres(0)[:, None] - x) ** 2 + (self._centres(1) - y) ** 2  # (nx, ny), squared
-        disc = away < max(radius, 0.5 * self.spacing) ** 2
+        across, along = self._centres(0)[:, None] - x, self._centres(1) - y
+        way_x, way_y = to_x - x, to_y - y
+        way = way_x**2 + way_y**2
+        if way > 0.0:  # from the nearest place on the way
+            share = ((across * way_x + along * way_y) / way).clamp_(0.0, 1.0)
+            across, along = across - share * way_x, along - share * way_y
+        disc = across**2 + along**2 < max(radius, 0.5 * self.spacing) ** 2  # (nx, ny)
         if what == "erase":
             self.sources.kind[disc] = 0
             self.sources.changed()
@@ -361,6 +375,9 @@ class Simulation(Fields):
 
     def _pressure(self) -> torch.Tensor:
         return self.projection.pressure
+
+    def _source_kinds(self) -> torch.Tensor:
+        return self.sources.kind
 
     def state(self) -> State:
         """A copy of all that the next step depends on, but for what the pressure solve remembers."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from imgui_bundle import icons_fontawesome_4 as icons
@@ -13,9 +14,9 @@ from imgui_bundle import imgui
 
 from app.picture import COLORMAPS, VIEWS
 from app.viewer import theme
+from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.session import BRUSH_LIMITS, Session
 from sim.settings import MAX_CONTRAST, SimulationSettings
-from sim.simulation import PAINTS
 
 LABEL_WIDTH = 108.0
 NARROW = 240.0  # in a panel of less, labels stand above what they name
@@ -30,8 +31,10 @@ def draw_controls(session: Session) -> None:
     _draw_buttons(session)
 
     imgui.separator_text("Scene")
-    scenes = {name: (name, text) for name, text in session.scenes.items()}
-    simulation.choose("scene", "scene", scenes, "where the fluids start from, and their settings")
+    _label("scene", "where the fluids start from, and their settings")
+    if imgui.button(f"{Path(settings.scene).stem}  {icons.ICON_FA_TH_LARGE}###scene", (-1.0, 0.0)):
+        session.ask(session.toggle_gallery)
+    imgui.set_item_tooltip(f"{session.scenes.get(settings.scene, settings.scene)}\n\nall scenes (G)")
     grids = {f"{grid[0]} x {grid[1]}": (grid, "") for grid in _grids_like(*settings.grid)}
     simulation.choose("grid", "grid", grids, "cells; another grid takes over what flows")
     pace = _Section(session, {"speed": session.worker.speed}, partial(setattr, session.worker))
@@ -43,6 +46,7 @@ def draw_controls(session: Session) -> None:
     simulation.slide("gravity", "gravity", (0.0, 30.0), " m/s²", flags=0)
     simulation.slide("heavy_viscosity", "heavy viscosity", (0.1, 1e5), " mm²/s", 1e-6)
     simulation.slide("light_viscosity", "light viscosity", (0.1, 1e5), " mm²/s", 1e-6)
+    simulation.slide("source_rate", "source rate", (0.1, 100.0), " /s")
 
     imgui.separator_text("Pressure solve")
     known, hint = session.preconditioners, "what makes conjugate gradients converge in few iterations"
@@ -247,12 +251,21 @@ def _draw_range(session: Session) -> None:
 
 
 def _draw_paints(session: Session) -> None:
-    _label("right-drag", "what dragging with the right button paints")
-    left = imgui.get_cursor_pos_x()
-    for number, paint in enumerate(PAINTS):  # two rows of two
-        if number % 2:
-            imgui.same_line(left + theme.scaled(80.0))
-        else:
-            imgui.set_cursor_pos_x(left)
-        if imgui.radio_button(paint, session.brush.paint == paint):
-            session.brush.paint = paint
+    """The palette: a swatch and a name for each material, in two columns where there is room."""
+    height, space = imgui.get_frame_height(), imgui.get_style().item_spacing.x
+    room, canvas = imgui.get_content_region_avail().x, imgui.get_window_draw_list()
+    columns = 2 if room >= theme.scaled(240.0) else 1
+    width, begin = (room - (columns - 1) * space) / columns, imgui.get_cursor_pos_x()
+    for number, (name, material) in enumerate(MATERIALS.items()):
+        if number % columns:
+            imgui.same_line(begin + width + space)
+        left, top = imgui.get_cursor_screen_pos()
+        if imgui.selectable(f"##{name}", session.brush.paint == name, 0, (width, height))[0]:
+            session.ask(session.take, name)
+        use = "" if name == MOVE else "right-drag paints with it: "
+        imgui.set_item_tooltip(f"{name} ({material.key}): {use}{material.hint}")
+        pad = 0.22 * height
+        swatch = (left + pad, top + pad), (left + height - pad, top + height - pad)
+        canvas.add_rect_filled(*swatch, theme.packed(material.colour), 3.0)
+        canvas.add_rect(*swatch, theme.packed(theme.MUTED), 3.0)
+        theme.write(canvas, left + height + 2.0, top + 0.5 * (height - imgui.get_text_line_height()), name)

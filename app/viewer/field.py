@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 from imgui_bundle import imgui
 
 from app.viewer import theme
 from app.viewer.canvas import Texture, draw_colour_bar
+from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.partition_picture import outline
 from app.viewer.session import Point, Session
+from sim.sources import KINDS
 
 BAR_SPACE = 84.0  # colour bar and its numbers
 FOOT = 24.0
@@ -48,8 +51,11 @@ class FieldPanel:
             session.inspector.cell = _cell(session, here)
         if self._active and self._stroke is None:
             session.ask(session.engine.begin_stroke)
+        grabs = self._stroke is None
         begin, self._stroke = self._stroke or here, here if self._active else None
-        if self._active and imgui.is_mouse_down(imgui.MouseButton_.right):
+        if self._active and session.brush.paint == MOVE:
+            session.ask(session.move, begin, here, io.delta_time, grabs)
+        elif self._active and imgui.is_mouse_down(imgui.MouseButton_.right):
             session.ask(session.paint, begin, here)
         elif self._active and begin != here:
             session.ask(session.stir, begin, here, io.delta_time)
@@ -68,13 +74,17 @@ class FieldPanel:
         canvas.add_image(self._texture.show(picture.rgba), (left, top), (left + width, top + height))
         bar_at = left + width + theme.scaled(12.0)
         draw_colour_bar(canvas, view.colours, picture.scale, view.unit, bar_at, top, height)
+        self._draw_sources(canvas, session)
         if session.inspector.shown:
             self._draw_leaf(canvas, session)
         if self._hovered or self._active:
             mouse, radius = imgui.get_io().mouse_pos, session.brush.radius * min(width, height)
+            radius = theme.scaled(7.0) if session.brush.paint == MOVE else radius  # a hand has no size
+            colour = MATERIALS[session.brush.paint].colour
             canvas.push_clip_rect((left, top), (left + width, top + height), True)
-            for colour, thickness in ((0xA0000000, 3.5), (0xE0FFFFFF, 1.5)):  # seen on any field
-                canvas.add_circle((mouse.x, mouse.y), radius, colour, 40, thickness)
+            canvas.add_circle_filled((mouse.x, mouse.y), radius, theme.packed(colour, 0.35), 40)
+            for line, thickness in ((0xA0000000, 3.5), (0xE0FFFFFF, 1.5)):  # seen on any field
+                canvas.add_circle((mouse.x, mouse.y), radius, line, 40, thickness)
             canvas.pop_clip_rect()
         self._draw_foot(canvas, session)
         if session.warning:
@@ -85,15 +95,33 @@ class FieldPanel:
     def _draw_leaf(self, canvas: imgui.ImDrawList, session: Session) -> None:
         """The border of the leaf that was pointed at, bright on dark so that it shows on any field."""
         leaf = session.inspector.leaf
-        if leaf is None:
-            return
+        if leaf is not None:
+            for colour, thickness in ((theme.BACKGROUND, 4.0), (theme.LEAF, 2.0)):
+                self._draw_border(canvas, session, leaf.cells, colour, thickness)
+
+    def _draw_sources(self, canvas: imgui.ImDrawList, session: Session) -> None:
+        """The borders of sources and drains, in their colours."""
+        kinds = session.shown.source_kinds()  # (nx, ny), 0 or 1 + index in KINDS
+        for number, kind in enumerate(KINDS, start=1):
+            cells = np.flatnonzero(kinds == number)
+            if cells.size:
+                self._draw_border(canvas, session, cells, MATERIALS[kind].colour, 1.5)
+
+    def _draw_border(
+        self,
+        canvas: imgui.ImDrawList,
+        session: Session,
+        cells: np.ndarray,
+        colour: theme.Colour,
+        thickness: float,
+    ) -> None:
+        """The border of a set of flat cells."""
         (left, top, width, height), (nx, ny) = self.rectangle, session.shown.shape
         scale_x, scale_y = width / nx, height / ny
-        for colour, thickness in ((theme.BACKGROUND, 4.0), (theme.LEAF, 2.0)):
-            for x0, y0, x1, y1 in outline(leaf.cells, (nx, ny)).tolist():
-                begin = (left + scale_x * x0, top + height - scale_y * y0)
-                end = (left + scale_x * x1, top + height - scale_y * y1)
-                canvas.add_line(begin, end, theme.packed(colour), thickness)
+        for x0, y0, x1, y1 in outline(cells, (nx, ny)).tolist():
+            begin = (left + scale_x * x0, top + height - scale_y * y0)
+            end = (left + scale_x * x1, top + height - scale_y * y1)
+            canvas.add_line(begin, end, theme.packed(colour), thickness)
 
     def _draw_foot(self, canvas: imgui.ImDrawList, session: Session) -> None:
         """One line under the picture: what is shown on the left, the value under the mouse on the right."""

@@ -9,6 +9,7 @@ from imgui_bundle import imgui
 
 from app.picture import VIEWS
 from app.viewer import theme
+from app.viewer.materials import MATERIALS
 from app.viewer.session import Session
 
 
@@ -27,6 +28,11 @@ def _view_key(number: int, field: str) -> Key:
     return Key(codes, str(number), f"show {field}", lambda session: session.change_view(field=field))
 
 
+def _material_key(material: str, letter: str) -> Key:
+    codes = (getattr(imgui.Key, letter.lower()),)
+    return Key(codes, letter, f"brush: {material}", lambda session: session.take(material))
+
+
 def _toggle_help(session: Session) -> None:
     session.show_help = not session.show_help
     session.explained = True
@@ -40,6 +46,8 @@ KEYS = (
     Key((imgui.Key.y,), "Ctrl + Y", "redo it", Session.redo, ctrl=True),
     Key((imgui.Key.s,), "Ctrl + S", "save the whole state", Session.save_state, ctrl=True),
     *(_view_key(number, field) for number, field in enumerate(VIEWS, start=1)),
+    Key((imgui.Key.g,), "G", "open or close the gallery of scenes", Session.toggle_gallery),
+    *(_material_key(name, material.key) for name, material in MATERIALS.items()),
     Key((imgui.Key.l,), "L", "outline the leaf under the mouse (tab Partition)", Session.toggle_leaf),
     Key((imgui.Key.f1,), "F1", "show or hide this list", _toggle_help),
     Key(
@@ -54,7 +62,7 @@ KEYS = (
 OTHERS = (
     ("Escape", "close a list, or this one"),
     ("drag", "stir the fluids"),
-    ("right-drag", "paint with the chosen phase or solid"),
+    ("right-drag", "paint with the chosen material, or move an obstacle"),
     ("wheel", "resize the brush"),
     ("point at the partition", "name a tile, its rank and its norm"),
     ("Ctrl + click", "type a slider's value"),

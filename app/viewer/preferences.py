@@ -10,10 +10,10 @@ from pydantic import Field
 
 from app.output import write_whole
 from app.picture import COLORMAPS, VIEWS
+from app.viewer.materials import MATERIALS
 from app.viewer.session import BRUSH_LIMITS, Brush, Session
 from precond.config import Number, Settings, Switch, read_yaml, validated
 from precond.errors import UsageError
-from sim.simulation import PAINTS
 
 FILE = "preferences.yaml"
 
@@ -24,7 +24,9 @@ class Preferences(Settings):
     view: Literal[VIEWS] = VIEWS[0]
     colormap: Literal[COLORMAPS] | None = None
     interface: Switch = True
-    paint: Literal[PAINTS] = PAINTS[0]
+    paint: Literal[tuple(MATERIALS)] = Brush.paint
+    theme: Literal["dark", "light"] = "dark"
+    tracers: Switch = True
     radius: Number = Field(Brush.radius, ge=BRUSH_LIMITS["radius"][0], le=BRUSH_LIMITS["radius"][1])
     strength: Number = Field(Brush.strength, ge=BRUSH_LIMITS["strength"][0], le=BRUSH_LIMITS["strength"][1])
     speed: Number = Field(1.0, ge=0.001, le=100)
@@ -46,7 +48,7 @@ class Preferences(Settings):
     def apply(self, session: Session) -> None:
         """Set what the settings of the run do not."""
         given = session.engine.settings.model_fields_set
-        changes = {"interface": self.interface}
+        changes = {"interface": self.interface, "tracers": self.tracers}
         if not given & {"view", "colormap"}:
             changes |= {"field": self.view, "colormap": self.colormap}
         session.change_view(**changes)
@@ -54,6 +56,8 @@ class Preferences(Settings):
         brush.paint, brush.radius, brush.strength = self.paint, self.radius, self.strength
         if "speed" not in given:
             session.worker.speed = self.speed
+        if "theme" not in given:
+            session.theme = self.theme
         session.explained = self.explained
 
     @classmethod
@@ -64,6 +68,8 @@ class Preferences(Settings):
             view=view.field,
             colormap=view.colormap,
             interface=view.interface,
+            tracers=view.tracers,
+            theme=session.theme,
             paint=brush.paint,
             radius=brush.radius,
             strength=brush.strength,

@@ -23,6 +23,7 @@ from app.race.beside import Beside
 from app.recording.recorder import Recorder
 from app.viewer.inspector import Inspector
 from app.viewer.marks import Marks
+from app.viewer.materials import MOVE
 from app.worker import Worker
 from precond import available_preconditioners, registered_preconditioners
 from precond.errors import UsageError
@@ -62,7 +63,7 @@ class Brush:
     Both stay within BRUSH_LIMITS whatever is assigned; what is not a number becomes the lower limit.
     """
 
-    paint: str = PAINTS[0]  # or another of PAINTS
+    paint: str = PAINTS[0]  # or another of app.viewer.materials.MATERIALS
     radius: float = 0.08
     strength: float = 1.0
 
@@ -109,6 +110,8 @@ class Session:
         self.tracers = Tracers()
         self.theme = engine.settings.theme
         self.picture: Picture = blank(self.shown.shape)
+        self.show_gallery = False  # asks for it to open, or to close
+        self._held: Point | None = None  # where the hand holds an obstacle, in metres
         scenes = {name: load_scene(name) for name in available_scenes()}
         self.scenes = {  # name to description
             name: textwrap.fill(f"{scene.title}: {scene.description}", 60) for name, scene in scenes.items()
@@ -288,6 +291,14 @@ class Session:
         """The files of saved states, the newest first."""
         return sorted(STATES.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
 
+    def take(self, material: str) -> None:
+        """Have the brush hold one of MATERIALS."""
+        self.brush.paint = material
+
+    def toggle_gallery(self) -> None:
+        """Open the gallery of scenes, or close it."""
+        self.show_gallery = True
+
     def toggle_leaf(self) -> None:
         """Outline the leaf under the mouse and show its coarse basis, or no longer; opens a hidden panel."""
         inspector = self.inspector
@@ -372,10 +383,19 @@ class Session:
             self.engine.stir(*place, *velocity, self.brush_radius)
 
     def paint(self, begin: Point, end: Point) -> None:
-        """Paint along a stroke (metres) with the chosen phase or solid."""
+        """Paint along a stroke (metres), without gaps, with the chosen material."""
         self.explained = True
-        for place in _along(begin, end, 0.5 * self.brush_radius, most=24):
-            self.engine.paint(*place, self.brush_radius, self.brush.paint)
+        if self.brush.paint != MOVE:
+            self.engine.paint(*begin, self.brush_radius, self.brush.paint, *end)
+
+    def move(self, begin: Point, end: Point, seconds: float, grabs: bool) -> None:
+        """Drag the obstacle that was held where the stroke began, ``grabs`` at its first move, to ``end``."""
+        if grabs:
+            self._held = begin
+        if self._held is not None:
+            self._held = self.engine.drag(*self._held, *end, seconds)
+            if self._held is None and grabs:
+                self.say("nothing is solid here: press on an obstacle to move it")
 
 
 def _stamp() -> str:

@@ -13,6 +13,7 @@ from imgui_bundle import hello_imgui, imgui, immapp
 from app.viewer import keys, theme
 from app.viewer.controls import draw_controls
 from app.viewer.field import FieldPanel
+from app.viewer.gallery import Gallery
 from app.viewer.hud import Hud
 from app.viewer.method import MethodPanel
 from app.viewer.overlay import draw_leaves
@@ -47,6 +48,7 @@ class Window:
         self.layout_scale: float | None = None  # and of the one that the saved layout was made on
         self.on_opened: Callable[[], object] = bool
         self.field = FieldPanel()
+        self.gallery = Gallery()
         self.partition, self.race, self.method = PartitionPanel(), RacePanel(), MethodPanel()
         self.frames = frames
         if frames is not None:
@@ -134,6 +136,7 @@ class Window:
             hello_imgui.switch_layout("portrait" if self._portrait else "Default")
         keys.handle_keys(self.session)
         keys.draw_help(self.session)
+        self.gallery.draw(self.session)
 
     def _advance(self) -> None:
         """Changes, strokes and the step of this frame, timed apart from drawing."""

@@ -16,10 +16,6 @@ SHRINK = 8  # pixels of the screen to a pixel that is compared
 TABS = ("Plots", "Race", "Partition", "Method")
 MEAN = 6.0  # difference, of 255
 SHARE, APART = 0.04, 40.0  # of the pixels that may be more than so far apart
-    6.0,
-    0.04,
-    40.0,
-)  # of 255: mean difference; share of pixels that may be more than so far apart
 FRAMES = 12
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from app.config.settings import app_settings
 from app.engine import Engine
 from app.picture import VIEWS
+from app.viewer.materials import MATERIALS
 from app.viewer.session import Session
 from app.viewer.window import Window
 from app.worker import Worker
-from sim.simulation import PAINTS
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
 GROWTH_MB = 60.0
@@ -62,7 +62,7 @@ class Hand:
                     lambda: session.change("preconditioner", choose(METHODS)),
                     lambda: session.change("grid", choose([(32, 16), (64, 32)])),
                     lambda: session.change_view(field=choose(VIEWS)),
-                    lambda: setattr(session.brush, "paint", choose(PAINTS)),
+                    lambda: setattr(session.brush, "paint", choose(list(MATERIALS))),
                     session.undo,
                     session.redo,
                     session.engine.reset,

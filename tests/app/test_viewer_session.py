@@ -3,14 +3,18 @@
 import math
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.ndimage
 
 from app.config.settings import app_settings
 from app.engine import Engine
 from app.viewer import run_demo
+from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.session import FRAMES, Message, Session
+from sim.simulation import PAINTS
 
 
 @pytest.fixture
@@ -109,15 +113,46 @@ def test_stirring_follows_the_hand_but_is_no_jet(session, monkeypatch):
     assert hand.stirs == []
 
 
-def test_fast_stroke_paints_without_gaps(session, monkeypatch):
-    hand = Hand(session, monkeypatch)
+@pytest.mark.parametrize("moves", [1, 2, 7])
+def test_a_stroke_paints_without_gaps_however_few_moves_it_has(session, moves):
+    """Corner to corner with the finest brush: a wall that no fluid passes."""
+    session.change("grid", (64, 32))
+    session.brush.paint, session.brush.radius = "solid", 0.01
+    places = np.linspace((0.0, 0.0), (2.0, 1.0), moves + 1).tolist()
+    for begin, end in pairwise(places):
+        session.paint(begin, end)
+    solid = session.engine.simulation.solid_mask()
+    assert scipy.ndimage.label(solid, np.ones((3, 3)))[1] == 1
+    assert solid.any(axis=1).all()
+    assert solid.sum() < 3 * 64  # and no wider than the brush
+
+
+def test_the_hand_moves_an_obstacle_and_holds_it_where_it_got_to(session):
     session.brush.paint = "solid"
-    session.paint((0.1, 0.1), (0.7, 0.4))
-    places = np.array([[0.1, 0.1]] + [paint[:2] for paint in hand.paints])
-    gaps = np.hypot(*np.diff(places, axis=0).T)
-    assert gaps.max() <= session.brush_radius
-    assert {paint[3] for paint in hand.paints} == {"solid"}
-    assert tuple(places[-1]) == pytest.approx((0.7, 0.4))
+    session.paint((1.0, 0.5), (1.0, 0.5))
+    solid = session.engine.simulation.solid_mask()
+    session.take("move")
+    session.paint((0.2, 0.5), (0.3, 0.5))  # the hand paints nothing
+    session.move((1.0, 0.5), (1.0, 0.5), 0.02, True)
+    for end in ((1.2, 0.5), (9.0, 0.5), (1.5, 0.5)):  # beyond the wall and back
+        session.move((0.0, 0.0), end, 0.02, False)
+    moved = session.engine.simulation.solid_mask()
+    assert moved.sum() == solid.sum()
+    assert np.argwhere(moved).mean(axis=0)[0] * 2.0 / 32 == pytest.approx(1.5, abs=0.07)
+    session.move((0.1, 0.5), (0.1, 0.5), 0.02, True)
+    assert "nothing is solid here" in session.message.text
+    session.move((0.1, 0.5), (1.5, 0.5), 0.02, False)  # a stroke that began on fluid grabs nothing later
+    session.move((1.5, 0.5), (1.0, 0.5), 0.02, False)
+    assert (session.engine.simulation.solid_mask() == moved).all()
+
+
+def test_every_material_has_its_place_in_the_palette_and_a_key_of_its_own():
+    from app.viewer.keys import KEYS
+
+    assert set(MATERIALS) == {*PAINTS, MOVE}
+    names = [key.name for key in KEYS]
+    assert len(set(names)) == len(names)
+    assert {material.key for material in MATERIALS.values()} <= set(names)
 
 
 def test_screenshot_that_cannot_be_written_is_said(session, tmp_path):

@@ -24,6 +24,12 @@ def press(ctx, name):
     settle(ctx)
 
 
+def pick(ctx, scene):
+    """Click the card of ``scene`` in the open gallery."""
+    ctx.item_click(f"//**/##{scene}")
+    settle(ctx)
+
+
 def on_screen(window, x, y):
     """Where the point (x, y) of the domain, in metres, is on the screen."""
     left, top, width, height = window.field.rectangle
@@ -114,7 +120,10 @@ def test_scene_and_grid_are_switched_while_it_runs(drive):
             window.session.change("grid", [(32, 16), (96, 48)][number % 2])
             ctx.yield_(3)
         assert len(imgui.get_platform_io().textures) <= 3  # fonts, the picture, one on its way out
-        ctx.combo_click("##scene/rising-bubbles")
+        ctx.item_click("###scene")
+        ctx.yield_(3)
+        assert len(window.gallery._pictures) == len(window.session.scenes)
+        pick(ctx, "rising-bubbles")
         ctx.yield_(5)
         assert engine.settings.simulation.scene == "rising-bubbles"
         assert engine.frame > 0
@@ -266,13 +275,13 @@ def test_right_dragging_paints_and_the_wheel_sizes_the_brush(drive):
         for x in (0.7, 0.75, 0.8):  # all along the stroke
             assert simulation.phase_fraction()[cell_at(simulation, x * width, 0.7 * height)] == 1.0
 
-        ctx.item_click("Controls/solid")
+        ctx.item_click("Controls/##solid")
         ctx.mouse_move_to_pos(on_screen(window, *points["solid"]))
         ctx.mouse_click(1)
         settle(ctx)
         cell = cell_at(simulation, *points["solid"])
         assert simulation.solid_mask()[cell]
-        ctx.item_click("Controls/erase")
+        ctx.item_click("Controls/##erase")
         ctx.mouse_move_to_pos(on_screen(window, *points["solid"]))
         ctx.mouse_click(1)
         settle(ctx)
@@ -404,12 +413,67 @@ def test_drawing_is_timed_alone(drive, monkeypatch):
     drive(test)
 
 
+def gallery_is_open():
+    from imgui_bundle import imgui
+
+    return imgui.is_popup_open("", imgui.PopupFlags_.any_popup)
+
+
+def test_the_gallery_opens_scenes_by_keys(drive):
+    def test(ctx, window):
+        session, settings = window.session, window.session.engine.settings
+        names = list(session.scenes)
+        press(ctx, "g")
+        settle(ctx)
+        assert gallery_is_open()
+        assert names[window.gallery.chosen] == "dam-break"
+        press(ctx, "right_arrow")
+        press(ctx, "enter")
+        settle(ctx)
+        assert not gallery_is_open()
+        assert settings.simulation.scene == names[names.index("dam-break") + 1]
+        for closing in ("g", "escape"):
+            press(ctx, "g")
+            settle(ctx)
+            assert gallery_is_open()
+            press(ctx, closing)
+            settle(ctx)
+            assert not gallery_is_open()
+
+    drive(test)
+
+
+def test_materials_have_keys_and_places_and_the_hand_moves_what_was_painted(drive):
+    def test(ctx, window):
+        session, engine = window.session, window.session.engine
+        for key, material in (("d", "drain"), ("a", "heavy source"), ("e", "solid")):
+            press(ctx, key)
+            assert session.brush.paint == material
+        ctx.item_click("Controls/##drain")
+        settle(ctx)
+        assert session.brush.paint == "drain"
+        engine.paint(1.2, 0.5, 0.1, "solid")
+        press(ctx, "f")
+        ctx.mouse_move_to_pos(on_screen(window, 1.2, 0.5))
+        ctx.mouse_down(0)
+        ctx.yield_(2)
+        ctx.mouse_teleport_to_pos(on_screen(window, 1.6, 0.7))
+        ctx.yield_(2)
+        ctx.mouse_up(0)
+        settle(ctx)
+        solid = engine.simulation.solid_mask()
+        assert solid[cell_at(engine.simulation, 1.6, 0.7)]
+        assert not solid[cell_at(engine.simulation, 1.2, 0.5)]
+
+    drive(test)
+
+
 def test_escape_closes_a_list(drive):
     def test(ctx, window):
         from imgui_bundle import imgui
 
         ctx.set_ref("Controls")
-        ctx.item_click("##scene")
+        ctx.item_click("##colormap")
         settle(ctx)
         assert imgui.is_popup_open("", imgui.PopupFlags_.any_popup)
         press(ctx, "escape")

@@ -176,6 +176,17 @@ def test_painting_changes_the_disc_and_nothing_else(make_simulation: Maker) -> N
         simulation.paint(0.5, 0.5, 0.1, "water")
 
 
+def test_a_stroke_is_what_a_disc_sweeps(make_simulation: Maker) -> None:
+    swept, dabbed = make_simulation(grid=(64, 32)), make_simulation(grid=(64, 32))
+    swept.paint(0.3, 0.2, 0.1, "solid", 1.6, 0.8)
+    for share in np.linspace(0.0, 1.0, 400):
+        dabbed.paint(0.3 + share * 1.3, 0.2 + share * 0.6, 0.1, "solid")
+    assert (swept.solid == dabbed.solid).all()
+    dabbed.reset()
+    dabbed.paint(1.0, 0.5, 0.1, "heavy", 1.0, 0.5)  # of no length
+    assert dabbed.phase_volume() == pytest.approx(0.42 + np.pi * 0.01, abs=0.02)
+
+
 def test_nothing_crosses_a_painted_wall(make_simulation: Maker) -> None:
     simulation = make_simulation("dam-break", grid=(40, 20), preconditioner="multigrid")
     for k in range(21):
