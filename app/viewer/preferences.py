@@ -26,7 +26,7 @@ class Preferences(Settings):
     interface: Switch = True
     paint: Literal[tuple(MATERIALS)] = Brush.paint
     theme: Literal["dark", "light"] = "dark"
-    tracers: Switch = True
+    tracers: Switch | None = None
     radius: Number = Field(Brush.radius, ge=BRUSH_LIMITS["radius"][0], le=BRUSH_LIMITS["radius"][1])
     strength: Number = Field(Brush.strength, ge=BRUSH_LIMITS["strength"][0], le=BRUSH_LIMITS["strength"][1])
     speed: Number = Field(1.0, ge=0.001, le=100)

@@ -226,15 +226,17 @@ def test_flags_reach_the_settings(monkeypatch):
     assert seen[0].video
 
 
-@pytest.mark.parametrize("command", ["demo", "record", "bench", "list"])
-def test_help_names_every_flag_without_loading_torch(command):
-    code = f"import sys, app.cli as c; print(c.main([{command!r}, '--help'])); print('torch' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines()[-2:] == ["0", "False"]
-    model = {"bench": BenchSettings, "list": None}.get(command, RunOptions)
-    for name, field in model.model_fields.items() if model else ():
-        assert f"{flag(name)} " in ran.stdout or f"{flag(name)}," in ran.stdout
-        assert field.description.split()[0] in ran.stdout
+def test_help_names_every_flag_without_loading_torch():
+    models = {"demo": RunOptions, "record": RunOptions, "bench": BenchSettings, "list": None}
+    code = "import sys, app.cli as c\nfor name in sys.argv[1:]:\n    print(c.main([name, '--help']))\n"
+    code += "    print('torch' in sys.modules, end='\\f')"
+    command = [sys.executable, "-c", code, *models]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    for model, printed in zip(models.values(), ran.stdout.split("\f")[:-1], strict=True):
+        assert printed.splitlines()[-2:] == ["0", "False"]
+        for name, field in model.model_fields.items() if model else ():
+            assert f"{flag(name)} " in printed or f"{flag(name)}," in printed
+            assert field.description.split()[0] in printed
 
 
 def test_help_shows_units_ranges_and_defaults(capsys):
@@ -318,7 +320,6 @@ def test_an_output_that_is_full_is_one_line(app):
 def test_without_streams_and_for_a_reader_that_has_seen_enough_commands_work(app, tmp_path):
     ran = app("list", "| head -n 1")
     assert (ran.stdout, ran.stderr) == (b"scenes\n", b"")
-    assert app("list", ">&- 2>&-").returncode == 0
     assert app(" ".join([*SMALL, "closed"]), "<&- >&- 2>&-").returncode == 0
     assert yaml.safe_load((tmp_path / "closed" / "run.yaml").read_text())["summary"]["ended"] == "completed"
 
@@ -329,14 +330,18 @@ def test_a_terminal_without_letters_gets_escapes(app, tmp_path):
     assert rb"p\xe4th" in ran.stdout
 
 
-@pytest.mark.parametrize("arguments", [[*SMALL, "gone"], ["list"], ["record", "--grid", "1"]])
-def test_streams_that_are_none_do_no_harm(arguments, tmp_path):
+def test_streams_that_are_none_do_no_harm(tmp_path):
+    commands = [[*SMALL, "gone"], ["list"], ["record", "--grid", "1"]]
     code = (
-        "import sys; sys.stdout = sys.stderr = None; from app.cli import main; sys.exit(main(sys.argv[1:]))"
+        "import sys\nsys.stdout = sys.stderr = None\nfrom app.cli import main\ncodes = []\n"
+        f"for command in {commands}:\n"
+        "    sys.stdout = sys.stderr = None\n"
+        "    codes.append(main(command))\n"
+        "sys.exit(int(codes != [0, 0, 2]))"
     )
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    ran = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment)
-    assert ran.returncode == (2 if "1" in arguments else 0)
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment).returncode == 0
+    assert (tmp_path / "gone" / "run.yaml").exists()
 
 
 def test_demo_opens_a_scene_that_moves_by_itself_unless_another_is_named(monkeypatch, tmp_path):

@@ -12,6 +12,7 @@ from precond.errors import UsageError
 from precond.problems import gallery
 from sim.checks import SceneStart, failures
 from sim.scenes import SCENE_FOLDER, Scene, available_scenes, load_scene
+from sim.settings import SimulationSettings
 from sim.simulation import Simulation
 
 Maker = Callable[..., Simulation]
@@ -37,13 +38,16 @@ def test_the_scenes_are_there() -> None:
 
 @pytest.mark.parametrize("name", sorted(SCENES))
 def test_every_scene_keeps_its_promises(make_simulation: Maker, name: str) -> None:
-    """On half the scene's grid, until its duration."""
-    scene = load_scene(name)
+    """On half the scene's grid, until its duration; with the default preconditioner at first and at last."""
+    scene, default = load_scene(name), SimulationSettings().preconditioner
     nx, ny = scene.settings["grid"]
     simulation = make_simulation(scene, grid=(nx // 2, ny // 2))
     start = SceneStart.of(simulation)
-    while simulation.time < scene.duration_s:
-        assert simulation.step().solve.converged
+    for method, share in ((default, 0.05), ("multigrid", 0.95), (default, 1.0)):
+        simulation.select_preconditioner(method)
+        while simulation.time < share * scene.duration_s:
+            report = simulation.step()
+            assert (report.preconditioner, report.solve.converged) == (method, True)
     assert failures(simulation, start) == []
 
 
