@@ -76,9 +76,9 @@ def _simulate() -> Iterator[None]:
     yield
     loops.viscous_stage(velocity, moved, density, phase, 1.0, 1.0, 1.0, 0.0, 0.1, 0.0)
     yield
-    loops.transport_phase(phase, velocity, 0.1)
+    loops.transport_phase(phase, velocity, 0.1, 0, True)
     yield
-    loops.transport_momentum(velocity, velocity, density, phase, moved, 1.0, 0.1)
+    loops.transport_momentum(velocity, velocity, density, phase, moved, 1.0, 0.1, 0)
     yield
 
 

@@ -61,7 +61,7 @@ class SimulationSettings(Settings):
     gravity: Number = setting(9.81, "acceleration downwards", unit="m/s^2", ge=0, le=1000)
     heavy_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the heavy fluid", unit="m^2/s")
     light_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the light fluid", unit="m^2/s")
-    courant: Number = setting(0.5, "share of a cell that may flow out of it in one step", ge=0.01, le=1)
+    courant: Number = setting(0.45, "share of a cell that may flow out of it in one step", ge=0.01, le=1)
     max_time_step: Number = setting(1 / 120, "longest time step", unit="s", ge=1e-6, le=1)
     device: Literal["cpu", "cuda"] = setting("cpu", "where to compute")
     single_launch: Switch = setting(

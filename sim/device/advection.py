@@ -2,9 +2,9 @@
 
 Mass and momentum move with the same fluxes (Rudman, Int. J. Numer. Meth. Fluids 28, 1998; Nangia et al., J.
 Comput. Phys. 390, 2019): the mass of a velocity's control volume is the mean of its two cells, its mass
-fluxes the means of theirs. Since no cell loses more of a phase than it holds, the upwind part of the new
-velocity is a convex combination of old ones at any density contrast, and kinetic energy cannot grow by
-transport. Second order where smooth, by van Leer's slope limiter.
+fluxes the means of theirs, one direction after the other. Since no cell loses more of a phase than it holds,
+the upwind part of the new velocity is a convex combination of old ones at any density contrast, and kinetic
+energy cannot grow by transport. Second order where smooth, by van Leer's slope limiter.
 """
 
 import taichi as ti
@@ -65,7 +65,7 @@ def carried_velocity(
         donor_i -= ai
         donor_j -= aj
         side = 0.5
-    return carried[d, donor_i, donor_j] + side * (1.0 - courant) * slopes[2 * d + e, donor_i, donor_j]
+    return carried[d, donor_i, donor_j] + side * (1.0 - courant) * slopes[d, donor_i, donor_j]
 
 
 @ti.func
@@ -81,11 +81,18 @@ def volume_mass_flux(
     return 0.5 * (one + other)
 
 
+@ti.func
+def dilated_mass(velocity: Static, majority: Static, e: Static, i, j, excess: ti.f64) -> ti.f64:
+    """Mass, over the ratio, that the dilatation along e gives cell (i, j), of the phase it holds most of."""
+    return (1.0 + excess * majority[i, j]) * (velocity[e, i + 1 - e, j + e] - velocity[e, i, j])
+
+
 @ti.kernel
 def transport_momentum(
     carried: Planes,
     velocity: Planes,
     heavy_flux: Planes,
+    majority: Cells,
     density: Cells,
     phase: Cells,
     solid: Solids,
@@ -93,37 +100,41 @@ def transport_momentum(
     transported: Planes,
     heavy: ti.f64,
     ratio: ti.f64,
+    e: Static,
 ):
-    """Carry the momentum of ``carried`` (2, nx+1, ny+1) with ``velocity`` and the fluxes of transport_phase
-    into ``transported``.
+    """Sweep the momentum of ``carried`` (2, nx+1, ny+1) along direction ``e`` with ``velocity`` and the
+    fluxes of transport_phase into ``transported``.
 
-    ``density`` (nx, ny) belongs to the phase before the transport and is renewed from ``phase`` at the end;
+    ``density`` (nx, ny) belongs to the phase before the sweep and is renewed from ``phase`` at the end;
     ``heavy`` is the heavy phase's density in units of the light one's, ``ratio`` the time step over the
-    spacing; ``slopes`` is scratch, (4, nx+1, ny+1).
+    spacing; ``slopes`` is scratch, (2, nx+1, ny+1).
     """
     nx, ny = density.shape[0], density.shape[1]
     excess = heavy - 1.0
     for i, j in ti.ndrange(nx + 1, ny + 1):
-        for d, e in ti.static(ti.ndrange(2, 2)):
+        for d in ti.static(range(2)):
             slope = 0.0
             if is_open(solid, d, i, j):
                 slope = carried_slope(carried, density, d, e, i, j)
-            slopes[2 * d + e, i, j] = slope
+            slopes[d, i, j] = slope
 
     for i, j in ti.ndrange(nx + 1, ny + 1):
         for d in ti.static(range(2)):
             moved = 0.0
             if is_open(solid, d, i, j):
-                mass = 0.5 * (density[i - (1 - d), j - d] + density[i, j])
+                bi, bj = i - (1 - d), j - d
+                swell = dilated_mass(velocity, majority, e, bi, bj, excess)
+                swell += dilated_mass(velocity, majority, e, i, j, excess)
+                mass = 0.5 * (density[bi, bj] + density[i, j] + swell * ratio)
                 momentum = mass * carried[d, i, j]
-                for e, upper in ti.static(ti.ndrange(2, 2)):
+                for upper in ti.static(range(2)):
                     si, sj = i + upper * (1 - e), j + upper * e
                     flux = volume_mass_flux(velocity, heavy_flux, d, e, si, sj, excess, ratio)
                     if flux != 0.0:
                         value = carried_velocity(carried, slopes, velocity, d, e, si, sj, flux, ratio)
                         mass += (1 - 2 * upper) * flux
                         momentum += (1 - 2 * upper) * flux * value
-                moved = momentum / mass
+                moved = momentum / ti.max(mass, 1.0)  # no volume is lighter than the light phase
             transported[d, i, j] = moved
 
     for i, j in density:

@@ -20,8 +20,8 @@ class DeviceLoops:
         start(solid.device.type)
         (nx, ny), self._solid = solid.shape, solid
         zeros = partial(torch.zeros, dtype=torch.float64, device=solid.device)
-        self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(4, nx + 1, ny + 1)
-        self._work, self._row_sums = zeros(3, nx, ny), zeros(nx, 4)
+        self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(2, nx + 1, ny + 1)
+        self._work, self._row_sums, self._majority = zeros(3, nx, ny), zeros(nx, 4), zeros(nx, ny)
         self._difference_x, self._difference_y = zeros(nx - 1, ny), zeros(nx, ny - 1)
         self.open_faces = open_faces(solid)
 
@@ -40,10 +40,12 @@ class DeviceLoops:
         fields = current, previous, density, phase, self._solid, self._heavy_flux
         forces.viscous_stage(*map(kernel_argument, fields), *numbers)
 
-    def transport_phase(self, phase: Tensor, velocity: Tensor, ratio: float) -> None:
+    def transport_phase(
+        self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool
+    ) -> None:
         """As HostLoops.transport_phase."""
-        fields = phase, self._solid, velocity, self._heavy_flux, self._work, self._row_sums
-        interface.transport_phase(*map(kernel_argument, fields), ratio)
+        fields = phase, self._solid, velocity, self._heavy_flux, self._majority, self._work, self._row_sums
+        interface.transport_phase(*map(kernel_argument, fields), ratio, direction, first)
 
     def transport_momentum(
         self,
@@ -54,10 +56,12 @@ class DeviceLoops:
         transported: Tensor,
         heavy: float,
         ratio: float,
+        direction: int,
     ) -> None:
         """As HostLoops.transport_momentum."""
-        fields = carried, velocity, self._heavy_flux, density, phase, self._solid, self._slopes, transported
-        advection.transport_momentum(*map(kernel_argument, fields), heavy, ratio)
+        flow = carried, velocity, self._heavy_flux, self._majority
+        fields = *flow, density, phase, self._solid, self._slopes, transported
+        advection.transport_momentum(*map(kernel_argument, fields), heavy, ratio, direction)
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
         """As HostLoops.net_outflow."""

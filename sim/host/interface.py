@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from precond.host.compiled import compiled
 
 Array = np.ndarray
 PURE = 1e-10  # a fraction this close to 0 or 1 has no interface to reconstruct
+TIE = 1e-9  # share by which two figures differ that rounding may have exchanged
 
 
 @compiled
@@ -45,135 +48,149 @@ def neighbour_phase(phase: Array, solid: Array, i: int, j: int, blocked: float) 
 
 
 @compiled
-def youngs_normal(phase: Array, solid: Array, i: int, j: int) -> tuple[float, float]:
-    """Out of the heavy phase; a ceiling counts as light, other walls and solids as the cell itself."""
+def read_block(phase: Array, solid: Array, i: int, j: int, block: Array) -> None:
+    """The 3 x 3 fractions around (i, j): above a ceiling light, past other walls and in solids the cell's."""
     own = phase[i, j]
+    for p in range(3):
+        for q in range(3):
+            block[p, q] = neighbour_phase(phase, solid, i + p - 1, j + q - 1, own if q < 2 else 0.0)
+
+
+@compiled
+def misfit(block: Array, slope: float, side: float, upright: bool) -> float:
+    """Sum of squares of what the line of a normal through the middle cell is off in all nine cells."""
+    a, b = (slope, side) if upright else (side, slope)
+    alpha, total = line_offset(a, b, block[1, 1]), 0.0
+    for p in range(3):
+        for q in range(3):
+            off = strip_fraction(a, b, alpha - a * (p - 1.0) - b * (q - 1.0)) - block[p, q]
+            total += off * off
+    return total
+
+
+@compiled
+def interface_normal(block: Array) -> tuple[float, float]:
+    """Out of the heavy phase: of the differences of column sums along the axis that Youngs' normal lies
+    nearer to, the one whose line fits best (ELVIR: Pilliod, Puckett, J. Comput. Phys. 199, 2004); the central
+    one where both others fit alike, which keeps what is symmetric so.
+    """
     across, along = 0.0, 0.0
-    for k in range(-1, 2):
-        weight = 2.0 - abs(k)
-        across += weight * neighbour_phase(phase, solid, i - 1, j + k, own)
-        across -= weight * neighbour_phase(phase, solid, i + 1, j + k, own)
-        along += weight * neighbour_phase(phase, solid, i + k, j - 1, own)
-        along -= weight * neighbour_phase(phase, solid, i + k, j + 1, 0.0)
-    return across, along
+    for k in range(3):
+        weight = 2.0 - abs(k - 1)
+        across += weight * (block[0, k] - block[2, k])
+        along += weight * (block[k, 0] - block[k, 2])
+    if abs(across) + abs(along) < TIE:
+        return 0.0, 0.0
+    upright = abs(along) >= (1.0 - TIE) * abs(across)
+    first, middle, last = 0.0, 0.0, 0.0
+    for k in range(3):
+        first += block[0, k] if upright else block[k, 0]
+        middle += block[1, k] if upright else block[k, 1]
+        last += block[2, k] if upright else block[k, 2]
+    side = math.copysign(1.0, along if upright else across)
+    central, backward, forward = 0.5 * (first - last), first - middle, middle - last
+    off, off_backward, off_forward = (
+        misfit(block, central, side, upright),
+        misfit(block, backward, side, upright),
+        misfit(block, forward, side, upright),
+    )
+    slope, least = central, min(off_backward, off_forward)
+    if least < (1.0 - TIE) * off and abs(off_backward - off_forward) > TIE * off:
+        slope = backward if off_backward == least else forward
+    return (slope, side) if upright else (side, slope)
 
 
 @compiled
-def upwind_fluxes(phase: Array, velocity: Array, heavy_flux: Array, ratio: float) -> None:
-    """Every face's heavy flux as if its donor were mixed evenly."""
+def upwind_fluxes(phase: Array, velocity: Array, heavy_flux: Array, ratio: float, e: int) -> None:
+    """The heavy flux of every face of direction ``e`` as if its donor were mixed evenly."""
     nx, ny = phase.shape
-    heavy_flux[0, 0, :] = 0.0
-    heavy_flux[0, nx, :] = 0.0
     for i in range(nx):
-        here, along, along_flux = phase[i], velocity[1, i], heavy_flux[1, i]
-        if i > 0:
-            before, across, across_flux = phase[i - 1], velocity[0, i], heavy_flux[0, i]
+        here, speeds, flux = phase[i], velocity[e, i], heavy_flux[e, i]
+        if e == 1:
+            for j in range(1, ny):
+                c = speeds[j] * ratio
+                flux[j] = c * (here[j - 1] if c > 0.0 else here[j])
+            flux[0] = flux[ny] = 0.0
+        elif i > 0:
+            before = phase[i - 1]
             for j in range(ny):
-                c = across[j] * ratio
-                across_flux[j] = c * (before[j] if c > 0.0 else here[j])
-        for j in range(1, ny):
-            c = along[j] * ratio
-            along_flux[j] = c * (here[j - 1] if c > 0.0 else here[j])
-        along_flux[0] = along_flux[ny] = 0.0
+                c = speeds[j] * ratio
+                flux[j] = c * (before[j] if c > 0.0 else here[j])
+    if e == 0:
+        heavy_flux[0, 0, :] = heavy_flux[0, nx, :] = 0.0
 
 
 @compiled
-def mixed_fluxes(phase: Array, solid: Array, velocity: Array, heavy_flux: Array, ratio: float) -> None:
+def mixed_fluxes(
+    phase: Array, solid: Array, velocity: Array, heavy_flux: Array, ratio: float, e: int
+) -> None:
     """The fluxes out of mixed cells: the heavy phase in the strip that a face sweeps."""
     nx, ny = phase.shape
+    block = np.zeros((3, 3))
     for i in range(nx):
         for j in range(ny):
             f = phase[i, j]
             if f <= PURE or f >= 1.0 - PURE or solid[i, j] != 0:
                 continue
-            across, along = youngs_normal(phase, solid, i, j)
-            if across == 0.0 and along == 0.0:
+            x, y = i + 1 - e, j + e
+            lower, upper = velocity[e, i, j] * ratio, velocity[e, x, y] * ratio
+            if lower >= 0.0 and upper <= 0.0:
                 continue
-            alpha = line_offset(across, along, f)
-            west, east = velocity[0, i, j] * ratio, velocity[0, i + 1, j] * ratio
-            south, north = velocity[1, i, j] * ratio, velocity[1, i, j + 1] * ratio
-            if west < 0.0:
-                heavy_flux[0, i, j] = west * strip_fraction(-west * across, along, alpha)
-            if east > 0.0:
-                rest = alpha - across * (1.0 - east)
-                heavy_flux[0, i + 1, j] = east * strip_fraction(east * across, along, rest)
-            if south < 0.0:
-                heavy_flux[1, i, j] = south * strip_fraction(across, -south * along, alpha)
-            if north > 0.0:
-                rest = alpha - along * (1.0 - north)
-                heavy_flux[1, i, j + 1] = north * strip_fraction(across, north * along, rest)
-
-
-@compiled
-def overdrawn(phase: Array, velocity: Array, heavy_flux: Array, ratio: float, i: int) -> int:
-    """How many cells of row i lose more of a phase than they hold."""
-    count = 0
-    fractions = phase[i]
-    west, east, along = heavy_flux[0, i], heavy_flux[0, i + 1], heavy_flux[1, i]
-    west_velocity, east_velocity, velocities = velocity[0, i], velocity[0, i + 1], velocity[1, i]
-    for j in range(phase.shape[1]):
-        heavy = max(east[j], 0.0) - min(west[j], 0.0) + max(along[j + 1], 0.0) - min(along[j], 0.0)
-        all_of = max(east_velocity[j], 0.0) - min(west_velocity[j], 0.0)
-        all_of += max(velocities[j + 1], 0.0) - min(velocities[j], 0.0)
-        light = all_of * ratio - heavy
-        count += (heavy > fractions[j]) | (light > 1.0 - fractions[j])
-    return count
-
-
-@compiled
-def limit_fluxes(phase: Array, velocity: Array, heavy_flux: Array, ratio: float) -> None:
-    """Scale what leaves a cell, so that it loses no more of either phase than it holds."""
-    nx, ny = phase.shape
-    for i in range(nx):
-        if overdrawn(phase, velocity, heavy_flux, ratio, i) == 0:
-            continue
-        for j in range(ny):
-            heavy, light = 0.0, 0.0
-            for d in range(2):
-                for upper in range(2):
-                    x, y = i + upper * (1 - d), j + upper * d
-                    c = velocity[d, x, y] * ratio
-                    if (upper == 1 and c > 0.0) or (upper == 0 and c < 0.0):
-                        heavy += abs(heavy_flux[d, x, y])
-                        light += abs(c - heavy_flux[d, x, y])
-            f = phase[i, j]
-            if heavy <= f and light <= 1.0 - f:
+            read_block(phase, solid, i, j, block)
+            a, b = interface_normal(block)
+            if a == 0.0 and b == 0.0:
                 continue
-            for d in range(2):
-                for upper in range(2):
-                    x, y = i + upper * (1 - d), j + upper * d
-                    c = velocity[d, x, y] * ratio
-                    if (upper == 1 and c > 0.0) or (upper == 0 and c < 0.0):
-                        if heavy > f:
-                            heavy_flux[d, x, y] *= f / heavy
-                        else:
-                            heavy_flux[d, x, y] = c - (c - heavy_flux[d, x, y]) * ((1.0 - f) / light)
+            alpha = line_offset(a, b, f)
+            if e == 1:
+                a, b = b, a  # from here ``a`` is the normal's part along e
+            if lower < 0.0:
+                heavy_flux[e, i, j] = lower * strip_fraction(-lower * a, b, alpha)
+            if upper > 0.0:
+                rest = alpha - a * (1.0 - upper)
+                heavy_flux[e, x, y] = upper * strip_fraction(upper * a, b, rest)
 
 
 @compiled
-def transport_phase(phase: Array, solid: Array, velocity: Array, heavy_flux: Array, ratio: float) -> None:
+def transport_phase(
+    phase: Array,
+    solid: Array,
+    velocity: Array,
+    heavy_flux: Array,
+    majority: Array,
+    volume: Array,
+    ratio: float,
+    e: int,
+    first: bool,
+) -> None:
     """As sim.device.interface.transport_phase."""
     nx, ny = phase.shape
-    upwind_fluxes(phase, velocity, heavy_flux, ratio)
-    mixed_fluxes(phase, solid, velocity, heavy_flux, ratio)
-    limit_fluxes(phase, velocity, heavy_flux, ratio)
-    before, after, room, fluid = 0.0, 0.0, 0.0, 0.0
+    if first:
+        before = 0.0
+        for i in range(nx):
+            row, kinds = phase[i], majority[i]
+            for j in range(ny):
+                kinds[j] = 1.0 if row[j] > 0.5 else 0.0
+                before += row[j]
+        volume[0] = before
+    upwind_fluxes(phase, velocity, heavy_flux, ratio, e)
+    mixed_fluxes(phase, solid, velocity, heavy_flux, ratio, e)
+    after, room, fluid = 0.0, 0.0, 0.0
+    for i in range(nx):
+        row, kinds, x = phase[i], majority[i], i + 1 - e
+        lower, upper = velocity[e, i], velocity[e, x, e:]
+        lower_flux, upper_flux = heavy_flux[e, i], heavy_flux[e, x, e:]
+        for j in range(ny):
+            new = row[j] + lower_flux[j] - upper_flux[j] + kinds[j] * (upper[j] - lower[j]) * ratio
+            row[j] = min(max(new, 0.0), 1.0)
+    if first:
+        return
     for i in range(nx):
         row, solids = phase[i], solid[i]
-        west, east, along = heavy_flux[0, i], heavy_flux[0, i + 1], heavy_flux[1, i]
-        west_velocity, east_velocity, velocities = velocity[0, i], velocity[0, i + 1], velocity[1, i]
         for j in range(ny):
-            f = row[j]
-            change = west[j] - east[j] + along[j] - along[j + 1]
-            spurious = west_velocity[j] - east_velocity[j] + velocities[j] - velocities[j + 1]
-            change -= spurious * ratio if f > 0.5 else 0.0
-            new = min(max(f + change, 0.0), 1.0)
-            before += f
-            after += new
-            room += new * (1.0 - new)
+            after += row[j]
+            room += row[j] * (1.0 - row[j])
             fluid += 1.0 - solids[j]
-            row[j] = new
-    missing = before - after
+    missing = volume[0] - after
     mixed_share, light_share, heavy_share = (
         0.0,
         0.0,

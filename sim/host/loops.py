@@ -27,7 +27,12 @@ class HostLoops:
             raise UsageError("a simulation on the CPU needs numba, which is missing: pip install numba")
         (nx, ny), self._solid = solid.shape, solid
         zeros = partial(torch.zeros, dtype=torch.float64)
-        self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1).numpy(), zeros(6, nx + 1, ny + 1).numpy()
+        self._heavy_flux, self._scratch = zeros(2, nx + 1, ny + 1).numpy(), zeros(6, nx + 1, ny + 1).numpy()
+        self._majority, self._dilated, self._volume = (
+            zeros(nx, ny).numpy(),
+            zeros(nx, ny).numpy(),
+            zeros(1).numpy(),
+        )
         self.open_faces = open_faces(solid)
 
     def follow_solid(self) -> None:
@@ -50,10 +55,14 @@ class HostLoops:
         fields = current, previous, density, phase, self._solid, self.open_faces
         forces.viscous_stage(*(field.numpy() for field in fields), *numbers)
 
-    def transport_phase(self, phase: Tensor, velocity: Tensor, ratio: float) -> None:
-        """Advance ``phase`` by one transport step; its fluxes stay for `transport_momentum`."""
-        fields = phase.numpy(), self._solid.numpy(), velocity.numpy()
-        interface.transport_phase(*fields, self._heavy_flux, ratio)
+    def transport_phase(
+        self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool
+    ) -> None:
+        """Sweep ``phase`` along a ``direction``, the ``first`` one of a transport step or the other; the
+        fluxes stay for `transport_momentum`.
+        """
+        fields = phase.numpy(), self._solid.numpy(), velocity.numpy(), self._heavy_flux, self._majority
+        interface.transport_phase(*fields, self._volume, ratio, direction, first)
 
     def transport_momentum(
         self,
@@ -64,14 +73,15 @@ class HostLoops:
         transported: Tensor,
         heavy: float,
         ratio: float,
+        direction: int,
     ) -> None:
-        """Carry the momentum of ``carried`` with ``velocity`` and the fluxes of `transport_phase` into
-        ``transported``. ``density`` is the one before the transport and is renewed from ``phase``; ``heavy``
-        is the heavy phase's.
+        """Sweep the momentum of ``carried`` along a ``direction`` with ``velocity`` and the fluxes of
+        `transport_phase` into ``transported``. ``density`` is the one before that sweep and is renewed from
+        ``phase``; ``heavy`` is the heavy phase's.
         """
-        fields = density.numpy(), phase.numpy(), self.open_faces.numpy()
-        flow = carried.numpy(), velocity.numpy(), self._heavy_flux
-        advection.transport_momentum(*flow, *fields, self._slopes, transported.numpy(), heavy, ratio)
+        flow = carried.numpy(), velocity.numpy(), self._heavy_flux, self._majority
+        fields = density.numpy(), phase.numpy(), self.open_faces.numpy(), self._dilated, self._scratch
+        advection.transport_momentum(*flow, *fields, transported.numpy(), heavy, ratio, direction)
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
         """``out`` (nx, ny) <- net outflow of every cell: divergence times spacing."""
