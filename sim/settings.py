@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -31,6 +31,8 @@ def _grid(value: Any) -> tuple[int, int]:
 
 
 Grid = Annotated[tuple[int, int], BeforeValidator(_grid), PlainSerializer("{0[0]}x{0[1]}".format)]
+Wall = Literal["left", "right", "bottom", "top"]
+WALLS = get_args(Wall)
 Viscosity = Annotated[Number, Field(ge=0, le=1)]
 
 
@@ -61,6 +63,7 @@ class SimulationSettings(Settings):
     gravity: Number = setting(9.81, "acceleration downwards", unit="m/s^2", ge=0, le=1000)
     heavy_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the heavy fluid", unit="m^2/s")
     light_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the light fluid", unit="m^2/s")
+    slip_walls: tuple[Wall, ...] = setting((), "walls along which viscous fluid slips: left right bottom top")
     courant: Number = setting(0.45, "share of a cell that may flow out of it in one step", ge=0.01, le=1)
     max_time_step: Number = setting(1 / 120, "longest time step", unit="s", ge=1e-6, le=1)
     device: Literal["cpu", "cuda"] = setting("cpu", "where to compute")

@@ -21,7 +21,7 @@ from precond.errors import UsageError, in_one_line
 from sim.host.loops import HostLoops
 from sim.projection import Projection
 from sim.scenes import Scene
-from sim.settings import SettingsError, SimulationSettings
+from sim.settings import WALLS, SettingsError, SimulationSettings
 from sim.viscosity import largest_diffusion, viscous_weights
 
 FIELDS = ("density", "pressure", "speed", "vorticity", "divergence")
@@ -134,6 +134,18 @@ class Simulation:
         self._fill_initial_state()
         self.projection.reset(self.solid)
 
+    def begin_with(self, phase: torch.Tensor, velocity: torch.Tensor | None = None) -> None:
+        """Start from ``phase`` (nx, ny) and ``velocity`` (2, nx+1, ny+1) in m/s, by default at rest, with the
+        scene's solids.
+        """
+        self.reset()
+        self.phase.copy_(phase).mul_(self.solid == 0)
+        if velocity is not None:
+            torch.mul(velocity.to(self.device), self._loops.open_faces, out=self.velocity)
+            self._moved.copy_(self.velocity)
+        self._outflow = self._loops.largest_outflow(self.velocity)
+        self._renew_density()
+
     def select_preconditioner(self, name: str) -> None:
         """Switch the pressure solve. Raises precond.PreconditionerError and keeps the old preconditioner."""
         self.projection.select_preconditioner(name)
@@ -205,6 +217,7 @@ class Simulation:
         if viscosity == 0.0:
             self.velocity[1].sub_(self._loops.open_faces[1], alpha=impulse)
             return
+        self._loops.hold = tuple(float(wall not in settings.slip_walls) for wall in WALLS)
         dynamic = settings.heavy_viscosity * settings.contrast, settings.light_viscosity
         for *weights, share in viscous_weights(ratio * viscosity):
             fields = self.velocity, self._moved, self.density, self.phase

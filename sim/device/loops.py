@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import taichi as ti
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ class DeviceLoops:
         self._work, self._row_sums, self._majority = zeros(3, nx, ny), zeros(nx, 4), zeros(nx, ny)
         self._difference_x, self._difference_y = zeros(nx - 1, ny), zeros(nx, ny - 1)
         self.open_faces = open_faces(solid)
+        self.hold = (1.0,) * 4
 
     def follow_solid(self) -> None:
         """As HostLoops.follow_solid."""
@@ -38,7 +40,7 @@ class DeviceLoops:
     ) -> None:
         """As HostLoops.viscous_stage."""
         fields = current, previous, density, phase, self._solid, self._heavy_flux
-        forces.viscous_stage(*map(kernel_argument, fields), *numbers)
+        forces.viscous_stage(*map(kernel_argument, fields), ti.math.vec4(*self.hold), *numbers)
 
     def transport_phase(
         self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool

@@ -18,7 +18,8 @@ class HostLoops:
     """What a step does to fields on one grid: ``phase`` and ``density`` (nx, ny), face fields such as
     ``velocity`` (2, nx+1, ny+1), all float64, in place. ``ratio`` is a time step over the spacing.
 
-    Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells, else 0.
+    Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells, else 0. hold: 1 for walls
+    (left, right, bottom, top) that do not slip, 0 for those that do.
     """
 
     def __init__(self, solid: Tensor):
@@ -34,6 +35,7 @@ class HostLoops:
             zeros(1).numpy(),
         )
         self.open_faces = open_faces(solid)
+        self.hold = (1.0,) * 4
 
     def follow_solid(self) -> None:
         """Notice that the solids changed."""
@@ -53,7 +55,8 @@ class HostLoops:
         both weights, the stage's time step over the spacing squared, gravity's impulse in m/s.
         """
         fields = current, previous, density, phase, self._solid, self.open_faces
-        forces.viscous_stage(*(field.numpy() for field in fields), *numbers)
+        heavy, light, *others = numbers
+        forces.viscous_stage(*(field.numpy() for field in fields), heavy, light, self.hold, *others)
 
     def transport_phase(
         self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool
