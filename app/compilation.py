@@ -78,7 +78,7 @@ def _simulate() -> Iterator[None]:
     yield
     loops.transport_phase(phase, velocity, 0.1, 0, True)
     yield
-    loops.transport_momentum(velocity, velocity, density, phase, moved, 1.0, 0.1, 0)
+    loops.transport_momentum(velocity, velocity, velocity, density, phase, moved, 1.0, 0.5, 0.1, 0)
     yield
 
 

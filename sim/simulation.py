@@ -241,12 +241,15 @@ class Simulation:
         asks for.
         """
         steps = max(1, math.ceil(outflow * ratio / TRANSPORT_COURANT - 1e-9))
-        fields = self.velocity, self.density, self.phase
+        began = self._before[3]  # the momentum before this step's forces and projection
+        fields, kick = (self.velocity, began, self.density, self.phase), 0.0 if self._stirs else 0.5
         carried, target, spare = self.velocity, self._moved, self._spare
         for sweep in range(2 * steps):
             along = (self.step_count + sweep + sweep // 2) % 2  # in turns, which makes a pair second order
             self._loops.transport_phase(self.phase, self.velocity, ratio / steps, along, sweep % 2 == 0)
-            self._loops.transport_momentum(carried, *fields, target, self._contrast, ratio / steps, along)
+            self._loops.transport_momentum(
+                carried, *fields, target, self._contrast, kick, ratio / steps, along
+            )
             carried, target, spare = target, spare, target
         self._moved, self._spare = carried, target
         return steps

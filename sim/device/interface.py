@@ -48,22 +48,16 @@ def line_offset(a: ti.f64, b: ti.f64, fraction: ti.f64) -> ti.f64:
 
 
 @ti.func
-def neighbour_phase(phase: Static, solid: Static, i, j, blocked: ti.f64) -> ti.f64:
-    """Phase fraction of cell (i, j), or ``blocked`` behind a wall or in a solid."""
-    value = blocked
-    if 0 <= i < phase.shape[0] and 0 <= j < phase.shape[1] and solid[i, j] == 0:
-        value = phase[i, j]
-    return value
-
-
-@ti.func
 def read_block(phase: Static, solid: Static, i, j) -> Block:
     """The 3 x 3 fractions around (i, j): above a ceiling light, or drops would hang from it; past other walls
-    and in solids the cell's.
+    their mirror images, so that interfaces meet them at right angles; in solids the cell's own.
     """
-    own, block = phase[i, j], Block(0.0)
+    last_i, last_j, block = phase.shape[0] - 1, phase.shape[1] - 1, Block(0.0)
     for p, q in ti.static(ti.ndrange(3, 3)):
-        block[p, q] = neighbour_phase(phase, solid, i + p - 1, j + q - 1, own if ti.static(q < 2) else 0.0)
+        x, y = ti.min(ti.max(i + p - 1, 0), last_i), ti.min(ti.max(j + q - 1, 0), last_j)
+        block[p, q] = phase[x, y] if solid[x, y] == 0 else phase[i, j]
+        if ti.static(q == 2) and (j == last_j or solid[x, y] != 0):
+            block[p, q] = 0.0
     return block
 
 

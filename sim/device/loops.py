@@ -21,7 +21,7 @@ class DeviceLoops:
         start(solid.device.type)
         (nx, ny), self._solid = solid.shape, solid
         zeros = partial(torch.zeros, dtype=torch.float64, device=solid.device)
-        self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(2, nx + 1, ny + 1)
+        self._heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(4, nx + 1, ny + 1)
         self._work, self._row_sums, self._majority = zeros(3, nx, ny), zeros(nx, 4), zeros(nx, ny)
         self._difference_x, self._difference_y = zeros(nx - 1, ny), zeros(nx, ny - 1)
         self.open_faces = open_faces(solid)
@@ -53,17 +53,19 @@ class DeviceLoops:
         self,
         carried: Tensor,
         velocity: Tensor,
+        began: Tensor,
         density: Tensor,
         phase: Tensor,
         transported: Tensor,
         heavy: float,
+        kick: float,
         ratio: float,
         direction: int,
     ) -> None:
         """As HostLoops.transport_momentum."""
-        flow = carried, velocity, self._heavy_flux, self._majority
+        flow = carried, velocity, began, self._heavy_flux, self._majority
         fields = *flow, density, phase, self._solid, self._slopes, transported
-        advection.transport_momentum(*map(kernel_argument, fields), heavy, ratio, direction)
+        advection.transport_momentum(*map(kernel_argument, fields), heavy, kick, ratio, direction)
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
         """As HostLoops.net_outflow."""

@@ -27,34 +27,59 @@ def volume_masses(density: Array, masses: Array) -> None:
 
 
 @compiled
-def limited_slope(
-    own: float, behind: float, ahead: float, mass: float, mass_behind: float, mass_ahead: float
-) -> float:
-    """van Leer's difference across a control volume times the ratio of the masses around it."""
+def limited_slope(own: float, behind: float, ahead: float) -> float:
+    """van Leer's difference across a control volume."""
     product = (own - behind) * (ahead - own)
-    slope = 2.0 * product / (ahead - behind) if product > 0.0 else 0.0
-    return slope * min(mass, mass_behind, mass_ahead) / max(mass, mass_behind, mass_ahead)
+    return 2.0 * product / (ahead - behind) if product > 0.0 else 0.0
 
 
 @compiled
-def slopes_of(carried: Array, masses: Array, open_faces: Array, e: int, slopes: Array) -> None:
-    """Slopes (2, nx + 1, ny + 1) of both components in direction ``e``; zero on closed faces."""
+def evenness(mass: float, behind: float, ahead: float) -> float:
+    """Ratio of the masses around a control volume, which a light one's values are not to be moved by."""
+    return min(mass, behind, ahead) / max(mass, behind, ahead)
+
+
+@compiled
+def predict(
+    carried: Array,
+    velocity: Array,
+    began: Array,
+    kick: float,
+    masses: Array,
+    open_faces: Array,
+    e: int,
+    slopes: Array,
+    donors: Array,
+) -> None:
+    """Slopes of both components in direction ``e``, zero on closed faces, and what they are half a time step
+    on: ``carried`` + ``kick`` (``velocity`` - ``began``); each (2, nx + 1, ny + 1).
+    """
     nx, ny = carried.shape[1] - 1, carried.shape[2] - 1
     for d in range(2):
         rows, columns = nx + 1 - d, ny + d
         for i in range(rows):
-            u, m, faces, out = carried[d, i], masses[d, i], open_faces[d, i], slopes[d, i]
+            u, m, faces, out, donor = (
+                carried[d, i],
+                masses[d, i],
+                open_faces[d, i],
+                slopes[d, i],
+                donors[d, i],
+            )
+            now, then = velocity[d, i], began[d, i]
             if e == 0:
                 behind, ahead = carried[d, max(i - 1, 0)], carried[d, min(i + 1, rows - 1)]
                 mass_behind, mass_ahead = masses[d, max(i - 1, 0)], masses[d, min(i + 1, rows - 1)]
                 for j in range(columns):
-                    slope = limited_slope(u[j], behind[j], ahead[j], m[j], mass_behind[j], mass_ahead[j])
-                    out[j] = faces[j] * slope
+                    even = faces[j] * evenness(m[j], mass_behind[j], mass_ahead[j])
+                    out[j] = even * limited_slope(u[j], behind[j], ahead[j])
+                    donor[j] = u[j] + even * kick * (now[j] - then[j])
             else:
                 for j in range(1, columns - 1):
-                    slope = limited_slope(u[j], u[j - 1], u[j + 1], m[j], m[j - 1], m[j + 1])
-                    out[j] = faces[j] * slope
-                out[0] = out[columns - 1] = 0.0  # a wall's side has no difference
+                    even = faces[j] * evenness(m[j], m[j - 1], m[j + 1])
+                    out[j] = even * limited_slope(u[j], u[j - 1], u[j + 1])
+                    donor[j] = u[j] + even * kick * (now[j] - then[j])
+                for j in (0, columns - 1):  # a wall's side has no difference
+                    out[j], donor[j] = 0.0, u[j] + faces[j] * kick * (now[j] - then[j])
 
 
 @compiled
@@ -87,36 +112,38 @@ def sides(
 
 @compiled
 def settle(masses: Array, swell: Array, carried: Array, faces: Array, through: Array, out: Array) -> None:
-    """New velocities of a row of control volumes: what they held, what the sweep's dilatation brings of
-    their own, and what came ``through`` two sides: mass and momentum of the lower ones, of the upper ones.
-    None is lighter than the light phase.
+    """New velocities of a row of control volumes: what they held, and what came ``through`` two sides, mass
+    and momentum of the lower ones, of the upper ones. What the sweep's dilatation brings has the mean of the
+    old and the new velocity, which is second order: half of it, ``swell``, counts as held. No volume is left
+    with less than half the light phase's mass.
     """
     lower_flux, lower_carried, upper_flux, upper_carried = through
     for j in range(len(masses)):
         held = masses[j] + swell[j]
         momentum = held * carried[j] + lower_carried[j] - upper_carried[j]
-        out[j] = faces[j] * (momentum / max(held + lower_flux[j] - upper_flux[j], 1.0))
+        out[j] = faces[j] * (momentum / max(held + lower_flux[j] - upper_flux[j], 0.5))
 
 
 @compiled
 def dilated_masses(velocity: Array, majority: Array, excess: float, ratio: float, e: int, out: Array) -> None:
-    """Mass that the dilatation along ``e`` gives every cell, of the phase that it holds most of."""
+    """Half the mass that the dilatation along ``e`` gives every cell, of the phase that it holds most of."""
     nx, ny = majority.shape
     for i in range(nx):
         kinds, row = majority[i], out[i]
         lower, upper = velocity[e, i], velocity[e, i + 1]
         if e == 0:
             for j in range(ny):
-                row[j] = (1.0 + excess * kinds[j]) * (upper[j] - lower[j]) * ratio
+                row[j] = (1.0 + excess * kinds[j]) * (upper[j] - lower[j]) * 0.5 * ratio
         else:
             for j in range(ny):
-                row[j] = (1.0 + excess * kinds[j]) * (lower[j + 1] - lower[j]) * ratio
+                row[j] = (1.0 + excess * kinds[j]) * (lower[j + 1] - lower[j]) * 0.5 * ratio
 
 
 @compiled
 def transport_momentum(
     carried: Array,
     velocity: Array,
+    began: Array,
     heavy_flux: Array,
     majority: Array,
     density: Array,
@@ -126,52 +153,54 @@ def transport_momentum(
     scratch: Array,
     transported: Array,
     heavy: float,
+    kick: float,
     ratio: float,
     e: int,
 ) -> None:
-    """As sim.device.advection.transport_momentum; ``dilated`` (nx, ny) and ``scratch`` (6, nx + 1, ny + 1)
+    """As sim.device.advection.transport_momentum; ``dilated`` (nx, ny) and ``scratch`` (8, nx + 1, ny + 1)
     are scratch.
     """
     nx, ny = density.shape
-    excess, slopes, masses, swell = heavy - 1.0, scratch[:2], scratch[2:4], scratch[4:]
+    excess, slopes, masses = heavy - 1.0, scratch[:2], scratch[2:4]
+    swell, donors = scratch[4:6], scratch[6:]
     volume_masses(density, masses)
     dilated_masses(velocity, majority, excess, ratio, e, dilated)
     volume_masses(dilated, swell)
-    slopes_of(carried, masses, open_faces, e, slopes)
+    predict(carried, velocity, began, kick, masses, open_faces, e, slopes, donors)
     v, flux = velocity[e], heavy_flux[e]
     masses_through, momenta = np.zeros((2, ny + 1)), np.zeros((2, ny + 1))  # of the sides before and after
 
-    u, slope = carried[0], slopes[0]  # control volumes of the x faces
+    u, donor, slope = carried[0], donors[0], slopes[0]  # control volumes of the x faces
     for i in range(nx):
         last, new = (i + 1) % 2, i % 2
         if e == 0:
             through = masses_through[last], momenta[last], masses_through[new], momenta[new]
-            rows = v[i], v[i + 1], flux[i], flux[i + 1], u[i], u[i + 1], slope[i], slope[i + 1]
+            rows = v[i], v[i + 1], flux[i], flux[i + 1], donor[i], donor[i + 1], slope[i], slope[i + 1]
             sides(*rows, excess, ratio, through[2], through[3])
         else:
             across, carry = masses_through[0], momenta[0]
             if i > 0:
                 rows = v[i - 1, 1:ny], v[i, 1:ny], flux[i - 1, 1:ny], flux[i, 1:ny]
-                donors = u[i, : ny - 1], u[i, 1:ny], slope[i, : ny - 1], slope[i, 1:ny]
-                sides(*rows, *donors, excess, ratio, across[1:], carry[1:])
+                sources = donor[i, : ny - 1], donor[i, 1:ny], slope[i, : ny - 1], slope[i, 1:ny]
+                sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
             through = across, carry, across[1:], carry[1:]
         if i > 0:
             settle(masses[0, i, :ny], swell[0, i], u[i], open_faces[0, i], through, transported[0, i])
 
-    u, slope = carried[1], slopes[1]  # and of the y faces
+    u, donor, slope = carried[1], donors[1], slopes[1]  # and of the y faces
     masses_through[:], momenta[:] = 0.0, 0.0
     for i in range(nx):
         last, new, after = i % 2, (i + 1) % 2, min(i + 1, nx - 1)
         if e == 0:
             through = masses_through[last], momenta[last], masses_through[new], momenta[new]
             rows = v[i + 1, : ny - 1], v[i + 1, 1:ny], flux[i + 1, : ny - 1], flux[i + 1, 1:ny]
-            donors = u[i, 1:ny], u[after, 1:ny], slope[i, 1:ny], slope[after, 1:ny]
-            sides(*rows, *donors, excess, ratio, through[2][1:], through[3][1:])
+            sources = donor[i, 1:ny], donor[after, 1:ny], slope[i, 1:ny], slope[after, 1:ny]
+            sides(*rows, *sources, excess, ratio, through[2][1:], through[3][1:])
         else:
             across, carry = masses_through[0], momenta[0]
             rows = v[i, :ny], v[i, 1:], flux[i, :ny], flux[i, 1:]
-            donors = u[i, :ny], u[i, 1:], slope[i, :ny], slope[i, 1:]
-            sides(*rows, *donors, excess, ratio, across[1:], carry[1:])
+            sources = donor[i, :ny], donor[i, 1:], slope[i, :ny], slope[i, 1:]
+            sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
             through = across, carry, across[1:], carry[1:]
         settle(masses[1, i, :ny], swell[1, i], u[i], open_faces[1, i], through, transported[1, i])
 

@@ -39,21 +39,17 @@ def line_offset(a: float, b: float, fraction: float) -> float:
 
 
 @compiled
-def neighbour_phase(phase: Array, solid: Array, i: int, j: int, blocked: float) -> float:
-    """Phase fraction of cell (i, j), or ``blocked`` behind a wall or in a solid."""
-    nx, ny = phase.shape
-    if i < 0 or i >= nx or j < 0 or j >= ny or solid[i, j] != 0:
-        return blocked
-    return phase[i, j]
-
-
-@compiled
 def read_block(phase: Array, solid: Array, i: int, j: int, block: Array) -> None:
-    """The 3 x 3 fractions around (i, j): above a ceiling light, past other walls and in solids the cell's."""
-    own = phase[i, j]
+    """The 3 x 3 fractions around (i, j): above a ceiling light, past other walls their mirror images, in
+    solids the cell's own.
+    """
+    nx, ny = phase.shape
     for p in range(3):
         for q in range(3):
-            block[p, q] = neighbour_phase(phase, solid, i + p - 1, j + q - 1, own if q < 2 else 0.0)
+            x, y = min(max(i + p - 1, 0), nx - 1), min(max(j + q - 1, 0), ny - 1)
+            block[p, q] = phase[x, y] if solid[x, y] == 0 else phase[i, j]
+            if q == 2 and (j == ny - 1 or solid[x, y] != 0):
+                block[p, q] = 0.0
 
 
 @compiled

@@ -28,7 +28,7 @@ class HostLoops:
             raise UsageError("a simulation on the CPU needs numba, which is missing: pip install numba")
         (nx, ny), self._solid = solid.shape, solid
         zeros = partial(torch.zeros, dtype=torch.float64)
-        self._heavy_flux, self._scratch = zeros(2, nx + 1, ny + 1).numpy(), zeros(6, nx + 1, ny + 1).numpy()
+        self._heavy_flux, self._scratch = zeros(2, nx + 1, ny + 1).numpy(), zeros(8, nx + 1, ny + 1).numpy()
         self._majority, self._dilated, self._volume = (
             zeros(nx, ny).numpy(),
             zeros(nx, ny).numpy(),
@@ -71,20 +71,23 @@ class HostLoops:
         self,
         carried: Tensor,
         velocity: Tensor,
+        began: Tensor,
         density: Tensor,
         phase: Tensor,
         transported: Tensor,
         heavy: float,
+        kick: float,
         ratio: float,
         direction: int,
     ) -> None:
         """Sweep the momentum of ``carried`` along a ``direction`` with ``velocity`` and the fluxes of
         `transport_phase` into ``transported``. ``density`` is the one before that sweep and is renewed from
-        ``phase``; ``heavy`` is the heavy phase's.
+        ``phase``; ``heavy`` is the heavy phase's. What enters is taken ``kick`` of a time step on, with the
+        acceleration from ``began`` to ``velocity``.
         """
-        flow = carried.numpy(), velocity.numpy(), self._heavy_flux, self._majority
+        flow = carried.numpy(), velocity.numpy(), began.numpy(), self._heavy_flux, self._majority
         fields = density.numpy(), phase.numpy(), self.open_faces.numpy(), self._dilated, self._scratch
-        advection.transport_momentum(*flow, *fields, transported.numpy(), heavy, ratio, direction)
+        advection.transport_momentum(*flow, *fields, transported.numpy(), heavy, kick, ratio, direction)
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
         """``out`` (nx, ny) <- net outflow of every cell: divergence times spacing."""

@@ -70,10 +70,13 @@ def test_transport(fields, ratio, direction):
     results = []
     for loops in both(fields):
         carried, velocity, density, phase = fields.copies("carried", "velocity", "density", "phase")
+        began = 0.9 * carried
         for along, first in ((direction, True), (1 - direction, False)):
             moved = torch.zeros_like(carried)
             loops.transport_phase(phase, velocity, ratio, along, first)
-            loops.transport_momentum(carried, velocity, density, phase, moved, 100.0, ratio, along)
+            loops.transport_momentum(
+                carried, velocity, began, density, phase, moved, 100.0, 0.5, ratio, along
+            )
             carried = moved
         results.append((phase, density, moved))
     for one, other in zip(*results, strict=True):
