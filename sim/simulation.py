@@ -3,7 +3,7 @@
 Each step makes the velocity divergence-free under the new forces and then carries phase and momentum with it.
 In this order the potential energy that a step takes up is the work that gravity did on the projected
 velocity, up to what the interface's own fluxes differ from mean face densities: energy rises between steps by
-less than 1e-3 of the start's (measured at contrast 10,000), not at all without gravity, and falls in
+less than 3e-4 of the start's (measured up to contrast 10,000), not at all without gravity, and falls in
 the long run.
 """
 

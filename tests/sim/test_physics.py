@@ -76,7 +76,7 @@ def test_transport_and_projection_never_add_kinetic_energy(make_simulation: Make
 @pytest.mark.parametrize("contrast", [2.0, 100.0, 10_000.0])
 def test_energy_never_grows_without_forcing(make_simulation: Maker, contrast: float) -> None:
     """Gravity's work is done on mean face densities, the potential energy moves with the interface's own
-    fluxes: while an interface crosses a row of faces the two differ, by less than 1e-3 of the total and never
+    fluxes: while an interface crosses a row of faces the two differ, by less than 3e-4 of the total and never
     in the long run.
     """
     simulation = make_simulation("dam-break", grid=(48, 24), contrast=contrast, rtol=1e-9)
@@ -86,7 +86,7 @@ def test_energy_never_grows_without_forcing(make_simulation: Maker, contrast: fl
         energies.append(simulation.total_energy())
     assert max(energies) == energies[0]
     lowest_before = np.minimum.accumulate(energies)
-    assert (np.array(energies) - lowest_before).max() < 1e-3 * energies[0]
+    assert (np.array(energies) - lowest_before).max() < 3e-4 * energies[0]
     assert energies[-1] < 0.995 * energies[0]
 
 
