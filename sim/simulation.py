@@ -80,7 +80,7 @@ class StepReport:
 
 
 class Simulation:
-    """Two incompressible fluids in a closed box with solids, under gravity.
+    """Two incompressible fluids in a closed box with solids, under gravity and surface tension.
 
     Tensors, all on ``device``: ``phase`` (nx, ny) float64, 1 where the heavy fluid is; ``density`` (nx, ny)
     float64 in kg/m^3, the light fluid's being 1; ``solid`` (nx, ny) uint8; ``velocity`` (2, nx+1, ny+1)
@@ -202,6 +202,9 @@ class Simulation:
             limits.append(reach / (self._outflow + stirred))
         if settings.gravity > 0.0:
             limits.append(math.sqrt(reach / settings.gravity))
+        if settings.surface_tension > 0.0:  # the shortest capillary wave (Brackbill et al., 1992)
+            inertia = 0.5 * (settings.contrast + 1.0) * self.spacing**3
+            limits.append(math.sqrt(inertia / (2.0 * math.pi * settings.surface_tension)))
         viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
         if viscosity > 0.0:
             limits.append(largest_diffusion() * self.spacing**2 / viscosity)
@@ -211,18 +214,20 @@ class Simulation:
         settings = self.settings
         for stir in self._stirs:
             self._loops.add_stir(self.velocity, *stir)
-        impulse = time_step * settings.gravity
         viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
         ratio = time_step / self.spacing**2
-        if viscosity == 0.0:
-            self.velocity[1].sub_(self._loops.open_faces[1], alpha=impulse)
-            return
-        self._loops.hold = tuple(float(wall not in settings.slip_walls) for wall in WALLS)
-        dynamic = settings.heavy_viscosity * settings.contrast, settings.light_viscosity
-        for *weights, share in viscous_weights(ratio * viscosity):
-            fields = self.velocity, self._moved, self.density, self.phase
-            self._loops.viscous_stage(*fields, *dynamic, *weights, share * ratio, share * impulse)
-            self.velocity, self._moved = self._moved, self.velocity
+        if viscosity > 0.0:
+            self._loops.hold = tuple(float(wall not in settings.slip_walls) for wall in WALLS)
+            dynamic = settings.heavy_viscosity * settings.contrast, settings.light_viscosity
+            for *weights, share in viscous_weights(ratio * viscosity):
+                fields = self.velocity, self._moved, self.density, self.phase
+                self._loops.viscous_stage(*fields, *dynamic, *weights, share * ratio)
+                self.velocity, self._moved = self._moved, self.velocity
+        # after viscosity, which would take from these forces what the pressure is to balance
+        self.velocity[1].sub_(self._loops.open_faces[1], alpha=time_step * settings.gravity)
+        if settings.surface_tension > 0.0:
+            impulse = ratio * settings.surface_tension
+            self._loops.add_surface_tension(self.velocity, self.phase, self.density, impulse)
 
     def _largest_outflow(self, ratio: float) -> float:
         """Of the projected velocity. Raises SimulationError when the flow is too fast, or not finite."""
@@ -344,6 +349,10 @@ class Simulation:
         kinetic = 0.25 * (((rho[1:] + rho[:-1]) * u**2).sum() + ((rho[:, 1:] + rho[:, :-1]) * v**2).sum())
         potential = self.settings.gravity * (rho * self._centres(1)).sum()
         return float(kinetic + potential) * self.spacing**2
+
+    def interface_length(self) -> float:
+        """Length of the interface, in m; on a CPU alone."""
+        return self._loops.interface_length(self.phase) * self.spacing
 
     def max_speed(self) -> float:
         """Largest face velocity of the projected velocity, in m/s."""

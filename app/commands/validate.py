@@ -14,11 +14,14 @@ from tqdm import tqdm
 
 from app.environment import describe, use_one_thread
 from app.output import command_line, now, usable_file, write_whole
+from app.validation.capillary_wave import CapillaryWave
 from app.validation.case import Case, Measured, load_known
 from app.validation.dam_break import DamBreak
 from app.validation.hydrostatic import Hydrostatic
 from app.validation.rayleigh_taylor import RayleighTaylor
 from app.validation.reversed_vortex import ReversedVortex
+from app.validation.rising_bubble import RisingBubble
+from app.validation.static_drop import StaticDrop
 from app.validation.taylor_green import TaylorGreen
 from app.validation.zalesak import Zalesak
 from precond.errors import UsageError, in_one_line
@@ -31,6 +34,10 @@ CASES: dict[str, type[Case]] = {
     "dam-break": DamBreak,
     "rayleigh-taylor-256": RayleighTaylor,
     "rayleigh-taylor-3000": RayleighTaylor,
+    "static-drop": StaticDrop,
+    "capillary-wave": CapillaryWave,
+    "rising-bubble-1": RisingBubble,
+    "rising-bubble-2": RisingBubble,
 }
 
 

@@ -70,14 +70,11 @@ def viscous_stage(
     weight_current: ti.f64,
     weight_previous: ti.f64,
     ratio: ti.f64,
-    impulse: ti.f64,
 ):
-    """previous <- weight_current current + weight_previous previous + ratio div(tau(current)) / density, less
-    ``impulse`` upwards.
+    """previous <- weight_current current + weight_previous previous + ratio div(tau(current)) / density.
 
     ``heavy`` and ``light`` are the phases' dynamic viscosities in units of the light density, ``ratio`` is
-    the stage's time step over the spacing squared, ``impulse`` gravity's, in m/s.
-    ``shear`` is scratch, (2, nx+1, ny+1).
+    the stage's time step over the spacing squared. ``shear`` is scratch, (2, nx+1, ny+1).
     """
     for i, j in ti.ndrange(current.shape[1], current.shape[2]):
         shear[0, i, j] = corner_shear(current, solid, phase, hold, heavy, light, i, j)
@@ -98,6 +95,5 @@ def viscous_stage(
                     weight_current * current[d, i, j]
                     + weight_previous * previous[d, i, j]
                     + ratio * force / mass
-                    - impulse * d
                 )
             previous[d, i, j] = updated

@@ -78,8 +78,9 @@ def predict(
                     even = faces[j] * evenness(m[j], m[j - 1], m[j + 1])
                     out[j] = even * limited_slope(u[j], u[j - 1], u[j + 1])
                     donor[j] = u[j] + even * kick * (now[j] - then[j])
-                for j in (0, columns - 1):  # a wall's side has no difference
-                    out[j], donor[j] = 0.0, u[j] + faces[j] * kick * (now[j] - then[j])
+                for j, inner in ((0, 1), (columns - 1, columns - 2)):  # a wall's side has no difference
+                    even = faces[j] * evenness(m[j], m[j], m[inner])
+                    out[j], donor[j] = 0.0, u[j] + even * kick * (now[j] - then[j])
 
 
 @compiled

@@ -90,7 +90,6 @@ def viscous_stage(
     weight_current: float,
     weight_previous: float,
     ratio: float,
-    impulse: float,
 ) -> None:
     """As sim.device.forces.viscous_stage."""
     nx, ny = solid.shape
@@ -116,7 +115,7 @@ def viscous_stage(
             lower = light + (heavy - light) * fractions[j - 1]
             force = 2.0 * (upper * (v[j + 1] - v[j]) - lower * (v[j] - v[j - 1]))
             force += above[j] - shear[j]
-            new = weight_current * v[j] + weight_previous * out[j] - impulse
+            new = weight_current * v[j] + weight_previous * out[j]
             out[j] = faces[j] * (new + ratio * force / (0.5 * (rho[j] + rho[j - 1])))
 
 

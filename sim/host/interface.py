@@ -1,4 +1,6 @@
-"""The phase's transport on the CPU: see sim.device.interface. Only mixed cells are looked at one by one."""
+"""The phase's transport on the CPU: see sim.device.interface. Only mixed cells are looked at one by one. Then
+curvature and surface tension, which there are on the CPU alone.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,9 @@ from precond.host.compiled import compiled
 
 Array = np.ndarray
 PURE = 1e-10  # a fraction this close to 0 or 1 has no interface to reconstruct
+EMPTY = 1e-8  # a fraction this close to 0 or 1 ends a column of heights
+WISP = 1e-6  # of less, or of as little light fluid, no curvature is taken
+REACH = 4  # cells that a column of heights may extend to either side
 TIE = 1e-9  # share by which two figures differ that rounding may have exchanged
 
 
@@ -204,3 +209,207 @@ def transport_phase(
             f = row[j]
             more = mixed_share * f * (1.0 - f) + light_share * (1.0 - f) + heavy_share * f
             row[j] = f + more if solids[j] == 0 else f
+
+
+@compiled
+def mirrored(phase: Array, solid: Array, x: int, y: int, i: int, j: int) -> float:
+    """Fraction at (x, y) seen from (i, j): walls and solids mirror, for contact angles of 90 degrees."""
+    nx, ny = phase.shape
+    x, y = (x if x >= 0 else -1 - x), (y if y >= 0 else -1 - y)
+    x, y = (x if x < nx else 2 * nx - 1 - x), (y if y < ny else 2 * ny - 1 - y)
+    if solid[x, y] == 0:
+        return phase[x, y]
+    if solid[i, y] == 0:
+        return phase[i, y]
+    return phase[x, j] if solid[x, j] == 0 else phase[i, j]
+
+
+@compiled
+def height(phase: Array, solid: Array, i: int, j: int, k: int, axis: int, side: int) -> float:
+    """Interface above the centre of cell (i, j), in cells, in its ``k``-th neighbour column along ``axis``,
+    heavy fluid below where ``side`` is 1; not a number where the column does not end within REACH.
+    """
+    x, y = (i, j + k) if axis == 0 else (i + k, j)
+    total = mirrored(phase, solid, x, y, i, j) - 0.5
+    for away in (1, -1):
+        pure = 0.0 if away == 1 else 1.0
+        f = total + 0.5 if away == 1 else mirrored(phase, solid, x, y, i, j)
+        steps = 0
+        while abs(f - pure) > EMPTY:
+            steps += 1
+            if steps > REACH:
+                return np.nan
+            at = away * side * steps
+            f = (
+                mirrored(phase, solid, x + at, y, i, j)
+                if axis == 0
+                else mirrored(phase, solid, x, y + at, i, j)
+            )
+            total += f - pure
+    return total
+
+
+@compiled
+def height_curvature(phase: Array, solid: Array, i: int, j: int, axis: int, side: int) -> float:
+    """Curvature times spacing from three heights along ``axis``; not a number where one is missing."""
+    low = height(phase, solid, i, j, -1, axis, side)
+    middle = height(phase, solid, i, j, 0, axis, side)
+    high = height(phase, solid, i, j, 1, axis, side)
+    slope = 0.5 * (high - low)
+    return (2.0 * middle - low - high) / (1.0 + slope * slope) ** 1.5
+
+
+@compiled
+def line_ends(a: float, b: float, alpha: float) -> tuple[float, float, float, float]:
+    """x and y of both ends of the line a x + b y = alpha in the unit square."""
+    x, y = alpha * a / (a * a + b * b), alpha * b / (a * a + b * b)
+    begin, end = -np.inf, np.inf
+    if b != 0.0:
+        begin, end = max(begin, min(x / b, (x - 1.0) / b)), min(end, max(x / b, (x - 1.0) / b))
+    if a != 0.0:
+        begin, end = max(begin, min(-y / a, (1.0 - y) / a)), min(end, max(-y / a, (1.0 - y) / a))
+    return x - begin * b, y + begin * a, x - end * b, y + end * a
+
+
+@compiled
+def interface_length(phase: Array, solid: Array) -> float:
+    """Length of all lines, in cells."""
+    block, total = np.zeros((3, 3)), 0.0
+    for i in range(phase.shape[0]):
+        for j in range(phase.shape[1]):
+            if WISP < phase[i, j] < 1.0 - WISP and solid[i, j] == 0:
+                read_block(phase, solid, i, j, block)
+                a, b = interface_normal(block)
+                if a != 0.0 or b != 0.0:
+                    x0, y0, x1, y1 = line_ends(a, b, line_offset(a, b, phase[i, j]))
+                    total += math.hypot(x1 - x0, y1 - y0)
+    return total
+
+
+@compiled
+def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -> float:
+    """Curvature times spacing of the parabola that has the same mean height as every line of the 3 x 3 cells
+    over the line's own extent (Jibben, Carlson, Francois, Comput. Math. Appl. 78, 2019); 0 of fewer than 3.
+    """
+    nx, ny = phase.shape
+    read_block(phase, solid, i, j, block)
+    a, b = interface_normal(block)
+    long = math.hypot(a, b)
+    if long == 0.0:
+        return 0.0
+    a, b = a / long, b / long
+    system, right, lines = np.zeros((3, 3)), np.zeros(3), 0
+    for x in range(max(i - 1, 0), min(i + 2, nx)):
+        for y in range(max(j - 1, 0), min(j + 2, ny)):
+            f = phase[x, y]
+            if f <= WISP or f >= 1.0 - WISP or solid[x, y] != 0:
+                continue
+            read_block(phase, solid, x, y, block)
+            c, d = interface_normal(block)
+            if c * a + d * b <= 0.0:
+                continue
+            x0, y0, x1, y1 = line_ends(c, d, line_offset(c, d, f))
+            x0, x1, y0, y1 = x0 + x - i - 0.5, x1 + x - i - 0.5, y0 + y - j - 0.5, y1 + y - j - 0.5
+            s, t, mean = a * y0 - b * x0, a * y1 - b * x1, 0.5 * (a * (x0 + x1) + b * (y0 + y1))
+            moments = (1.0, 0.5 * (s + t), (s * s + s * t + t * t) / 3.0)
+            weight = abs(t - s)
+            lines += weight > 0.0
+            for p in range(3):
+                right[p] += weight * moments[p] * mean
+                for q in range(3):
+                    system[p, q] += weight * moments[p] * moments[q]
+    if lines < 3:
+        return 0.0
+    for p in range(3):  # elimination; the system is symmetric and small
+        if system[p, p] < TIE:
+            return 0.0
+        for row in range(p + 1, 3):
+            factor = system[row, p] / system[p, p]
+            right[row] -= factor * right[p]
+            for q in range(p, 3):
+                system[row, q] -= factor * system[p, q]
+    bend = right[2] / system[2, 2]
+    tilt = (right[1] - system[1, 2] * bend) / system[1, 1]
+    return min(max(-2.0 * bend / (1.0 + tilt * tilt) ** 1.5, -1.0), 1.0)
+
+
+@compiled
+def curvature_at(phase: Array, solid: Array, i: int, j: int, block: Array) -> float:
+    """Curvature times spacing, positive where the heavy phase is convex: from heights along the axis that the
+    normal lies nearer to, else along the other one, else from a parabola.
+    """
+    read_block(phase, solid, i, j, block)
+    across, along = 0.0, 0.0
+    for k in range(3):
+        weight = 2.0 - abs(k - 1)
+        across += weight * (
+            mirrored(phase, solid, i - 1, j + k - 1, i, j) - mirrored(phase, solid, i + 1, j + k - 1, i, j)
+        )
+        along += weight * (
+            mirrored(phase, solid, i + k - 1, j - 1, i, j) - mirrored(phase, solid, i + k - 1, j + 1, i, j)
+        )
+    upright = abs(along) >= (1.0 - TIE) * abs(across)
+    for turn in range(2):
+        axis = 1 if upright == (turn == 0) else 0
+        component = along if axis == 1 else across
+        if abs(component) > TIE:
+            found = height_curvature(phase, solid, i, j, axis, 1 if component > 0.0 else -1)
+            if not math.isnan(found):
+                return found
+    return fitted_curvature(phase, solid, i, j, block)
+
+
+@compiled
+def find_curvature(phase: Array, solid: Array, curvature: Array) -> None:
+    """Curvature times spacing of every cell at the interface, (nx, ny); elsewhere not a number."""
+    nx, ny = phase.shape
+    block = np.zeros((3, 3))
+    for i in range(nx):
+        for j in range(ny):
+            f = phase[i, j]
+            wanted = WISP < f < 1.0 - WISP
+            if not wanted and f > 0.5:  # full beside empty
+                wanted = (i > 0 and phase[i - 1, j] < WISP) or (i + 1 < nx and phase[i + 1, j] < WISP)
+                wanted |= (j > 0 and phase[i, j - 1] < WISP) or (j + 1 < ny and phase[i, j + 1] < WISP)
+            curvature[i, j] = np.nan
+            if wanted and solid[i, j] == 0:
+                curvature[i, j] = curvature_at(phase, solid, i, j, block)
+
+
+@compiled
+def face_force(curvature: float, before: float, step: float) -> float:
+    """``step`` of the fraction across a face times the mean of what curvatures its cells have."""
+    if step == 0.0:
+        return 0.0
+    if math.isnan(curvature):
+        return 0.0 if math.isnan(before) else before * step
+    return curvature * step if math.isnan(before) else 0.5 * (curvature + before) * step
+
+
+@compiled
+def add_surface_tension(
+    velocity: Array,
+    phase: Array,
+    density: Array,
+    solid: Array,
+    open_faces: Array,
+    curvature: Array,
+    impulse: float,
+) -> None:
+    """Pull the velocity by the continuum surface force (Brackbill, Kothe, Zemach, J. Comput. Phys. 100, 1992)
+    with the gradient and the face densities of the pressure (Francois et al., J. Comput. Phys. 213, 2006),
+    curvature from heights (Popinet, J. Comput. Phys. 228, 2009).
+
+    ``impulse``: time step times surface tension over the spacing squared; ``curvature`` (nx, ny) is scratch.
+    """
+    nx, ny = phase.shape
+    find_curvature(phase, solid, curvature)
+    for i in range(nx):
+        for j in range(ny):
+            f, bend, rho = phase[i, j], curvature[i, j], density[i, j]
+            if i > 0 and open_faces[0, i, j] > 0.0:
+                pull = face_force(bend, curvature[i - 1, j], f - phase[i - 1, j])
+                velocity[0, i, j] += impulse * pull / (0.5 * (rho + density[i - 1, j]))
+            if j > 0 and open_faces[1, i, j] > 0.0:
+                pull = face_force(bend, curvature[i, j - 1], f - phase[i, j - 1])
+                velocity[1, i, j] += impulse * pull / (0.5 * (rho + density[i, j - 1]))

@@ -50,13 +50,22 @@ class HostLoops:
     def viscous_stage(
         self, current: Tensor, previous: Tensor, density: Tensor, phase: Tensor, *numbers: float
     ) -> None:
-        """previous <- weight current + weight previous + ratio div(tau(current)) / density, less an impulse
-        upwards. ``numbers``: the phases' dynamic viscosities (heavy, light) in units of the light density,
-        both weights, the stage's time step over the spacing squared, gravity's impulse in m/s.
+        """previous <- weight current + weight previous + ratio div(tau(current)) / density. ``numbers``: the
+        phases' dynamic viscosities (heavy, light) in units of the light density, both weights, the stage's
+        time step over the spacing squared.
         """
         fields = current, previous, density, phase, self._solid, self.open_faces
         heavy, light, *others = numbers
         forces.viscous_stage(*(field.numpy() for field in fields), heavy, light, self.hold, *others)
+
+    def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
+        """Add surface tension's pull; ``impulse``: time step times it over the spacing squared."""
+        fields = velocity, phase, density, self._solid, self.open_faces
+        interface.add_surface_tension(*(field.numpy() for field in fields), self._dilated, impulse)
+
+    def interface_length(self, phase: Tensor) -> float:
+        """Length of the interface, in cells."""
+        return interface.interface_length(phase.numpy(), self._solid.numpy())
 
     def transport_phase(
         self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool

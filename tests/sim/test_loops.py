@@ -59,7 +59,7 @@ def test_viscosity(fields, light):
     for loops in both(fields):
         fields_there = fields.copies("velocity", "carried", "density", "phase")
         loops.hold = (1.0, 0.0, 0.0, 1.0)  # some walls slip
-        loops.viscous_stage(*fields_there, 3.0, light, 0.7, 0.2, 0.05, 0.01)
+        loops.viscous_stage(*fields_there, 3.0, light, 0.7, 0.2, 0.05)
         results.append(fields_there[1])
     near(*results)
 

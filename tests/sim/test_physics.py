@@ -164,7 +164,7 @@ def test_viscosity_damps_a_shear_wave_at_the_known_rate() -> None:
         weights = viscous_weights(time / steps * viscosity)
         assert len(weights) > 10  # a super time step: an explicit one of this size would blow up
         for weight_current, weight_previous, share in weights:
-            numbers = (5.0 * viscosity, 0.1, weight_current, weight_previous, share * time / steps, 0.0)
+            numbers = (5.0 * viscosity, 0.1, weight_current, weight_previous, share * time / steps)
             loops.viscous_stage(current, previous, density, phase, *numbers)
             current, previous = previous, current
     expected = np.exp(-viscosity * (np.pi / n) ** 2 * time)
