@@ -46,9 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, **about, argument_default=argparse.SUPPRESS)
         if isinstance(options, dict):
             for argument, how in options.items():
-                command.add_argument(
-                    argument, type=int if isinstance(how.get("default"), int) else str, **how
+                kind = (
+                    {} if "action" in how else {"type": int if isinstance(how.get("default"), int) else str}
                 )
+                command.add_argument(argument, **kind, **how)
         else:
             add_flags(command, options)
     suites = commands.choices["bench"].add_mutually_exclusive_group()

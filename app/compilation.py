@@ -111,11 +111,13 @@ def _simulate() -> Iterator[None]:
     yield
     loops.subtract_gradient(velocity, phase, operator, 1.0)
     yield
-    loops.viscous_stage(velocity, moved, density, phase, 1.0, 1.0, 1.0, 0.0, 0.1, 0.0)
+    loops.viscous_stage(velocity, moved, density, phase, 1.0, 1.0, 1.0, 0.0, 0.1)
     yield
-    loops.transport_phase(phase, velocity, 0.1)
+    loops.add_surface_tension(velocity, phase, density, 1.0)
     yield
-    loops.transport_momentum(velocity, velocity, density, phase, moved, 1.0, 0.1)
+    loops.transport_phase(phase, velocity, 0.1, 0, True)
+    yield
+    loops.transport_momentum(velocity, velocity, velocity, density, phase, moved, 1.0, 0.5, 0.1, 0)
     yield
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from precond.config import Number, Settings, Switch, Text, Whole, setting
 from precond.errors import UsageError
@@ -31,6 +31,8 @@ def _grid(value: Any) -> tuple[int, int]:
 
 
 Grid = Annotated[tuple[int, int], BeforeValidator(_grid), PlainSerializer("{0[0]}x{0[1]}".format)]
+Wall = Literal["left", "right", "bottom", "top"]
+WALLS = get_args(Wall)
 Viscosity = Annotated[Number, Field(ge=0, le=1)]
 
 
@@ -63,10 +65,12 @@ class SimulationSettings(Settings):
     gravity: Number = setting(9.81, "acceleration downwards", unit="m/s^2", ge=0, le=1000)
     heavy_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the heavy fluid", unit="m^2/s")
     light_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the light fluid", unit="m^2/s")
+    surface_tension: Number = setting(0.0, "surface tension between the fluids", unit="N/m", ge=0, le=1000)
+    slip_walls: tuple[Wall, ...] = setting((), "walls along which viscous fluid slips: left right bottom top")
     source_rate: Number = setting(
         20.0, "volume that a cell of a source or a drain moves, over its own", unit="1/s", ge=0, le=1000
     )
-    courant: Number = setting(0.5, "share of a cell that may flow out of it in one step", ge=0.01, le=1)
+    courant: Number = setting(0.45, "share of a cell that may flow out of it in one step", ge=0.01, le=1)
     max_time_step: Number = setting(1 / 120, "longest time step", unit="s", ge=1e-6, le=1)
     device: Literal["cpu", "cuda"] = setting("cpu", "where to compute")
     single_launch: Switch = setting(
@@ -75,3 +79,9 @@ class SimulationSettings(Settings):
     seed: Whole = setting(
         0, "start of every random choice; the same seed gives the same run", ge=0, le=2**31 - 1
     )
+
+    @model_validator(mode="after")
+    def _available(self) -> SimulationSettings:
+        if self.device == "cuda" and self.surface_tension > 0.0:
+            raise ValueError("surface_tension: works on a CPU alone so far; use --device cpu")
+        return self

@@ -3,7 +3,7 @@
 Each step makes the velocity divergence-free under the new forces and then carries phase and momentum with it.
 In this order the potential energy that a step takes up is the work that gravity did on the projected
 velocity, up to what the interface's own fluxes differ from mean face densities: energy rises between steps by
-less than 3e-4 of the start's (measured at the default tolerance), not at all without gravity, and falls in
+less than 3e-4 of the start's (measured up to contrast 10,000), not at all without gravity, and falls in
 the long run.
 """
 
@@ -23,13 +23,13 @@ from sim.fields import Fields
 from sim.host.loops import HostLoops
 from sim.projection import Projection
 from sim.scenes import Scene
-from sim.settings import SettingsError, SimulationSettings
+from sim.settings import WALLS, SettingsError, SimulationSettings
 from sim.sources import KINDS, Sources
 from sim.state import State
 from sim.viscosity import largest_diffusion, viscous_weights
 
 PAINTS = ("heavy", "light", "solid", "erase", *KINDS)
-TRANSPORT_COURANT = 0.75  # largest share of a cell that may leave it in one transport step
+TRANSPORT_COURANT = 0.5  # largest share of a cell that may leave it in one transport step: bounds the phase
 MAX_TRANSPORT_STEPS = 64
 FASTEST_PUSH = 4.0  # longer sides of the box a second
 
@@ -84,7 +84,7 @@ class StepReport:
 
 
 class Simulation(Fields):
-    """Two incompressible fluids in a closed box with solids, under gravity.
+    """Two incompressible fluids in a closed box with solids, under gravity and surface tension.
 
     Tensors, all on ``device``: ``phase`` (nx, ny) float64, 1 where the heavy fluid is; ``density`` (nx, ny)
     float64 in kg/m^3, the light fluid's being 1; ``solid`` (nx, ny) uint8; ``velocity`` (2, nx+1, ny+1)
@@ -147,6 +147,18 @@ class Simulation(Fields):
         self._fill_initial_state()
         self.projection.reset(self.solid)
 
+    def begin_with(self, phase: torch.Tensor, velocity: torch.Tensor | None = None) -> None:
+        """Start from ``phase`` (nx, ny) and ``velocity`` (2, nx+1, ny+1) in m/s, by default at rest, with the
+        scene's solids.
+        """
+        self.reset()
+        self.phase.copy_(phase).mul_(self.solid == 0)
+        if velocity is not None:
+            torch.mul(velocity.to(self.device), self._loops.open_faces, out=self.velocity)
+            self._moved.copy_(self.velocity)
+        self._outflow = self._loops.largest_outflow(self.velocity)
+        self._renew_density()
+
     def select_preconditioner(self, name: str) -> None:
         """Switch the pressure solve. Raises precond.PreconditionerError and keeps the old preconditioner."""
         self.projection.select_preconditioner(name)
@@ -205,6 +217,9 @@ class Simulation(Fields):
             limits.append(reach / (self._outflow + stirred))
         if settings.gravity > 0.0:
             limits.append(math.sqrt(reach / settings.gravity))
+        if settings.surface_tension > 0.0:  # the shortest capillary wave (Brackbill et al., 1992)
+            inertia = 0.5 * (settings.contrast + 1.0) * self.spacing**3
+            limits.append(math.sqrt(inertia / (2.0 * math.pi * settings.surface_tension)))
         viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
         if viscosity > 0.0:
             limits.append(largest_diffusion() * self.spacing**2 / viscosity)
@@ -214,17 +229,20 @@ class Simulation(Fields):
         settings = self.settings
         for stir in self._stirs:
             self._loops.add_stir(self.velocity, *stir)
-        impulse = time_step * settings.gravity
         viscosity = max(settings.heavy_viscosity, settings.light_viscosity)
         ratio = time_step / self.spacing**2
-        if viscosity == 0.0:
-            self.velocity[1].sub_(self._loops.open_faces[1], alpha=impulse)
-            return
-        dynamic = settings.heavy_viscosity * settings.contrast, settings.light_viscosity
-        for *weights, share in viscous_weights(ratio * viscosity):
-            fields = self.velocity, self._moved, self.density, self.phase
-            self._loops.viscous_stage(*fields, *dynamic, *weights, share * ratio, share * impulse)
-            self.velocity, self._moved = self._moved, self.velocity
+        if viscosity > 0.0:
+            self._loops.hold = tuple(float(wall not in settings.slip_walls) for wall in WALLS)
+            dynamic = settings.heavy_viscosity * settings.contrast, settings.light_viscosity
+            for *weights, share in viscous_weights(ratio * viscosity):
+                fields = self.velocity, self._moved, self.density, self.phase
+                self._loops.viscous_stage(*fields, *dynamic, *weights, share * ratio)
+                self.velocity, self._moved = self._moved, self.velocity
+        # after viscosity, which would take from these forces what the pressure is to balance
+        self.velocity[1].sub_(self._loops.open_faces[1], alpha=time_step * settings.gravity)
+        if settings.surface_tension > 0.0:
+            impulse = ratio * settings.surface_tension
+            self._loops.add_surface_tension(self.velocity, self.phase, self.density, impulse)
 
     def _largest_outflow(self, ratio: float) -> float:
         """Of the projected velocity. Raises SimulationError when the flow is too fast, or not finite."""
@@ -243,24 +261,25 @@ class Simulation(Fields):
         asks for.
         """
         steps = max(1, math.ceil(outflow * ratio / TRANSPORT_COURANT - 1e-9))
+        began = self._before[3]  # the momentum before this step's forces and projection
+        fields, kick = (self.velocity, began, self.density, self.phase), 0.0 if self._stirs else 0.5
         carried, target, spare = self.velocity, self._moved, self._spare
-        for _ in range(steps):
-            self._transport_once(carried, target, ratio / steps)
+        sources, heavy = self.sources, self._contrast
+        for sweep in range(2 * steps):
+            along = (self.step_count + sweep + sweep // 2) % 2  # in turns, which makes a pair second order
+            first = sweep % 2 == 0
+            if sources.active and first:
+                sources.begin_transport(self.phase, ratio * self.spacing / steps)
+            self._loops.transport_phase(self.phase, self.velocity, ratio / steps, along, first)
+            if sources.active and not first:
+                sources.settle(self.phase, self.velocity, self._loops, ratio / steps)
+                sources.add_mass(self.density, heavy)
+            self._loops.transport_momentum(carried, *fields, target, heavy, kick, ratio / steps, along)
+            if sources.active and not first:
+                sources.slow(target, self.density, heavy)
             carried, target, spare = target, spare, target
         self._moved, self._spare = carried, target
         return steps
-
-    def _transport_once(self, carried: torch.Tensor, target: torch.Tensor, ratio: float) -> None:
-        sources, loops, heavy = self.sources, self._loops, self._contrast
-        if sources.active:
-            sources.begin_transport(self.phase, ratio * self.spacing)
-        loops.transport_phase(self.phase, self.velocity, ratio)
-        if sources.active:
-            sources.settle(self.phase, self.velocity, loops, ratio)
-            sources.add_mass(self.density, heavy)
-        loops.transport_momentum(carried, self.velocity, self.density, self.phase, target, heavy, ratio)
-        if sources.active:
-            sources.slow(target, self.density, heavy)
 
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
         """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError for
@@ -428,6 +447,10 @@ class Simulation(Fields):
         kinetic = 0.25 * (((rho[1:] + rho[:-1]) * u**2).sum() + ((rho[:, 1:] + rho[:, :-1]) * v**2).sum())
         potential = self.settings.gravity * (rho * self._centres(1)).sum()
         return float(kinetic + potential) * self.spacing**2
+
+    def interface_length(self) -> float:
+        """Length of the interface, in m; on a CPU alone."""
+        return self._loops.interface_length(self.phase) * self.spacing
 
     def max_speed(self) -> float:
         """Largest face velocity of the projected velocity, in m/s."""

@@ -27,7 +27,15 @@ from precond.errors import UsageError
 
 REFERENCE = ROOT / "assets" / "reference"
 FIGURES = Path("assets") / "figures"
-KNOWN = ("bench.csv", "bench.yaml", "published.yaml", "spectra*.json", "recording-*.yaml", "study-*.*")
+KNOWN = (
+    "bench.csv",
+    "bench.yaml",
+    "published.yaml",
+    "validation.*",
+    "spectra*.json",
+    "recording-*.yaml",
+    "study-*.*",
+)
 COMPARED = ("stirred", (4096, 65536))  # what the first table shows: family and cells
 LEFT_OUT = ("none", "ic0", "block-jacobi", "coarse-monomial", "coarse-geneo", "neural-spai")  # of a family
 PROFILED = (1024, 4096, 16384, 65536)  # cells whose times the table of performance profiles gives

@@ -30,9 +30,11 @@ def add_stir(
 
 @ti.func
 def corner_shear(
-    velocity: Static, solid: Static, phase: Static, heavy: ti.f64, light: ti.f64, i, j
+    velocity: Static, solid: Static, phase: Static, hold: ti.math.vec4, heavy: ti.f64, light: ti.f64, i, j
 ) -> ti.f64:
-    """Shear stress * spacing at the lower left corner of cell (i, j); walls and solids do not slip."""
+    """Shear stress * spacing at the lower left corner of cell (i, j); solids do not slip, nor walls (left,
+    right, bottom, top) whose ``hold`` is 1.
+    """
     nx, ny = solid.shape[0], solid.shape[1]
     inverse_sum, wet = 0.0, 0
     for a, b in ti.static(ti.ndrange(2, 2)):
@@ -49,6 +51,8 @@ def corner_shear(
         du = (u_above - u_below) * (1.0 if j > 0 and j < ny else 2.0)
         dv = (v_right - v_left) * (1.0 if i > 0 and i < nx else 2.0)
         stress = wet / inverse_sum * (du + dv)
+        stress *= (hold[0] if i == 0 else 1.0) * (hold[1] if i == nx else 1.0)
+        stress *= (hold[2] if j == 0 else 1.0) * (hold[3] if j == ny else 1.0)
     return stress
 
 
@@ -60,22 +64,20 @@ def viscous_stage(
     phase: Cells,
     solid: Solids,
     shear: Planes,
+    hold: ti.math.vec4,
     heavy: ti.f64,
     light: ti.f64,
     weight_current: ti.f64,
     weight_previous: ti.f64,
     ratio: ti.f64,
-    impulse: ti.f64,
 ):
-    """previous <- weight_current current + weight_previous previous + ratio div(tau(current)) / density, less
-    ``impulse`` upwards.
+    """previous <- weight_current current + weight_previous previous + ratio div(tau(current)) / density.
 
     ``heavy`` and ``light`` are the phases' dynamic viscosities in units of the light density, ``ratio`` is
-    the stage's time step over the spacing squared, ``impulse`` gravity's, in m/s.
-    ``shear`` is scratch, (2, nx+1, ny+1).
+    the stage's time step over the spacing squared. ``shear`` is scratch, (2, nx+1, ny+1).
     """
     for i, j in ti.ndrange(current.shape[1], current.shape[2]):
-        shear[0, i, j] = corner_shear(current, solid, phase, heavy, light, i, j)
+        shear[0, i, j] = corner_shear(current, solid, phase, hold, heavy, light, i, j)
 
     for i, j in ti.ndrange(current.shape[1], current.shape[2]):
         for d in ti.static(range(2)):
@@ -93,6 +95,5 @@ def viscous_stage(
                     weight_current * current[d, i, j]
                     + weight_previous * previous[d, i, j]
                     + ratio * force / mass
-                    - impulse * d
                 )
             previous[d, i, j] = updated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import taichi as ti
 import torch
 from torch import Tensor
 
@@ -21,9 +22,10 @@ class DeviceLoops:
         (nx, ny), self.solid = solid.shape, solid
         zeros = partial(torch.zeros, dtype=torch.float64, device=solid.device)
         self.heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(4, nx + 1, ny + 1)
-        self._work, self._row_sums = zeros(3, nx, ny), zeros(nx, 4)
+        self._work, self._row_sums, self._majority = zeros(3, nx, ny), zeros(nx, 4), zeros(nx, ny)
         self._difference_x, self._difference_y = zeros(nx - 1, ny), zeros(nx, ny - 1)
         self.open_faces = open_faces(solid)
+        self.hold = (1.0,) * 4
 
     def follow_solid(self) -> None:
         """As HostLoops.follow_solid."""
@@ -38,26 +40,32 @@ class DeviceLoops:
     ) -> None:
         """As HostLoops.viscous_stage."""
         fields = current, previous, density, phase, self.solid, self.heavy_flux
-        forces.viscous_stage(*map(kernel_argument, fields), *numbers)
+        forces.viscous_stage(*map(kernel_argument, fields), ti.math.vec4(*self.hold), *numbers)
 
-    def transport_phase(self, phase: Tensor, velocity: Tensor, ratio: float) -> None:
+    def transport_phase(
+        self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool
+    ) -> None:
         """As HostLoops.transport_phase."""
-        fields = phase, self.solid, velocity, self.heavy_flux, self._work, self._row_sums
-        interface.transport_phase(*map(kernel_argument, fields), ratio)
+        fields = phase, self.solid, velocity, self.heavy_flux, self._majority, self._work, self._row_sums
+        interface.transport_phase(*map(kernel_argument, fields), ratio, direction, first)
 
     def transport_momentum(
         self,
         carried: Tensor,
         velocity: Tensor,
+        began: Tensor,
         density: Tensor,
         phase: Tensor,
         transported: Tensor,
         heavy: float,
+        kick: float,
         ratio: float,
+        direction: int,
     ) -> None:
         """As HostLoops.transport_momentum."""
-        fields = carried, velocity, self.heavy_flux, density, phase, self.solid, self._slopes, transported
-        advection.transport_momentum(*map(kernel_argument, fields), heavy, ratio)
+        flow = carried, velocity, began, self.heavy_flux, self._majority
+        fields = *flow, density, phase, self.solid, self._slopes, transported
+        advection.transport_momentum(*map(kernel_argument, fields), heavy, kick, ratio, direction)
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
         """As HostLoops.net_outflow."""

@@ -9,7 +9,6 @@ import numpy as np
 from precond.host.compiled import compiled
 
 Array = np.ndarray
-FLUX, CARRIED = 0, 1  # of a row of sides: the mass that enters through them, and its momentum
 
 
 @compiled
@@ -28,218 +27,183 @@ def volume_masses(density: Array, masses: Array) -> None:
 
 
 @compiled
-def limited_slope(
-    own: float, behind: float, ahead: float, mass: float, mass_behind: float, mass_ahead: float
-) -> float:
-    """van Leer's difference across a control volume times the ratio of the masses around it."""
+def limited_slope(own: float, behind: float, ahead: float) -> float:
+    """van Leer's difference across a control volume."""
     product = (own - behind) * (ahead - own)
-    slope = 2.0 * product / (ahead - behind) if product > 0.0 else 0.0
-    return slope * min(mass, mass_behind, mass_ahead) / max(mass, mass_behind, mass_ahead)
+    return 2.0 * product / (ahead - behind) if product > 0.0 else 0.0
 
 
 @compiled
-def slopes_of(carried: Array, masses: Array, open_faces: Array, slopes: Array) -> None:
-    """Slopes (4, nx + 1, ny + 1), 2 d + e of component d in direction e; zero on closed faces."""
+def evenness(mass: float, behind: float, ahead: float) -> float:
+    """Ratio of the masses around a control volume, which a light one's values are not to be moved by."""
+    return min(mass, behind, ahead) / max(mass, behind, ahead)
+
+
+@compiled
+def predict(
+    carried: Array,
+    velocity: Array,
+    began: Array,
+    kick: float,
+    masses: Array,
+    open_faces: Array,
+    e: int,
+    slopes: Array,
+    donors: Array,
+) -> None:
+    """Slopes of both components in direction ``e``, zero on closed faces, and what they are half a time step
+    on: ``carried`` + ``kick`` (``velocity`` - ``began``); each (2, nx + 1, ny + 1).
+    """
     nx, ny = carried.shape[1] - 1, carried.shape[2] - 1
     for d in range(2):
         rows, columns = nx + 1 - d, ny + d
         for i in range(rows):
-            u, m, faces = carried[d, i], masses[d, i], open_faces[d, i]
-            behind, ahead = carried[d, max(i - 1, 0)], carried[d, min(i + 1, rows - 1)]
-            mass_behind, mass_ahead = masses[d, max(i - 1, 0)], masses[d, min(i + 1, rows - 1)]
-            across, along = slopes[2 * d, i], slopes[2 * d + 1, i]
-            for j in range(columns):
-                slope = limited_slope(u[j], behind[j], ahead[j], m[j], mass_behind[j], mass_ahead[j])
-                across[j] = faces[j] * slope
-            for j in range(1, columns - 1):
-                slope = limited_slope(u[j], u[j - 1], u[j + 1], m[j], m[j - 1], m[j + 1])
-                along[j] = faces[j] * slope
-            along[0] = along[columns - 1] = 0.0  # a wall's side has no difference
+            u, m, faces, out, donor = (
+                carried[d, i],
+                masses[d, i],
+                open_faces[d, i],
+                slopes[d, i],
+                donors[d, i],
+            )
+            now, then = velocity[d, i], began[d, i]
+            if e == 0:
+                behind, ahead = carried[d, max(i - 1, 0)], carried[d, min(i + 1, rows - 1)]
+                mass_behind, mass_ahead = masses[d, max(i - 1, 0)], masses[d, min(i + 1, rows - 1)]
+                for j in range(columns):
+                    even = faces[j] * evenness(m[j], mass_behind[j], mass_ahead[j])
+                    out[j] = even * limited_slope(u[j], behind[j], ahead[j])
+                    donor[j] = u[j] + even * kick * (now[j] - then[j])
+            else:
+                for j in range(1, columns - 1):
+                    even = faces[j] * evenness(m[j], m[j - 1], m[j + 1])
+                    out[j] = even * limited_slope(u[j], u[j - 1], u[j + 1])
+                    donor[j] = u[j] + even * kick * (now[j] - then[j])
+                for j, inner in ((0, 1), (columns - 1, columns - 2)):  # a wall's side has no difference
+                    even = faces[j] * evenness(m[j], m[j], m[inner])
+                    out[j], donor[j] = 0.0, u[j] + even * kick * (now[j] - then[j])
 
 
 @compiled
 def sides(
-    begin: int,
-    end: int,
-    shift: int,
     one: Array,
     other: Array,
     one_flux: Array,
     other_flux: Array,
-    shift_flux: int,
     before: Array,
     after: Array,
     slope_before: Array,
     slope_after: Array,
     excess: float,
     ratio: float,
-    out: Array,
+    flux: Array,
+    carried: Array,
 ) -> None:
-    """Mass and momentum through the sides ``begin`` to ``end`` of a row, into ``out`` (2, columns).
-
-    The side's velocity and heavy flux are the mean of ``one``'s at j - ``shift_flux`` and ``other``'s at j;
-    its donors are ``before`` at j - ``shift`` and ``after`` at j.
+    """Mass ``flux`` and momentum ``carried`` through a row of sides. A side's velocity and heavy flux are the
+    mean of ``one``'s and ``other``'s, its donors ``before`` and ``after``.
     """
-    flux, carried = out[FLUX], out[CARRIED]
-    for j in range(begin, end):
-        speed = (one[j - shift_flux] + other[j]) * ratio
-        mass = 0.5 * (speed + excess * (one_flux[j - shift_flux] + other_flux[j]))
+    for j in range(len(one)):
+        speed = (one[j] + other[j]) * ratio
+        mass = 0.5 * (speed + excess * (one_flux[j] + other_flux[j]))
         rest = 0.5 * (1.0 - 0.5 * abs(speed))
-        from_before = before[j - shift] + rest * slope_before[j - shift]
+        from_before = before[j] + rest * slope_before[j]
         from_after = after[j] - rest * slope_after[j]
         flux[j] = mass
         carried[j] = mass * (from_before if mass > 0.0 else from_after)
 
 
 @compiled
-def settle(
-    begin: int,
-    end: int,
-    masses: Array,
-    carried: Array,
-    faces: Array,
-    lower: Array,
-    upper: Array,
-    along: Array,
-    out: Array,
-) -> None:
-    """New velocities of a row of control volumes: what they held and what came through their four sides."""
-    lower_flux, lower_carried, upper_flux, upper_carried = (
-        lower[FLUX],
-        lower[CARRIED],
-        upper[FLUX],
-        upper[CARRIED],
-    )
-    flux, moved = along[FLUX], along[CARRIED]
-    for j in range(begin, end):
-        mass = masses[j] + lower_flux[j] - upper_flux[j] + flux[j] - flux[j + 1]
-        momentum = masses[j] * carried[j] + lower_carried[j] - upper_carried[j]
-        momentum += moved[j] - moved[j + 1]
-        out[j] = momentum / mass if faces[j] > 0.0 else 0.0
+def settle(masses: Array, swell: Array, carried: Array, faces: Array, through: Array, out: Array) -> None:
+    """New velocities of a row of control volumes: what they held, and what came ``through`` two sides, mass
+    and momentum of the lower ones, of the upper ones. What the sweep's dilatation brings has the mean of the
+    old and the new velocity, which is second order: half of it, ``swell``, counts as held. No volume is left
+    with less than half the light phase's mass.
+    """
+    lower_flux, lower_carried, upper_flux, upper_carried = through
+    for j in range(len(masses)):
+        held = masses[j] + swell[j]
+        momentum = held * carried[j] + lower_carried[j] - upper_carried[j]
+        out[j] = faces[j] * (momentum / max(held + lower_flux[j] - upper_flux[j], 0.5))
+
+
+@compiled
+def dilated_masses(velocity: Array, majority: Array, excess: float, ratio: float, e: int, out: Array) -> None:
+    """Half the mass that the dilatation along ``e`` gives every cell, of the phase that it holds most of."""
+    nx, ny = majority.shape
+    for i in range(nx):
+        kinds, row = majority[i], out[i]
+        lower, upper = velocity[e, i], velocity[e, i + 1]
+        if e == 0:
+            for j in range(ny):
+                row[j] = (1.0 + excess * kinds[j]) * (upper[j] - lower[j]) * 0.5 * ratio
+        else:
+            for j in range(ny):
+                row[j] = (1.0 + excess * kinds[j]) * (lower[j + 1] - lower[j]) * 0.5 * ratio
 
 
 @compiled
 def transport_momentum(
     carried: Array,
     velocity: Array,
+    began: Array,
     heavy_flux: Array,
+    majority: Array,
     density: Array,
     phase: Array,
     open_faces: Array,
-    slopes: Array,
+    dilated: Array,
+    scratch: Array,
     transported: Array,
     heavy: float,
+    kick: float,
     ratio: float,
+    e: int,
 ) -> None:
-    """As sim.device.advection.transport_momentum; ``slopes`` is scratch, (6, nx + 1, ny + 1)."""
+    """As sim.device.advection.transport_momentum; ``dilated`` (nx, ny) and ``scratch`` (8, nx + 1, ny + 1)
+    are scratch.
+    """
     nx, ny = density.shape
-    excess, masses = heavy - 1.0, slopes[4:]
+    excess, slopes, masses = heavy - 1.0, scratch[:2], scratch[2:4]
+    swell, donors = scratch[4:6], scratch[6:]
     volume_masses(density, masses)
-    slopes_of(carried, masses, open_faces, slopes)
-    buffers = np.zeros((3, 2, ny + 2))
-    along = buffers[2]
+    dilated_masses(velocity, majority, excess, ratio, e, dilated)
+    volume_masses(dilated, swell)
+    predict(carried, velocity, began, kick, masses, open_faces, e, slopes, donors)
+    v, flux = velocity[e], heavy_flux[e]
+    masses_through, momenta = np.zeros((2, ny + 1)), np.zeros((2, ny + 1))  # of the sides before and after
 
-    u, m, flux = carried[0], masses[0], heavy_flux[0]  # control volumes of the x faces
-    v, v_flux = velocity[1], heavy_flux[1]
-    sides(
-        0,
-        ny,
-        0,
-        velocity[0, 0],
-        velocity[0, 1],
-        flux[0],
-        flux[1],
-        0,
-        u[0],
-        u[1],
-        slopes[0, 0],
-        slopes[0, 1],
-        excess,
-        ratio,
-        buffers[0],
-    )
-    for i in range(1, nx):
-        lower, upper = buffers[(i - 1) % 2], buffers[i % 2]
-        sides(
-            0,
-            ny,
-            0,
-            velocity[0, i],
-            velocity[0, i + 1],
-            flux[i],
-            flux[i + 1],
-            0,
-            u[i],
-            u[i + 1],
-            slopes[0, i],
-            slopes[0, i + 1],
-            excess,
-            ratio,
-            upper,
-        )
-        sides(
-            1,
-            ny,
-            1,
-            v[i - 1],
-            v[i],
-            v_flux[i - 1],
-            v_flux[i],
-            0,
-            u[i],
-            u[i],
-            slopes[1, i],
-            slopes[1, i],
-            excess,
-            ratio,
-            along,
-        )
-        along[:, 0], along[:, ny] = 0.0, 0.0
-        settle(0, ny, m[i], u[i], open_faces[0, i], lower, upper, along, transported[0, i])
-
-    u, m, flux = carried[1], masses[1], heavy_flux[1]  # and of the y faces
-    v, v_flux = velocity[0], heavy_flux[0]
-    buffers[0] = 0.0
+    u, donor, slope = carried[0], donors[0], slopes[0]  # control volumes of the x faces
     for i in range(nx):
-        lower, upper = buffers[i % 2], buffers[(i + 1) % 2]
-        if i + 1 < nx:
-            sides(
-                1,
-                ny,
-                0,
-                v[i + 1],
-                v[i + 1],
-                v_flux[i + 1],
-                v_flux[i + 1],
-                1,
-                u[i],
-                u[i + 1],
-                slopes[2, i],
-                slopes[2, i + 1],
-                excess,
-                ratio,
-                upper,
-            )
+        last, new = (i + 1) % 2, i % 2
+        if e == 0:
+            through = masses_through[last], momenta[last], masses_through[new], momenta[new]
+            rows = v[i], v[i + 1], flux[i], flux[i + 1], donor[i], donor[i + 1], slope[i], slope[i + 1]
+            sides(*rows, excess, ratio, through[2], through[3])
         else:
-            upper[:] = 0.0
-        sides(
-            1,
-            ny + 1,
-            1,
-            velocity[1, i],
-            velocity[1, i],
-            flux[i],
-            flux[i],
-            1,
-            u[i],
-            u[i],
-            slopes[3, i],
-            slopes[3, i],
-            excess,
-            ratio,
-            along,
-        )
-        settle(1, ny, m[i], u[i], open_faces[1, i], lower, upper, along, transported[1, i])
+            across, carry = masses_through[0], momenta[0]
+            if i > 0:
+                rows = v[i - 1, 1:ny], v[i, 1:ny], flux[i - 1, 1:ny], flux[i, 1:ny]
+                sources = donor[i, : ny - 1], donor[i, 1:ny], slope[i, : ny - 1], slope[i, 1:ny]
+                sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
+            through = across, carry, across[1:], carry[1:]
+        if i > 0:
+            settle(masses[0, i, :ny], swell[0, i], u[i], open_faces[0, i], through, transported[0, i])
+
+    u, donor, slope = carried[1], donors[1], slopes[1]  # and of the y faces
+    masses_through[:], momenta[:] = 0.0, 0.0
+    for i in range(nx):
+        last, new, after = i % 2, (i + 1) % 2, min(i + 1, nx - 1)
+        if e == 0:
+            through = masses_through[last], momenta[last], masses_through[new], momenta[new]
+            rows = v[i + 1, : ny - 1], v[i + 1, 1:ny], flux[i + 1, : ny - 1], flux[i + 1, 1:ny]
+            sources = donor[i, 1:ny], donor[after, 1:ny], slope[i, 1:ny], slope[after, 1:ny]
+            sides(*rows, *sources, excess, ratio, through[2][1:], through[3][1:])
+        else:
+            across, carry = masses_through[0], momenta[0]
+            rows = v[i, :ny], v[i, 1:], flux[i, :ny], flux[i, 1:]
+            sources = donor[i, :ny], donor[i, 1:], slope[i, :ny], slope[i, 1:]
+            sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
+            through = across, carry, across[1:], carry[1:]
+        settle(masses[1, i, :ny], swell[1, i], u[i], open_faces[1, i], through, transported[1, i])
 
     for i in range(nx):
         row, fractions = density[i], phase[i]

@@ -33,11 +33,19 @@ def add_stir(
 
 @compiled
 def shear_row(
-    i: int, velocity: Array, solid: Array, phase: Array, heavy: float, light: float, sums: Array, out: Array
+    i: int,
+    velocity: Array,
+    solid: Array,
+    phase: Array,
+    heavy: float,
+    light: float,
+    hold: tuple[float, float, float, float],
+    sums: Array,
+    out: Array,
 ) -> None:
     """Shear stress * spacing at the corners (i, j), as sim.device.forces.corner_shear; ``sums`` (2, ny + 2)
     is scratch: how many fluid cells lie left and right of each place, and the sum of their inverse
-    viscosities.
+    viscosities. ``hold``: 1 for walls (left, right, bottom, top) that do not slip, 0 for those that do.
     """
     nx, ny = solid.shape
     wet, inverse = sums[0], sums[1]
@@ -51,11 +59,11 @@ def shear_row(
             inverse[j + 1] += 1.0 / viscosity if solids[j] == 0 else 0.0
     u, right, left = velocity[0, i], velocity[1, min(i, nx - 1)], velocity[1, max(i - 1, 0)]
     # the wall stands half a spacing away where one of a pair of faces is missing
-    right_weight, left_weight = 1.0, 1.0
+    right_weight, left_weight, held = 1.0, 1.0, 1.0
     if i == 0:
-        right_weight, left_weight = 2.0, 0.0
+        right_weight, left_weight, held = 2.0, 0.0, hold[0]
     elif i == nx:
-        right_weight, left_weight = 0.0, 2.0
+        right_weight, left_weight, held = 0.0, 2.0, hold[1]
     out[0], out[ny] = 2.0 * u[0], -2.0 * u[ny - 1]
     for j in range(1, ny):
         out[j] = u[j] - u[j - 1]
@@ -63,7 +71,9 @@ def shear_row(
         both = wet[j] + wet[j + 1]
         rate = out[j] + right_weight * right[j] - left_weight * left[j]
         stress = both / (inverse[j] + inverse[j + 1]) * rate
-        out[j] = stress if both > 0.0 else 0.0
+        out[j] = held * stress if both > 0.0 else 0.0
+    out[0] *= hold[2]
+    out[ny] *= hold[3]
 
 
 @compiled
@@ -76,18 +86,18 @@ def viscous_stage(
     open_faces: Array,
     heavy: float,
     light: float,
+    hold: tuple[float, float, float, float],
     weight_current: float,
     weight_previous: float,
     ratio: float,
-    impulse: float,
 ) -> None:
     """As sim.device.forces.viscous_stage."""
     nx, ny = solid.shape
     shears, sums = np.zeros((2, ny + 1)), np.zeros((2, ny + 2))
-    shear_row(0, current, solid, phase, heavy, light, sums, shears[0])
+    shear_row(0, current, solid, phase, heavy, light, hold, sums, shears[0])
     for i in range(nx):
         shear, above = shears[i % 2], shears[(i + 1) % 2]
-        shear_row(i + 1, current, solid, phase, heavy, light, sums, above)
+        shear_row(i + 1, current, solid, phase, heavy, light, hold, sums, above)
         rho, fractions = density[i], phase[i]
         if i > 0:
             u, below, on, out = current[0, i], current[0, i - 1], current[0, i + 1], previous[0, i]
@@ -105,7 +115,7 @@ def viscous_stage(
             lower = light + (heavy - light) * fractions[j - 1]
             force = 2.0 * (upper * (v[j + 1] - v[j]) - lower * (v[j] - v[j - 1]))
             force += above[j] - shear[j]
-            new = weight_current * v[j] + weight_previous * out[j] - impulse
+            new = weight_current * v[j] + weight_previous * out[j]
             out[j] = faces[j] * (new + ratio * force / (0.5 * (rho[j] + rho[j - 1])))
 
 

@@ -1,6 +1,10 @@
-"""The phase's transport on the CPU: see sim.device.interface. Only mixed cells are looked at one by one."""
+"""The phase's transport on the CPU: see sim.device.interface. Only mixed cells are looked at one by one. Then
+curvature and surface tension, which there are on the CPU alone.
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -8,6 +12,10 @@ from precond.host.compiled import compiled
 
 Array = np.ndarray
 PURE = 1e-10  # a fraction this close to 0 or 1 has no interface to reconstruct
+EMPTY = 1e-8  # a fraction this close to 0 or 1 ends a column of heights
+WISP = 1e-6  # of less, or of as little light fluid, no curvature is taken
+REACH = 4  # cells that a column of heights may extend to either side
+TIE = 1e-9  # share by which two figures differ that rounding may have exchanged
 
 
 @compiled
@@ -36,144 +44,154 @@ def line_offset(a: float, b: float, fraction: float) -> float:
 
 
 @compiled
-def neighbour_phase(phase: Array, solid: Array, i: int, j: int, blocked: float) -> float:
-    """Phase fraction of cell (i, j), or ``blocked`` behind a wall or in a solid."""
+def read_block(phase: Array, solid: Array, i: int, j: int, block: Array) -> None:
+    """The 3 x 3 fractions around (i, j): above a ceiling light, past other walls their mirror images, in
+    solids the cell's own.
+    """
     nx, ny = phase.shape
-    if i < 0 or i >= nx or j < 0 or j >= ny or solid[i, j] != 0:
-        return blocked
-    return phase[i, j]
+    for p in range(3):
+        for q in range(3):
+            x, y = min(max(i + p - 1, 0), nx - 1), min(max(j + q - 1, 0), ny - 1)
+            block[p, q] = phase[x, y] if solid[x, y] == 0 else phase[i, j]
+            if q == 2 and (j == ny - 1 or solid[x, y] != 0):
+                block[p, q] = 0.0
 
 
 @compiled
-def youngs_normal(phase: Array, solid: Array, i: int, j: int) -> tuple[float, float]:
-    """Out of the heavy phase; a ceiling counts as light, other walls and solids as the cell itself."""
-    own = phase[i, j]
+def misfit(block: Array, slope: float, side: float, upright: bool) -> float:
+    """Sum of squares of what the line of a normal through the middle cell is off in all nine cells."""
+    a, b = (slope, side) if upright else (side, slope)
+    alpha, total = line_offset(a, b, block[1, 1]), 0.0
+    for p in range(3):
+        for q in range(3):
+            off = strip_fraction(a, b, alpha - a * (p - 1.0) - b * (q - 1.0)) - block[p, q]
+            total += off * off
+    return total
+
+
+@compiled
+def interface_normal(block: Array) -> tuple[float, float]:
+    """Out of the heavy phase: of the differences of column sums along the axis that Youngs' normal lies
+    nearer to, the one whose line fits best (ELVIR: Pilliod, Puckett, J. Comput. Phys. 199, 2004); the central
+    one where both others fit alike, which keeps what is symmetric so.
+    """
     across, along = 0.0, 0.0
-    for k in range(-1, 2):
-        weight = 2.0 - abs(k)
-        across += weight * neighbour_phase(phase, solid, i - 1, j + k, own)
-        across -= weight * neighbour_phase(phase, solid, i + 1, j + k, own)
-        along += weight * neighbour_phase(phase, solid, i + k, j - 1, own)
-        along -= weight * neighbour_phase(phase, solid, i + k, j + 1, 0.0)
-    return across, along
+    for k in range(3):
+        weight = 2.0 - abs(k - 1)
+        across += weight * (block[0, k] - block[2, k])
+        along += weight * (block[k, 0] - block[k, 2])
+    if abs(across) + abs(along) < TIE:
+        return 0.0, 0.0
+    upright = abs(along) >= (1.0 - TIE) * abs(across)
+    first, middle, last = 0.0, 0.0, 0.0
+    for k in range(3):
+        first += block[0, k] if upright else block[k, 0]
+        middle += block[1, k] if upright else block[k, 1]
+        last += block[2, k] if upright else block[k, 2]
+    side = math.copysign(1.0, along if upright else across)
+    central, backward, forward = 0.5 * (first - last), first - middle, middle - last
+    off, off_backward, off_forward = (
+        misfit(block, central, side, upright),
+        misfit(block, backward, side, upright),
+        misfit(block, forward, side, upright),
+    )
+    slope, least = central, min(off_backward, off_forward)
+    if least < (1.0 - TIE) * off and abs(off_backward - off_forward) > TIE * off:
+        slope = backward if off_backward == least else forward
+    return (slope, side) if upright else (side, slope)
 
 
 @compiled
-def upwind_fluxes(phase: Array, velocity: Array, heavy_flux: Array, ratio: float) -> None:
-    """Every face's heavy flux as if its donor were mixed evenly."""
+def upwind_fluxes(phase: Array, velocity: Array, heavy_flux: Array, ratio: float, e: int) -> None:
+    """The heavy flux of every face of direction ``e`` as if its donor were mixed evenly."""
     nx, ny = phase.shape
-    heavy_flux[0, 0, :] = 0.0
-    heavy_flux[0, nx, :] = 0.0
     for i in range(nx):
-        here, along, along_flux = phase[i], velocity[1, i], heavy_flux[1, i]
-        if i > 0:
-            before, across, across_flux = phase[i - 1], velocity[0, i], heavy_flux[0, i]
+        here, speeds, flux = phase[i], velocity[e, i], heavy_flux[e, i]
+        if e == 1:
+            for j in range(1, ny):
+                c = speeds[j] * ratio
+                flux[j] = c * (here[j - 1] if c > 0.0 else here[j])
+            flux[0] = flux[ny] = 0.0
+        elif i > 0:
+            before = phase[i - 1]
             for j in range(ny):
-                c = across[j] * ratio
-                across_flux[j] = c * (before[j] if c > 0.0 else here[j])
-        for j in range(1, ny):
-            c = along[j] * ratio
-            along_flux[j] = c * (here[j - 1] if c > 0.0 else here[j])
-        along_flux[0] = along_flux[ny] = 0.0
+                c = speeds[j] * ratio
+                flux[j] = c * (before[j] if c > 0.0 else here[j])
+    if e == 0:
+        heavy_flux[0, 0, :] = heavy_flux[0, nx, :] = 0.0
 
 
 @compiled
-def mixed_fluxes(phase: Array, solid: Array, velocity: Array, heavy_flux: Array, ratio: float) -> None:
+def mixed_fluxes(
+    phase: Array, solid: Array, velocity: Array, heavy_flux: Array, ratio: float, e: int
+) -> None:
     """The fluxes out of mixed cells: the heavy phase in the strip that a face sweeps."""
     nx, ny = phase.shape
+    block = np.zeros((3, 3))
     for i in range(nx):
         for j in range(ny):
             f = phase[i, j]
             if f <= PURE or f >= 1.0 - PURE or solid[i, j] != 0:
                 continue
-            across, along = youngs_normal(phase, solid, i, j)
-            if across == 0.0 and along == 0.0:
+            x, y = i + 1 - e, j + e
+            lower, upper = velocity[e, i, j] * ratio, velocity[e, x, y] * ratio
+            if lower >= 0.0 and upper <= 0.0:
                 continue
-            alpha = line_offset(across, along, f)
-            west, east = velocity[0, i, j] * ratio, velocity[0, i + 1, j] * ratio
-            south, north = velocity[1, i, j] * ratio, velocity[1, i, j + 1] * ratio
-            if west < 0.0:
-                heavy_flux[0, i, j] = west * strip_fraction(-west * across, along, alpha)
-            if east > 0.0:
-                rest = alpha - across * (1.0 - east)
-                heavy_flux[0, i + 1, j] = east * strip_fraction(east * across, along, rest)
-            if south < 0.0:
-                heavy_flux[1, i, j] = south * strip_fraction(across, -south * along, alpha)
-            if north > 0.0:
-                rest = alpha - along * (1.0 - north)
-                heavy_flux[1, i, j + 1] = north * strip_fraction(across, north * along, rest)
-
-
-@compiled
-def overdrawn(phase: Array, velocity: Array, heavy_flux: Array, ratio: float, i: int) -> int:
-    """How many cells of row i lose more of a phase than they hold."""
-    count = 0
-    fractions = phase[i]
-    west, east, along = heavy_flux[0, i], heavy_flux[0, i + 1], heavy_flux[1, i]
-    west_velocity, east_velocity, velocities = velocity[0, i], velocity[0, i + 1], velocity[1, i]
-    for j in range(phase.shape[1]):
-        heavy = max(east[j], 0.0) - min(west[j], 0.0) + max(along[j + 1], 0.0) - min(along[j], 0.0)
-        all_of = max(east_velocity[j], 0.0) - min(west_velocity[j], 0.0)
-        all_of += max(velocities[j + 1], 0.0) - min(velocities[j], 0.0)
-        light = all_of * ratio - heavy
-        count += (heavy > fractions[j]) | (light > 1.0 - fractions[j])
-    return count
-
-
-@compiled
-def limit_fluxes(phase: Array, velocity: Array, heavy_flux: Array, ratio: float) -> None:
-    """Scale what leaves a cell, so that it loses no more of either phase than it holds."""
-    nx, ny = phase.shape
-    for i in range(nx):
-        if overdrawn(phase, velocity, heavy_flux, ratio, i) == 0:
-            continue
-        for j in range(ny):
-            heavy, light = 0.0, 0.0
-            for d in range(2):
-                for upper in range(2):
-                    x, y = i + upper * (1 - d), j + upper * d
-                    c = velocity[d, x, y] * ratio
-                    if (upper == 1 and c > 0.0) or (upper == 0 and c < 0.0):
-                        heavy += abs(heavy_flux[d, x, y])
-                        light += abs(c - heavy_flux[d, x, y])
-            f = phase[i, j]
-            if heavy <= f and light <= 1.0 - f:
+            read_block(phase, solid, i, j, block)
+            a, b = interface_normal(block)
+            if a == 0.0 and b == 0.0:
                 continue
-            for d in range(2):
-                for upper in range(2):
-                    x, y = i + upper * (1 - d), j + upper * d
-                    c = velocity[d, x, y] * ratio
-                    if (upper == 1 and c > 0.0) or (upper == 0 and c < 0.0):
-                        if heavy > f:
-                            heavy_flux[d, x, y] *= f / heavy
-                        else:
-                            heavy_flux[d, x, y] = c - (c - heavy_flux[d, x, y]) * ((1.0 - f) / light)
+            alpha = line_offset(a, b, f)
+            if e == 1:
+                a, b = b, a  # from here ``a`` is the normal's part along e
+            if lower < 0.0:
+                heavy_flux[e, i, j] = lower * strip_fraction(-lower * a, b, alpha)
+            if upper > 0.0:
+                rest = alpha - a * (1.0 - upper)
+                heavy_flux[e, x, y] = upper * strip_fraction(upper * a, b, rest)
 
 
 @compiled
-def transport_phase(phase: Array, solid: Array, velocity: Array, heavy_flux: Array, ratio: float) -> None:
+def transport_phase(
+    phase: Array,
+    solid: Array,
+    velocity: Array,
+    heavy_flux: Array,
+    majority: Array,
+    volume: Array,
+    ratio: float,
+    e: int,
+    first: bool,
+) -> None:
     """As sim.device.interface.transport_phase."""
     nx, ny = phase.shape
-    upwind_fluxes(phase, velocity, heavy_flux, ratio)
-    mixed_fluxes(phase, solid, velocity, heavy_flux, ratio)
-    limit_fluxes(phase, velocity, heavy_flux, ratio)
-    before, after, room, fluid = 0.0, 0.0, 0.0, 0.0
+    if first:
+        before = 0.0
+        for i in range(nx):
+            row, kinds = phase[i], majority[i]
+            for j in range(ny):
+                kinds[j] = 1.0 if row[j] > 0.5 else 0.0
+                before += row[j]
+        volume[0] = before
+    upwind_fluxes(phase, velocity, heavy_flux, ratio, e)
+    mixed_fluxes(phase, solid, velocity, heavy_flux, ratio, e)
+    after, room, fluid = 0.0, 0.0, 0.0
+    for i in range(nx):
+        row, kinds, x = phase[i], majority[i], i + 1 - e
+        lower, upper = velocity[e, i], velocity[e, x, e:]
+        lower_flux, upper_flux = heavy_flux[e, i], heavy_flux[e, x, e:]
+        for j in range(ny):
+            new = row[j] + lower_flux[j] - upper_flux[j] + kinds[j] * (upper[j] - lower[j]) * ratio
+            row[j] = min(max(new, 0.0), 1.0)
+    if first:
+        return
     for i in range(nx):
         row, solids = phase[i], solid[i]
-        west, east, along = heavy_flux[0, i], heavy_flux[0, i + 1], heavy_flux[1, i]
-        west_velocity, east_velocity, velocities = velocity[0, i], velocity[0, i + 1], velocity[1, i]
         for j in range(ny):
-            f = row[j]
-            change = west[j] - east[j] + along[j] - along[j + 1]
-            spurious = west_velocity[j] - east_velocity[j] + velocities[j] - velocities[j + 1]
-            change -= spurious * ratio if f > 0.5 else 0.0
-            new = min(max(f + change, 0.0), 1.0)
-            before += f
-            after += new
-            room += new * (1.0 - new)
+            after += row[j]
+            room += row[j] * (1.0 - row[j])
             fluid += 1.0 - solids[j]
-            row[j] = new
-    missing = before - after
+    missing = volume[0] - after
     mixed_share, light_share, heavy_share = (
         0.0,
         0.0,
@@ -191,3 +209,207 @@ def transport_phase(phase: Array, solid: Array, velocity: Array, heavy_flux: Arr
             f = row[j]
             more = mixed_share * f * (1.0 - f) + light_share * (1.0 - f) + heavy_share * f
             row[j] = f + more if solids[j] == 0 else f
+
+
+@compiled
+def mirrored(phase: Array, solid: Array, x: int, y: int, i: int, j: int) -> float:
+    """Fraction at (x, y) seen from (i, j): walls and solids mirror, for contact angles of 90 degrees."""
+    nx, ny = phase.shape
+    x, y = (x if x >= 0 else -1 - x), (y if y >= 0 else -1 - y)
+    x, y = (x if x < nx else 2 * nx - 1 - x), (y if y < ny else 2 * ny - 1 - y)
+    if solid[x, y] == 0:
+        return phase[x, y]
+    if solid[i, y] == 0:
+        return phase[i, y]
+    return phase[x, j] if solid[x, j] == 0 else phase[i, j]
+
+
+@compiled
+def height(phase: Array, solid: Array, i: int, j: int, k: int, axis: int, side: int) -> float:
+    """Interface above the centre of cell (i, j), in cells, in its ``k``-th neighbour column along ``axis``,
+    heavy fluid below where ``side`` is 1; not a number where the column does not end within REACH.
+    """
+    x, y = (i, j + k) if axis == 0 else (i + k, j)
+    total = mirrored(phase, solid, x, y, i, j) - 0.5
+    for away in (1, -1):
+        pure = 0.0 if away == 1 else 1.0
+        f = total + 0.5 if away == 1 else mirrored(phase, solid, x, y, i, j)
+        steps = 0
+        while abs(f - pure) > EMPTY:
+            steps += 1
+            if steps > REACH:
+                return np.nan
+            at = away * side * steps
+            f = (
+                mirrored(phase, solid, x + at, y, i, j)
+                if axis == 0
+                else mirrored(phase, solid, x, y + at, i, j)
+            )
+            total += f - pure
+    return total
+
+
+@compiled
+def height_curvature(phase: Array, solid: Array, i: int, j: int, axis: int, side: int) -> float:
+    """Curvature times spacing from three heights along ``axis``; not a number where one is missing."""
+    low = height(phase, solid, i, j, -1, axis, side)
+    middle = height(phase, solid, i, j, 0, axis, side)
+    high = height(phase, solid, i, j, 1, axis, side)
+    slope = 0.5 * (high - low)
+    return (2.0 * middle - low - high) / (1.0 + slope * slope) ** 1.5
+
+
+@compiled
+def line_ends(a: float, b: float, alpha: float) -> tuple[float, float, float, float]:
+    """x and y of both ends of the line a x + b y = alpha in the unit square."""
+    x, y = alpha * a / (a * a + b * b), alpha * b / (a * a + b * b)
+    begin, end = -np.inf, np.inf
+    if b != 0.0:
+        begin, end = max(begin, min(x / b, (x - 1.0) / b)), min(end, max(x / b, (x - 1.0) / b))
+    if a != 0.0:
+        begin, end = max(begin, min(-y / a, (1.0 - y) / a)), min(end, max(-y / a, (1.0 - y) / a))
+    return x - begin * b, y + begin * a, x - end * b, y + end * a
+
+
+@compiled
+def interface_length(phase: Array, solid: Array) -> float:
+    """Length of all lines, in cells."""
+    block, total = np.zeros((3, 3)), 0.0
+    for i in range(phase.shape[0]):
+        for j in range(phase.shape[1]):
+            if WISP < phase[i, j] < 1.0 - WISP and solid[i, j] == 0:
+                read_block(phase, solid, i, j, block)
+                a, b = interface_normal(block)
+                if a != 0.0 or b != 0.0:
+                    x0, y0, x1, y1 = line_ends(a, b, line_offset(a, b, phase[i, j]))
+                    total += math.hypot(x1 - x0, y1 - y0)
+    return total
+
+
+@compiled
+def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -> float:
+    """Curvature times spacing of the parabola that has the same mean height as every line of the 3 x 3 cells
+    over the line's own extent (Jibben, Carlson, Francois, Comput. Math. Appl. 78, 2019); 0 of fewer than 3.
+    """
+    nx, ny = phase.shape
+    read_block(phase, solid, i, j, block)
+    a, b = interface_normal(block)
+    long = math.hypot(a, b)
+    if long == 0.0:
+        return 0.0
+    a, b = a / long, b / long
+    system, right, lines = np.zeros((3, 3)), np.zeros(3), 0
+    for x in range(max(i - 1, 0), min(i + 2, nx)):
+        for y in range(max(j - 1, 0), min(j + 2, ny)):
+            f = phase[x, y]
+            if f <= WISP or f >= 1.0 - WISP or solid[x, y] != 0:
+                continue
+            read_block(phase, solid, x, y, block)
+            c, d = interface_normal(block)
+            if c * a + d * b <= 0.0:
+                continue
+            x0, y0, x1, y1 = line_ends(c, d, line_offset(c, d, f))
+            x0, x1, y0, y1 = x0 + x - i - 0.5, x1 + x - i - 0.5, y0 + y - j - 0.5, y1 + y - j - 0.5
+            s, t, mean = a * y0 - b * x0, a * y1 - b * x1, 0.5 * (a * (x0 + x1) + b * (y0 + y1))
+            moments = (1.0, 0.5 * (s + t), (s * s + s * t + t * t) / 3.0)
+            weight = abs(t - s)
+            lines += weight > 0.0
+            for p in range(3):
+                right[p] += weight * moments[p] * mean
+                for q in range(3):
+                    system[p, q] += weight * moments[p] * moments[q]
+    if lines < 3:
+        return 0.0
+    for p in range(3):  # elimination; the system is symmetric and small
+        if system[p, p] < TIE:
+            return 0.0
+        for row in range(p + 1, 3):
+            factor = system[row, p] / system[p, p]
+            right[row] -= factor * right[p]
+            for q in range(p, 3):
+                system[row, q] -= factor * system[p, q]
+    bend = right[2] / system[2, 2]
+    tilt = (right[1] - system[1, 2] * bend) / system[1, 1]
+    return min(max(-2.0 * bend / (1.0 + tilt * tilt) ** 1.5, -1.0), 1.0)
+
+
+@compiled
+def curvature_at(phase: Array, solid: Array, i: int, j: int, block: Array) -> float:
+    """Curvature times spacing, positive where the heavy phase is convex: from heights along the axis that the
+    normal lies nearer to, else along the other one, else from a parabola.
+    """
+    read_block(phase, solid, i, j, block)
+    across, along = 0.0, 0.0
+    for k in range(3):
+        weight = 2.0 - abs(k - 1)
+        across += weight * (
+            mirrored(phase, solid, i - 1, j + k - 1, i, j) - mirrored(phase, solid, i + 1, j + k - 1, i, j)
+        )
+        along += weight * (
+            mirrored(phase, solid, i + k - 1, j - 1, i, j) - mirrored(phase, solid, i + k - 1, j + 1, i, j)
+        )
+    upright = abs(along) >= (1.0 - TIE) * abs(across)
+    for turn in range(2):
+        axis = 1 if upright == (turn == 0) else 0
+        component = along if axis == 1 else across
+        if abs(component) > TIE:
+            found = height_curvature(phase, solid, i, j, axis, 1 if component > 0.0 else -1)
+            if not math.isnan(found):
+                return found
+    return fitted_curvature(phase, solid, i, j, block)
+
+
+@compiled
+def find_curvature(phase: Array, solid: Array, curvature: Array) -> None:
+    """Curvature times spacing of every cell at the interface, (nx, ny); elsewhere not a number."""
+    nx, ny = phase.shape
+    block = np.zeros((3, 3))
+    for i in range(nx):
+        for j in range(ny):
+            f = phase[i, j]
+            wanted = WISP < f < 1.0 - WISP
+            if not wanted and f > 0.5:  # full beside empty
+                wanted = (i > 0 and phase[i - 1, j] < WISP) or (i + 1 < nx and phase[i + 1, j] < WISP)
+                wanted |= (j > 0 and phase[i, j - 1] < WISP) or (j + 1 < ny and phase[i, j + 1] < WISP)
+            curvature[i, j] = np.nan
+            if wanted and solid[i, j] == 0:
+                curvature[i, j] = curvature_at(phase, solid, i, j, block)
+
+
+@compiled
+def face_force(curvature: float, before: float, step: float) -> float:
+    """``step`` of the fraction across a face times the mean of what curvatures its cells have."""
+    if step == 0.0:
+        return 0.0
+    if math.isnan(curvature):
+        return 0.0 if math.isnan(before) else before * step
+    return curvature * step if math.isnan(before) else 0.5 * (curvature + before) * step
+
+
+@compiled
+def add_surface_tension(
+    velocity: Array,
+    phase: Array,
+    density: Array,
+    solid: Array,
+    open_faces: Array,
+    curvature: Array,
+    impulse: float,
+) -> None:
+    """Pull the velocity by the continuum surface force (Brackbill, Kothe, Zemach, J. Comput. Phys. 100, 1992)
+    with the gradient and the face densities of the pressure (Francois et al., J. Comput. Phys. 213, 2006),
+    curvature from heights (Popinet, J. Comput. Phys. 228, 2009).
+
+    ``impulse``: time step times surface tension over the spacing squared; ``curvature`` (nx, ny) is scratch.
+    """
+    nx, ny = phase.shape
+    find_curvature(phase, solid, curvature)
+    for i in range(nx):
+        for j in range(ny):
+            f, bend, rho = phase[i, j], curvature[i, j], density[i, j]
+            if i > 0 and open_faces[0, i, j] > 0.0:
+                pull = face_force(bend, curvature[i - 1, j], f - phase[i - 1, j])
+                velocity[0, i, j] += impulse * pull / (0.5 * (rho + density[i - 1, j]))
+            if j > 0 and open_faces[1, i, j] > 0.0:
+                pull = face_force(bend, curvature[i, j - 1], f - phase[i, j - 1])
+                velocity[1, i, j] += impulse * pull / (0.5 * (rho + density[i, j - 1]))

@@ -19,7 +19,8 @@ class HostLoops:
     ``velocity`` (2, nx+1, ny+1), all float64, in place. ``ratio`` is a time step over the spacing.
 
     Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells, else 0; heavy_flux
-    (2, nx+1, ny+1), share of a cell, of the last `transport_phase`; solid, as it was given.
+    (2, nx+1, ny+1), share of a cell, of the last sweep of `transport_phase` in either direction; solid, as it
+    was given; hold: 1 for walls (left, right, bottom, top) that do not slip, 0 for those that do.
     """
 
     def __init__(self, solid: Tensor):
@@ -28,9 +29,15 @@ class HostLoops:
             raise UsageError("a simulation on the CPU needs numba, which is missing: pip install numba")
         (nx, ny), self.solid = solid.shape, solid
         zeros = partial(torch.zeros, dtype=torch.float64)
-        self.heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(6, nx + 1, ny + 1).numpy()
+        self.heavy_flux, self._scratch = zeros(2, nx + 1, ny + 1), zeros(8, nx + 1, ny + 1).numpy()
         self._heavy_flux = self.heavy_flux.numpy()
+        self._majority, self._dilated, self._volume = (
+            zeros(nx, ny).numpy(),
+            zeros(nx, ny).numpy(),
+            zeros(1).numpy(),
+        )
         self.open_faces = open_faces(solid)
+        self.hold = (1.0,) * 4
 
     def follow_solid(self) -> None:
         """Notice that the solids changed."""
@@ -45,35 +52,53 @@ class HostLoops:
     def viscous_stage(
         self, current: Tensor, previous: Tensor, density: Tensor, phase: Tensor, *numbers: float
     ) -> None:
-        """previous <- weight current + weight previous + ratio div(tau(current)) / density, less an impulse
-        upwards. ``numbers``: the phases' dynamic viscosities (heavy, light) in units of the light density,
-        both weights, the stage's time step over the spacing squared, gravity's impulse in m/s.
+        """previous <- weight current + weight previous + ratio div(tau(current)) / density. ``numbers``: the
+        phases' dynamic viscosities (heavy, light) in units of the light density, both weights, the stage's
+        time step over the spacing squared.
         """
         fields = current, previous, density, phase, self.solid, self.open_faces
-        forces.viscous_stage(*(field.numpy() for field in fields), *numbers)
+        heavy, light, *others = numbers
+        forces.viscous_stage(*(field.numpy() for field in fields), heavy, light, self.hold, *others)
 
-    def transport_phase(self, phase: Tensor, velocity: Tensor, ratio: float) -> None:
-        """Advance ``phase`` by one transport step; its fluxes stay for `transport_momentum`."""
-        fields = phase.numpy(), self.solid.numpy(), velocity.numpy()
-        interface.transport_phase(*fields, self._heavy_flux, ratio)
+    def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
+        """Add surface tension's pull; ``impulse``: time step times it over the spacing squared."""
+        fields = velocity, phase, density, self.solid, self.open_faces
+        interface.add_surface_tension(*(field.numpy() for field in fields), self._dilated, impulse)
+
+    def interface_length(self, phase: Tensor) -> float:
+        """Length of the interface, in cells."""
+        return interface.interface_length(phase.numpy(), self.solid.numpy())
+
+    def transport_phase(
+        self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool
+    ) -> None:
+        """Sweep ``phase`` along a ``direction``, the ``first`` one of a transport step or the other; the
+        fluxes stay for `transport_momentum`.
+        """
+        fields = phase.numpy(), self.solid.numpy(), velocity.numpy(), self._heavy_flux, self._majority
+        interface.transport_phase(*fields, self._volume, ratio, direction, first)
 
     def transport_momentum(
         self,
         carried: Tensor,
         velocity: Tensor,
+        began: Tensor,
         density: Tensor,
         phase: Tensor,
         transported: Tensor,
         heavy: float,
+        kick: float,
         ratio: float,
+        direction: int,
     ) -> None:
-        """Carry the momentum of ``carried`` with ``velocity`` and the fluxes of `transport_phase` into
-        ``transported``. ``density`` is the one before the transport and is renewed from ``phase``; ``heavy``
-        is the heavy phase's.
+        """Sweep the momentum of ``carried`` along a ``direction`` with ``velocity`` and the fluxes of
+        `transport_phase` into ``transported``. ``density`` is the one before that sweep and is renewed from
+        ``phase``; ``heavy`` is the heavy phase's. What enters is taken ``kick`` of a time step on, with the
+        acceleration from ``began`` to ``velocity``.
         """
-        fields = density.numpy(), phase.numpy(), self.open_faces.numpy()
-        flow = carried.numpy(), velocity.numpy(), self._heavy_flux
-        advection.transport_momentum(*flow, *fields, self._slopes, transported.numpy(), heavy, ratio)
+        flow = carried.numpy(), velocity.numpy(), began.numpy(), self._heavy_flux, self._majority
+        fields = density.numpy(), phase.numpy(), self.open_faces.numpy(), self._dilated, self._scratch
+        advection.transport_momentum(*flow, *fields, transported.numpy(), heavy, kick, ratio, direction)
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
         """``out`` (nx, ny) <- net outflow of every cell: divergence times spacing."""

@@ -60,14 +60,15 @@ def test_areas_under_a_line_match_polygon_clipping(form: str) -> None:
 
 
 class Transport:
-    """transport_phase on a given velocity."""
+    """Both sweeps of transport_phase on a given velocity."""
 
     def __init__(self, phase: np.ndarray, velocity: torch.Tensor):
         self.phase, self.velocity = torch.from_numpy(phase.copy()), velocity
         self.loops = HostLoops(torch.zeros(phase.shape, dtype=torch.uint8))
 
     def step(self, ratio: float) -> None:
-        self.loops.transport_phase(self.phase, self.velocity, ratio)
+        for along in range(2):
+            self.loops.transport_phase(self.phase, self.velocity, ratio, along, along == 0)
 
 
 def swirl(n: int) -> torch.Tensor:

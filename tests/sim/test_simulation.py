@@ -112,8 +112,8 @@ def raising(work: Callable, calls: int) -> Callable:
         ("loops", "viscous_stage", 2),
         ("simulation", "_apply_forces", 1),
         ("projection", "project", 1),
-        ("simulation", "_transport_once", 1),
-        ("simulation", "_transport_once", 2),
+        ("loops", "transport_phase", 1),
+        ("loops", "transport_momentum", 3),
     ],
 )
 def test_a_step_that_raises_is_as_if_it_had_not_been_tried(

@@ -1,0 +1,57 @@
+"""Rayleigh-Taylor instability with viscosity, without and with surface tension."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from app.validation.case import Case, crossing, simulation, under
+
+
+class RayleighTaylor(Case):
+    """Heavy fluid over light one in a box one width wide and 4 high, the interface at 2 widths plus 0.1
+    widths cos(2 pi x / width); where the tips of bubble (sides) and spike (middle) are. Side walls slip, for
+    the flow is symmetric there. ``known``: density ratio, width, viscosity, gravity and surface tension.
+    """
+
+    def run(self) -> None:
+        known, nx = self.known, self.setup["cells"]
+        width, gravity, grid = known["width"], known["gravity"], (nx, 4 * nx)
+        wave = under(grid, lambda x: 0.5 + 0.025 * np.cos(8.0 * np.pi * x), below=False)
+        flow = simulation(
+            grid,
+            4.0 * width,
+            wave,
+            contrast=known["density_ratio"],
+            gravity=gravity,
+            heavy_viscosity=known["viscosity"],
+            light_viscosity=known["viscosity"],
+            slip_walls=("left", "right"),
+            rtol=1e-6,
+            courant=self.setup.get("courant", 0.45),
+        )
+        unit = math.sqrt(width / (known["atwood_in_time"] * gravity))
+        tips = {"bubble": [], "spike": []}
+        last = max(known["bubble"])
+        while flow.time / unit < last:
+            flow.step()
+            fraction = flow.phase.numpy()
+            scale = known["length"] * 4.0 / (4 * nx)
+            for name, column in (("bubble", fraction[:1]), ("spike", fraction[nx // 2 - 1 : nx // 2 + 1])):
+                tips[name].append(
+                    (flow.time / unit, known["origin"] + scale * self._tip(name, column.mean(axis=0)))
+                )
+        self.axes = ("t / t0", "height of the tip")
+        for name, curve in tips.items():
+            self.draw(name, curve, known[name])
+            at, of = self.curves[name]
+            for time, height in known[name].items():
+                found = float(np.interp(time, at, of))
+                self.near(f"{name} at t = {time:g}", found, height, height, self.setup["tolerance"])
+
+    def _tip(self, name: str, column: np.ndarray) -> float:
+        """Height of the lowest (spike) or of the highest (bubble) interface in a column, in cells."""
+        if name == "spike":
+            return len(column) - crossing(column[::-1])
+        return crossing(column)
