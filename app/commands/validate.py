@@ -15,7 +15,7 @@ from tqdm import tqdm
 from app.environment import describe, use_one_thread
 from app.output import command_line, now, usable_file, write_whole
 from app.validation.capillary_wave import CapillaryWave
-from app.validation.case import Case, Measured, load_known
+from app.validation.case import Case, Curve, Measured, load_known
 from app.validation.dam_break import DamBreak
 from app.validation.hydrostatic import Hydrostatic
 from app.validation.rayleigh_taylor import RayleighTaylor
@@ -67,7 +67,7 @@ def validate(out: str | None, cases: list[str] | None, quick: bool) -> int:
     passed = all(row["passed"] for result in results for row in result["figures"])
     if file:
         head = {"command": command_line(), "date": now(), **describe(), "quick": quick}
-        write_whole(file, json.dumps({**head, "cases": results}, indent=1) + "\n")
+        write_whole(file, json.dumps({**head, "cases": results}).replace('{"case"', '\n{"case"') + "\n")
     print("all figures within their tolerances" if passed else "a figure misses its tolerance")
     return 0 if passed else 1
 
@@ -84,13 +84,14 @@ def _result(name: str, case: Case, seconds: float) -> dict[str, Any]:
         for one in case.measured
     ]
     head = {"case": name, "title": known["title"], "source": known["source"], "setup": case.setup}
-    return {
-        **head,
-        "seconds": round(seconds, 1),
-        "figures": figures,
-        "curves": case.curves,
-        "points": case.points,
-    }
+    curves = {name: _thinned(curve) for name, curve in case.curves.items()}
+    return {**head, "seconds": round(seconds, 1), "figures": figures, "curves": curves, "points": case.points}
+
+
+def _thinned(curve: Curve) -> list[list[float]]:
+    """At most 100 points of a curve, to five digits."""
+    every = slice(None, None, -(-len(curve[0]) // 100))
+    return [[float(f"{value:.5g}") for value in values[every]] for values in curve]
 
 
 def _table(result: dict[str, Any]) -> list[str]:

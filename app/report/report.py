@@ -23,6 +23,7 @@ from app.environment import ROOT
 from app.report import results, tables
 from app.report.results import session_of
 from app.report.tables import markdown, say, words
+from precond.config import read_yaml
 from precond.errors import UsageError
 
 REFERENCE = ROOT / "assets" / "reference"
@@ -254,6 +255,26 @@ class Report:
         measured = f"{say('rtol', rows.rtol.max())}. {_words(rows.session)}"
         figure = self._figure("spectra", "spectra_figure", rows)
         return SimpleNamespace(table=tables.spectra_table(rows), figure=figure, measured=measured)
+
+    def validation(self) -> SimpleNamespace:
+        """A row for every figure of the files of `validate`: measured, its reference, whether it keeps it."""
+        rows, sessions = [], []
+        for path in self._files("validation*.json"):
+            content = read_yaml(path)
+            try:
+                sessions.append(session_of(content, path))
+                for case in content["cases"]:
+                    for place, figure in enumerate(case["figures"]):
+                        value = "-" if figure["value"] is None else f"{figure['value']:.4g}"
+                        named = "" if place else case["title"], figure["quantity"], value, figure["reference"]
+                        rows.append((*named, "" if figure["passed"] else "**missed**"))
+            except (KeyError, TypeError, ValueError):
+                raise UsageError(f"{path}: is no file of `validate`") from None
+        missed = sum(bool(row[-1]) for row in rows)
+        table = markdown(pd.DataFrame(rows, columns=("case", "figure", "measured", "reference", "")))
+        return SimpleNamespace(
+            table=table, kept=len(rows) - missed, total=len(rows), measured=_words(sessions)
+        )
 
     def studies(self) -> str:
         """A table of all studies that test alike, after what they are and where they were made."""

@@ -1,0 +1,109 @@
+"""Surface tension: curvature of discs, a drop's pressure, energy at a high contrast; walls that slip."""
+
+import numpy as np
+import pytest
+import torch
+
+from app.validation.case import disc, simulation, stream_velocity
+from precond.errors import UsageError
+from sim.host import interface
+from sim.settings import WALLS, SimulationSettings
+
+
+@pytest.mark.parametrize("centre", [(0.5, 0.5), (0.513, 0.507), (0.0, 0.0), (0.0, 0.5)])
+@pytest.mark.parametrize("drop", [True, False])
+def test_curvature_of_a_disc(centre: tuple[float, float], drop: bool) -> None:
+    """From heights everywhere, mirrored by the walls, and from parabolas."""
+    n, radius = 64, 0.2
+    phase = disc((n, n), *centre, radius)
+    phase = phase if drop else 1.0 - phase
+    solid, found, block = np.zeros((n, n), np.uint8), np.zeros((n, n)), np.zeros((3, 3))
+    interface.find_curvature(phase, solid, found)
+    exact = (1.0 if drop else -1.0) / (radius * n)
+    mixed = (phase > 1e-6) & (phase < 1.0 - 1e-6)
+    assert np.isfinite(found[mixed]).all()
+    assert abs(found[mixed] / exact - 1.0).max() < 0.01
+    if centre[0] > 0.0:
+        fitted = [interface.fitted_curvature(phase, solid, i, j, block) for i, j in np.argwhere(mixed)]
+        assert abs(np.array(fitted) / exact - 1.0).max() < 0.02
+
+
+def test_a_line_leaves_its_cell_where_it_crosses_the_sides() -> None:
+    x0, y0, x1, y1 = interface.line_ends(1.0, 2.0, 1.0)
+    assert {(round(x0, 9), round(y0, 9)), (round(x1, 9), round(y1, 9))} == {(0.0, 0.5), (1.0, 0.0)}
+    phase = disc((48, 48), 0.5, 0.5, 0.3)
+    length = interface.interface_length(phase, np.zeros((48, 48), np.uint8))
+    assert length == pytest.approx(2.0 * np.pi * 0.3 * 48, rel=5e-3)
+
+
+@pytest.mark.parametrize("contrast", [1.0, 1000.0])
+def test_a_drop_keeps_its_pressure_and_comes_to_rest(contrast: float) -> None:
+    n = 24
+    flow = simulation(
+        (n, n),
+        1.0,
+        disc((n, n), 0.0, 0.0, 0.5),
+        contrast=contrast,
+        gravity=0.0,
+        surface_tension=1.0,
+        heavy_viscosity=0.2 / np.sqrt(contrast),
+        light_viscosity=0.2 / np.sqrt(contrast),
+        slip_walls=WALLS,
+        rtol=1e-10,
+    )
+    while flow.time < 8.0 * np.sqrt(contrast):
+        flow.step()
+    assert flow.max_speed() * np.sqrt(contrast) < 1e-6
+    pressure = flow.projection.pressure
+    assert 0.5 * float(pressure[0, 0] - pressure[-1, -1]) == pytest.approx(1.0, rel=0.01)
+
+
+def test_energy_does_not_spike_at_a_high_contrast() -> None:
+    """An ellipse swings between its surface energy, what it has more than a disc, and kinetic energy."""
+    n = 32
+    x = (np.arange(16 * n) + 0.5) / (16 * n) - 0.5
+    inside = (x[:, None] / 0.25) ** 2 + (x[None] / 0.16) ** 2 < 1.0
+    phase = inside.reshape(n, 16, n, 16).mean(axis=(1, 3))
+    flow = simulation((n, n), 1.0, phase, contrast=1000.0, gravity=0.0, surface_tension=1.0, slip_walls=WALLS)
+    spare, energies = 1.3037 - 2.0 * np.pi * np.sqrt(0.25 * 0.16), []
+    while flow.time < 8.0:
+        flow.step()
+        energies.append(flow.total_energy())
+    assert 0.8 * spare < max(energies) < 1.02 * spare
+    assert np.diff(energies).max() < 0.1 * spare
+
+
+def test_the_step_keeps_to_the_shortest_capillary_wave() -> None:
+    phase = disc((16, 16), 0.5, 0.5, 0.3)
+    settings = {"gravity": 0.0, "surface_tension": 2.0, "contrast": 9.0}
+    flow = simulation((16, 16), 1.0, phase, **settings)
+    assert flow.step().time_step_s == pytest.approx(np.sqrt(5.0 / 16**3 / (4.0 * np.pi)))
+    none = simulation((16, 16), 1.0, phase, gravity=0.0, surface_tension=0.0)
+    none.step()
+    assert none.max_speed() == 0.0
+
+
+def test_solids_in_the_interface_are_no_obstacle(make_simulation) -> None:
+    simulated = make_simulation("falling-drop", grid=(32, 32), surface_tension=1.0, contrast=1000.0)
+    simulated.paint(0.5, 0.6, 0.1, "solid")
+    for _ in range(50):
+        assert simulated.step().solve.converged
+    assert torch.isfinite(simulated.velocity).all()
+
+
+def test_walls_that_slip_do_not_hold_the_fluid() -> None:
+    wave = np.sin(np.pi * np.arange(17) / 16)
+    swirl, kept = stream_velocity(np.outer(wave, wave), 1.0 / 16), {}
+    for walls in ((), WALLS):
+        flow = simulation(
+            (16, 16), 1.0, np.zeros((16, 16)), swirl, gravity=0.0, light_viscosity=0.01, slip_walls=walls
+        )
+        flow.settings.max_time_step = 0.01
+        flow.step()
+        kept[walls] = flow.total_energy()
+    assert kept[()] < 0.99 * kept[WALLS]
+
+
+def test_cuda_refuses_surface_tension_in_words() -> None:
+    with pytest.raises(UsageError, match="surface_tension: works on a CPU alone"):
+        SimulationSettings(device="cuda", surface_tension=1.0)
