@@ -13,7 +13,7 @@ from app.viewer.axes import Axis
 from app.viewer.marks import Mark
 from app.viewer.session import FRAMES, PHASES, Session
 
-LEAST_WIDTH = 180.0  # of a plot; in a narrower panel they are scrolled
+LEAST_WIDTH, LEAST_HEIGHT = 180.0, 125.0  # of a plot; in a smaller panel they are scrolled
 GAP = 14.0  # between two entries of the legend
 NEAR = 5.0  # pixels from a mark within which the mouse is on it
 Size = tuple[float, float]
@@ -36,7 +36,7 @@ def draw_plots(session: Session) -> None:
     _draw_legend(session, history)
     space, gap = imgui.get_content_region_avail(), imgui.get_style().item_spacing.x
     width = max((space.x + gap) / len(plots) - gap, theme.scaled(LEAST_WIDTH))
-    size = (width, max(space.y, 1.0))
+    size = (width, max(space.y, theme.scaled(LEAST_HEIGHT)))
     for number, (title, plot) in enumerate(plots.items()):
         if number:
             imgui.same_line()
