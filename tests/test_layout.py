@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import shutil
 import subprocess
@@ -53,6 +54,7 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path) for path in SOURCES}
 
 
+@functools.cache
 def imported(path: Path, only_top: bool = False) -> set[str]:
     """Full names of what ``path`` imports, of modules where they are the project's own; ``only_top``: when it
     is imported itself.

@@ -183,11 +183,10 @@ def _repeat(recording: Recording) -> str:
         elif value is not None:
             words += [flag(name), str(value)]
     text = f"<pre><code>{escape(shlex.join(words))}</code></pre>"
-    if recording.run.get("frame"):
-        text += _said("The recording began in the middle of a run, at what cannot be repeated from here.")
-    if recording.events:
-        text += _said(
-            "This begins the same run; what was done in it is in the list above, not in the command."
+    if recording.events or recording.run.get("frame"):
+        return text + _said(
+            "This begins the same scene; what a hand did in it is repeated by `record --replay` "
+            "with this recording's folder."
         )
     return text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
-from app.engine import HISTORY_FRAMES, REBUILT_BY, Engine, Event, FrameReport
+from app.engine import HISTORY_FRAMES, Engine, Event, FrameReport
 
 SETTINGS = ("preconditioner", "contrast", "scene", "grid")
 TOGETHER = 5  # frames within which one slider's changes are one
@@ -33,7 +33,7 @@ class Marks:
 
     def _on_event(self, event: Event) -> None:
         name = event.data.get("name", "")
-        if event.kind == "reset" or name in REBUILT_BY:  # frames count from 0 again
+        if self._engine.last is None:  # frames count from 0 again
             self.latest.clear()
             self._method = ""
         if event.kind == "set" and name in SETTINGS:

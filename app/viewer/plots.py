@@ -13,8 +13,7 @@ from app.viewer.axes import Axis
 from app.viewer.marks import Mark
 from app.viewer.session import FRAMES, PHASES, Session
 
-LEAST_WIDTH = 180.0  # of a plot; in a narrower panel they are scrolled
-LEAST_HEIGHT = 130.0  # of a row of plots, where there are several
+LEAST_WIDTH, LEAST_HEIGHT = 180.0, 125.0  # of a plot; in a smaller panel they are scrolled
 GAP = 14.0  # between two entries of the legend
 NEAR = 5.0  # pixels from a mark within which the mouse is on it
 Size = tuple[float, float]
@@ -41,7 +40,8 @@ def draw_plots(session: Session) -> None:
     rows = -(-len(plots) // columns)
     if space.y < rows * theme.scaled(LEAST_HEIGHT):
         columns, rows = len(plots), 1
-    size = max((space.x + gap.x) / columns - gap.x, least), max((space.y + gap.y) / rows - gap.y, 1.0)
+    height = max((space.y + gap.y) / rows - gap.y, theme.scaled(LEAST_HEIGHT))
+    size = max((space.x + gap.x) / columns - gap.x, least), height
     for number, (title, plot) in enumerate(plots.items()):
         if number % columns:
             imgui.same_line()

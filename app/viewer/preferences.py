@@ -24,6 +24,7 @@ class Preferences(Settings):
     view: Literal[VIEWS] = VIEWS[0]
     colormap: Literal[COLORMAPS] | None = None
     interface: Switch = True
+    light: Switch = True
     paint: Literal[tuple(MATERIALS)] = Brush.paint
     theme: Literal["dark", "light"] = "dark"
     tracers: Switch | None = None
@@ -48,7 +49,7 @@ class Preferences(Settings):
     def apply(self, session: Session) -> None:
         """Set what the settings of the run do not."""
         given = session.engine.settings.model_fields_set
-        changes = {"interface": self.interface, "tracers": self.tracers}
+        changes = {"interface": self.interface, "light": self.light, "tracers": self.tracers}
         if not given & {"view", "colormap"}:
             changes |= {"field": self.view, "colormap": self.colormap}
         session.change_view(**changes)
@@ -68,6 +69,7 @@ class Preferences(Settings):
             view=view.field,
             colormap=view.colormap,
             interface=view.interface,
+            light=view.light,
             tracers=view.tracers,
             theme=session.theme,
             paint=brush.paint,

@@ -178,6 +178,7 @@ def recording_process(directory, rows):
         assert process.poll() is None, process.stderr.read()
         if time.monotonic() > deadline:
             process.kill()  # or it would go on for ever
+            process.communicate()
             pytest.fail("the recording does not start")
         time.sleep(0.05)
     return process
