@@ -53,7 +53,13 @@ def assert_refused(capsys, argv, *fragments):
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        ("", ["required", "demo | record | page | bench | spectra | report | train | ablate | validate | list"]),
+        (
+            "",
+            [
+                "required",
+                "demo | record | page | bench | spectra | report | train | ablate | validate | list",
+            ],
+        ),
         ("fly", ["fly", "demo"]),
         ("record --colour red", ["--colour"]),
         ("record --grid 12", ["--grid", "'12'", "like 128x64"]),
