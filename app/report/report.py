@@ -32,7 +32,7 @@ KNOWN = (
     "bench.csv",
     "bench.yaml",
     "published.yaml",
-    "validation.*",
+    "validation*",
     "spectra*.json",
     "recording-*.yaml",
     "study-*.*",
@@ -257,24 +257,24 @@ class Report:
         return SimpleNamespace(table=tables.spectra_table(rows), figure=figure, measured=measured)
 
     def validation(self) -> SimpleNamespace:
-        """A row for every figure of the files of `validate`: measured, its reference, whether it keeps it."""
-        rows, sessions = [], []
+        """A row for every case of the files of `validate`: figures with their references, those missed bold."""
+        rows, sessions, missed, total = [], [], 0, 0
         for path in self._files("validation*.json"):
             content = read_yaml(path)
             try:
                 sessions.append(session_of(content, path))
                 for case in content["cases"]:
-                    for place, figure in enumerate(case["figures"]):
+                    said = []
+                    for figure in case["figures"]:
                         value = "-" if figure["value"] is None else f"{figure['value']:.4g}"
-                        named = "" if place else case["title"], figure["quantity"], value, figure["reference"]
-                        rows.append((*named, "" if figure["passed"] else "**missed**"))
+                        mark = "" if figure["passed"] else "**"
+                        said.append(f"{figure['quantity']}: {mark}{value}{mark} ({figure['reference']})")
+                    missed, total = missed + sum("**" in one for one in said), total + len(said)
+                    rows.append((case["title"], "; ".join(said)))
             except (KeyError, TypeError, ValueError):
                 raise UsageError(f"{path}: is no file of `validate`") from None
-        missed = sum(bool(row[-1]) for row in rows)
-        table = markdown(pd.DataFrame(rows, columns=("case", "figure", "measured", "reference", "")))
-        return SimpleNamespace(
-            table=table, kept=len(rows) - missed, total=len(rows), measured=_words(sessions)
-        )
+        table = markdown(pd.DataFrame(rows, columns=("case", "measured (reference)")))
+        return SimpleNamespace(table=table, kept=total - missed, total=total, measured=_words(sessions))
 
     def studies(self) -> str:
         """A table of all studies that test alike, after what they are and where they were made."""

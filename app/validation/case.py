@@ -71,7 +71,7 @@ class Case:
         """Note a figure that must lie within ``tolerance``, relative, of the reference's range."""
         spread = tolerance * max(abs(low), abs(high))
         said = f"{low:g} to {high:g}" if low < high else f"{low:g}"
-        said = f"{said} ± {100 * tolerance:g} %"
+        said = f"{said} ± {100 * tolerance:g} %" if tolerance else said
         self.measured.append(Measured(quantity, value, said, low - spread, high + spread))
 
     def draw(self, name: str, curve: Any, points: dict[Any, Any]) -> None:
