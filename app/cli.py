@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from app.bench.settings import BenchSettings
 from app.config.flags import add_flags
-from app.config.settings import RunOptions, app_settings, merged
+from app.config.settings import AppSettings, RunOptions, app_settings, merged
 from app.environment import check_device, devices, prepare
 from precond.config import Settings, read_yaml
 from precond.errors import UsageError, in_one_line
@@ -114,17 +114,19 @@ def _ended(program: str, why: str, code: int) -> int:
 
 def _demo(flags: dict[str, Any]) -> int:
     settings = app_settings(flags)
+    for name in ("replay", "seconds"):
+        if getattr(settings, name):
+            raise UsageError(f"--{name} is for `htp-fluid record`")
+    _check_load(settings)
     if "scene" not in settings.given:
         settings = app_settings({**flags, "scene": OPENING})
     if "preconditioner" not in settings.given and settings.simulation.device == "cpu":
         settings.simulation.preconditioner = settings.given["preconditioner"] = WATCHED
     from app.engine import Engine
 
-    if settings.replay:
-        raise UsageError("--replay is for `htp-fluid record`")
     engine = Engine.with_substitute(settings)
     if settings.load:
-        engine.load(settings.load)
+        engine.load(settings.load, settings.given)
     try:
         from app.viewer import run_demo
     except ImportError as error:
@@ -138,10 +140,18 @@ def _demo(flags: dict[str, Any]) -> int:
         engine.close(ended)
 
 
-def _record(flags: dict[str, Any]) -> int:
-    settings = app_settings(flags)
+def _check_load(settings: AppSettings) -> None:
+    """Raise UsageError for what cannot stand beside a state that is loaded."""
+    for name in ("scene", "grid", "seed"):
+        if settings.load and name in settings.given:
+            raise UsageError(f"--{name}: not with --load, whose state has its own {name}")
     if settings.load and settings.replay:
         raise UsageError("--load: not with --replay, which begins where the recording did")
+
+
+def _record(flags: dict[str, Any]) -> int:
+    settings = app_settings(flags)
+    _check_load(settings)
     from app.recording.recorder import record
 
     return record(settings)

@@ -192,7 +192,8 @@ class Engine:
     @property
     def residual_history(self) -> list[float]:
         """Relative residuals of the last frame's solve; empty when there was none."""
-        return self.last.solve.history if self.last and self.last.solve else []
+        last = self.last  # another thread may change it
+        return last.solve.history if last and last.solve else []
 
     def step(self) -> FrameReport:
         """Take one time step, strokes first, and report it; pauses with ``message`` set when it failed."""
@@ -287,9 +288,15 @@ class Engine:
 
     def _keep(self, what: str) -> None:
         """Remember the present moment, before ``what``."""
+        self._remember(self._moment(what))
+
+    def _moment(self, what: str) -> _Moment:
         simulation = self.simulation
+        return _Moment(what, self.frame, simulation.settings.model_copy(), simulation.state())
+
+    def _remember(self, moment: _Moment) -> None:
         self._redo.clear()
-        self._undo.append(_Moment(what, self.frame, simulation.settings.model_copy(), simulation.state()))
+        self._undo.append(moment)
         while sum(moment.state.bytes for moment in self._undo[:-1]) > UNDO_BYTES:
             del self._undo[0]
 
@@ -306,10 +313,10 @@ class Engine:
     def _go_to(self, moments: list[_Moment], others: list[_Moment], how: str) -> str:
         if not moments:
             return ""
-        event, moment = self._event(how), moments.pop()
-        simulation = self.simulation
-        here = _Moment(moment.what, self.frame, simulation.settings.model_copy(), simulation.state())
+        event, moment = self._event(how), moments[-1]
+        here = self._moment(moment.what)
         self._become(moment.settings, moment.state)
+        moments.pop()
         others.append(here)
         self._tell(event)
         return moment.what
@@ -346,26 +353,23 @@ class Engine:
         """Write the present state with its settings to a file. Raises OSError."""
         return save_state(path, self.simulation.state(), self.settings.simulation)
 
-    def load(self, path: str | Path) -> None:
-        """Go on from a state that `save` wrote: its scene, grid and fluids, the present pressure solve and
-        device. Raises UsageError.
+    def load(self, path: str | Path, given: dict[str, Any] | None = None) -> None:
+        """Go on from a state that `save` wrote: its scene, grid and fluids but for settings that are
+        ``given``, the present pressure solve and device. Raises UsageError.
         """
         state, saved = load_state(path)
         current = self.settings.simulation
         kept = {name: getattr(current, name) for name in SOLVER}
+        kept |= {name: value for name, value in (given or {}).items() if name not in REBUILT_BY}
         try:
             settings = SimulationSettings(**saved | kept)
         except UsageError as error:
             raise UsageError(f"state {path}: {error}") from None
         if settings.grid != state.shape:
             raise UsageError(f"state {path}: its grid is not the one of its settings")
-        event = self._event("load", path=str(path))
-        self._keep("loading a state")
-        try:
-            self._become(settings, state)
-        except UsageError:
-            self._undo.pop()
-            raise
+        event, before = self._event("load", path=str(path)), self._moment("loading a state")
+        self._become(settings, state)
+        self._remember(before)
         self._tell(event)
 
     def reset(self) -> None:
@@ -394,14 +398,11 @@ class Engine:
         value = getattr(candidate, name)
         event = self._event("set", name=name, value=_plain(value))
         last = self._undo[-1] if self._undo else None
-        if last is None or last.what != name or not 0 <= self.frame - last.frame <= SAME_CHANGE:
-            self._keep(name)
-        try:
-            self._set(event, candidate, brought)
-        except UsageError:
-            if self._undo[-1] is not last:
-                self._undo.pop()
-            raise
+        slides = isinstance(value, float) and last is not None and last.what == name
+        before = None if slides and 0 <= self.frame - last.frame <= SAME_CHANGE else self._moment(name)
+        self._set(event, candidate, brought)
+        if before is not None:
+            self._remember(before)
 
     def _set(self, event: Event, candidate: SimulationSettings, brought: dict[str, Any] | None) -> None:
         name, current = event.data["name"], self.settings.simulation

@@ -22,13 +22,14 @@ MEASURED = 1.0  # seconds over which the rate is measured
 class Worker:
     """Runs ``engine``, in a thread of its own once `start` was called, else whenever `turn` is.
 
-    ``speed``: simulated seconds a second at the most. ``steps_left``: how many to take at all; None: no end.
+    ``steps_left``: how many to take at all; None: no end.
     ``ready``: no step is taken before it says True. ``after_turn`` is called, between steps
     and in a pause, by whoever takes them. ``snapshot`` is the newest state that can be drawn.
     """
 
     def __init__(self, engine: Engine, speed: float = math.inf, steps_left: int | None = None) -> None:
-        self.engine, self.speed, self.steps_left = engine, speed, steps_left
+        self.engine, self.steps_left = engine, steps_left
+        self._speed = speed
         self.ready: Callable[[], bool] = lambda: True
         self.after_turn: Callable[[], object] = lambda: None
         self.snapshot = Snapshot(engine.simulation)
@@ -57,6 +58,15 @@ class Worker:
         self._wake.set()
 
     @property
+    def speed(self) -> float:
+        """Simulated seconds a second, at the most; above zero."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        self._speed, self._due = speed, 0.0
+
+    @property
     def done(self) -> bool:
         """Whether no step is left."""
         return self.steps_left is not None and self.steps_left <= 0
@@ -80,8 +90,6 @@ class Worker:
         """The newest snapshot; asks for one that is newer. Raises what ended the thread, if something did."""
         if self._error is not None:
             raise self._error
-        if not self.threaded:
-            self._take_snapshot()
         self._wants_snapshot = True
         return self.snapshot
 

@@ -39,7 +39,9 @@ class Projection:
         )
         self.pressure = torch.zeros_like(density)  # (nx, ny) float64, Pa
         self.right_hand_side = torch.zeros_like(density)  # of the last solve, and its absolute tolerance
+        self.geometry_solved = self.operator.geometry_version
         self.atol = 0.0
+        self.geometry_solved = -1  # the solids' version in the last solve
         self._no_field = density.new_empty(0)
         self._settings = settings
         self._solvers: dict[str, PCG] = {}
@@ -112,6 +114,7 @@ class Projection:
         if welling is not None:
             outflow.sub_(welling)
         outflow.mul_(-1.0 / ratio)
+        self.geometry_solved = self.operator.geometry_version
         self.atol = NEGLIGIBLE * math.sqrt(self.operator.component_sizes.sum()) / ratio**2
         attempts = [self._solve(self._pcg, self._policy)]
         if attempts[0].broke_down and self.name != FALLBACK:

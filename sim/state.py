@@ -124,7 +124,11 @@ def load_state(path: str | Path) -> tuple[State, dict[str, Any]]:
         raise UsageError(f"state {path}: is not a saved state of this program")
     state = State(**tensors)
     _check(path, state)
-    return state, json.loads(about["settings"])
+    try:
+        settings = dict(json.loads(about["settings"]))
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(f"state {path}: its settings are damaged") from None
+    return state, settings
 
 
 def _check(path: str | Path, state: State) -> None:

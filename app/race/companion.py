@@ -36,7 +36,7 @@ class Companion:
 
     def history(self) -> dict[str, np.ndarray]:
         """Frame, iterations and milliseconds (set-up, inference and solve) of its solves, float64."""
-        columns = np.array(self._rows, dtype=np.float64).reshape(-1, 3).T
+        columns = np.array(list(self._rows), dtype=np.float64).reshape(-1, 3).T
         return dict(zip(("frame", "iterations", "ms"), np.ascontiguousarray(columns), strict=True))
 
     def refresh(self) -> None:

@@ -66,11 +66,15 @@ class Helper:
         """
         if self._job is not None:
             self._job.end("another job took its place")
-        if self._process is None:
-            self._start()
         self._number += 1
         self._job = job = Job()
-        self._requests.put((self._number, function, arguments))
+        try:
+            if self._process is None:
+                self._start()
+            self._requests.put((self._number, function, arguments))
+        except OSError as error:
+            job.end(f"no process can be started: {in_one_line(error)}")
+            self._job = self._process = None
         return job
 
     def _start(self) -> None:

@@ -36,11 +36,13 @@ class System:
     @classmethod
     def of(cls, engine: Engine) -> System:
         """The system of the engine's last step, with its present tolerance and limit. Raises UsageError
-        before the first one.
+        before the first one, and between a change of grid or solids and the next one.
         """
         if engine.last is None:
             raise UsageError("there is no pressure solve before the first frame")
         simulation, settings = engine.simulation, engine.settings.simulation
+        if simulation.projection.geometry_solved != simulation.projection.operator.geometry_version:
+            raise UsageError("grid or solids have changed since the last pressure solve: take a step first")
         projection, start = simulation.projection, simulation.start
         fields = projection.operator.density, projection.operator.solid, projection.right_hand_side
         copies = (field.to("cpu", copy=True).numpy() for field in fields)

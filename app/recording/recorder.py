@@ -236,7 +236,7 @@ def record(settings: AppSettings) -> int:
     replay = Replay(settings.replay, settings.given) if settings.replay else None
     engine = Engine(settings)
     if settings.load:
-        engine.load(settings.load)
+        engine.load(settings.load, settings.given)
     if replay:
         replay.begin(engine)
     recorder = Recorder(engine, settings.out or default)
@@ -265,7 +265,7 @@ def record(settings: AppSettings) -> int:
     ended = f"interrupted by {received[0].name}" if received else engine.message or recorder.message
     recorder.stop(ended or "completed")
     _print_summary(recorder.directory, ended or "completed", recorder.summary())
-    if replay:
+    if replay and not recorder.message:
         print(replay.compared(recorder.directory))
     for text in filter(None, (engine.note, engine.message, recorder.message)):
         print(f"htp-fluid record: {text}", file=sys.stderr)

@@ -46,7 +46,7 @@ class Replay:
         """Put ``engine`` where the recording began. Raises UsageError."""
         start = self.directory / START
         if start.exists():
-            engine.load(start)
+            engine.load(start, self._given)
         frame = self._recording.run.get("frame")
         engine.frame = frame if isinstance(frame, int) else 0
 
@@ -62,16 +62,18 @@ class Replay:
 
     def _repeat(self, engine: Engine, kind: str, data: dict[str, Any], **_: Any) -> None:
         if kind == "set" and data.get("name") in self._given:
-            return
+            data["value"] = self._given[data["name"]]  # it is a change that an undo takes back
         if "brought" in data:
             data["brought"] = {
                 name: value for name, value in data["brought"].items() if name not in self._given
             }
         if kind == "load":
-            data["path"] = self.directory / str(data.get("path"))
+            data = {"path": self.directory / str(data.get("path")), "given": self._given}
         try:
             getattr(engine, kind)(**data)
-        except TypeError:
+        except (AttributeError, TypeError, ValueError) as error:
+            if isinstance(error, UsageError):
+                raise
             raise UsageError(f"--replay: {self.directory}: {kind} {data} cannot be repeated") from None
 
     def compared(self, directory: Path) -> str:

@@ -257,7 +257,7 @@ class Report:
         return SimpleNamespace(table=tables.spectra_table(rows), figure=figure, measured=measured)
 
     def validation(self) -> SimpleNamespace:
-        """A row for every case of the files of `validate`: figures with their references, those missed bold."""
+        """A row for every case of `validate`: figures with their references, those missed bold."""
         rows, sessions, missed, total = [], [], 0, 0
         for path in self._files("validation*.json"):
             content = read_yaml(path)

@@ -37,7 +37,7 @@ def draw_controls(session: Session) -> None:
     imgui.set_item_tooltip(f"{session.scenes.get(settings.scene, settings.scene)}\n\nall scenes (G)")
     grids = {f"{grid[0]} x {grid[1]}": (grid, "") for grid in _grids_like(*settings.grid)}
     simulation.choose("grid", "grid", grids, "cells; another grid takes over what flows")
-    pace = _Section(session, {"speed": session.worker.speed}, partial(setattr, session.worker))
+    pace = _Section(session, {"speed": session.worker.speed}, session.change_speed)
     pace.slide("speed", "speed", (0.05, 10.0), " x", hint="simulated seconds a second, at the most")
     _draw_states(session)
 
@@ -66,7 +66,7 @@ def draw_controls(session: Session) -> None:
 
     imgui.separator_text("Picture")
     shown, change = vars(view) | {"colormap": view.colours, "tracers": view.traced}, session.change_view
-    picture = _Section(session, shown, lambda name, value: change(**{name: value}))
+    picture = _Section(session, shown, lambda name, value: change(**{name: value}), at_once=True)
     fields = {field: (field, f"key {number}") for number, field in enumerate(VIEWS, start=1)}
     picture.choose("field", "show", fields, "what the colours stand for")
     picture.choose(
@@ -76,12 +76,12 @@ def draw_controls(session: Session) -> None:
     picture.tick("interface", "interface", "a line where the two fluids meet")
     picture.tick("light", "light", "brightness from above: on the fluids' surface and on edges of solids")
     picture.tick("tracers", "tracers", "specks that the fluids carry along, to be looked at alone")
-    window = _Section(session, vars(session), partial(setattr, session))
+    window = _Section(session, vars(session), partial(setattr, session), at_once=True)
     window.choose("theme", "theme", {name: (name, "") for name in theme.THEMES}, "colours of the window")
 
     imgui.separator_text("Brush")
     _draw_paints(session)
-    sizes = _Section(session, vars(brush), partial(setattr, brush))
+    sizes = _Section(session, vars(brush), partial(setattr, brush), at_once=True)
     hint = "the wheel on the picture changes it too"
     sizes.slide("radius", "radius", (1.0, 50.0), " % of side", 0.01, 0, hint)
     hint = "the stirred fluid's speed over the mouse's"
@@ -99,12 +99,20 @@ def _grids_like(nx: int, ny: int) -> list[tuple[int, int]]:
 class _Section:
     """Controls for ``values`` by name; asks for a ``change`` of a name to another value.
 
-    A control without a ``hint`` has the description of the simulation's setting.
+    ``at_once``: what changes is the window's alone. A control without a ``hint`` has the description of the simulation's setting.
     """
 
     session: Session
     values: dict[str, Any]
     change: Callable[[str, Any], object]
+    at_once: bool = False
+
+    def asks(self, change: Callable[..., object], *arguments: Any) -> None:
+        """Have something changed, before the next step where that matters."""
+        if self.at_once:
+            change(*arguments)
+        else:
+            self.session.ask(change, *arguments)
 
     def tick(self, name: str, label: str, hint: str = "") -> None:
         """A switch."""
@@ -112,7 +120,7 @@ class _Section:
         changed, new = imgui.checkbox(f"##{name}", self.values[name])
         imgui.set_item_tooltip(_hint(name, hint))
         if changed:
-            self.session.ask(self.change, name, new)
+            self.asks(self.change, name, new)
 
     def slide(
         self,
@@ -132,7 +140,7 @@ class _Section:
         imgui.set_item_tooltip(_hint(name, hint))
         if changed and math.isfinite(new):
             whole = type(limits[0])  # a whole number between whole limits
-            self.session.ask(self.change, name, whole(float(f"{new * unit:.3g}")))
+            self.asks(self.change, name, whole(float(f"{new * unit:.3g}")))
         elif changed:
             self.session.say(f"{label}: {new} is not a finite number", error=True)
 
@@ -158,7 +166,7 @@ class _Section:
             if choice in unusable:
                 flags, face = imgui.SelectableFlags_.disabled, f"{choice}: {text}###{choice}"
             if imgui.selectable(face, choice == current, flags)[0] and choice != current:
-                self.session.ask(self.change, name, value)
+                self.asks(self.change, name, value)
             if text and imgui.is_item_hovered(imgui.HoveredFlags_.allow_when_disabled):
                 imgui.set_tooltip(text)
         imgui.end_combo()

@@ -94,7 +94,7 @@ class FieldPanel:
 
     def _draw_leaf(self, canvas: imgui.ImDrawList, session: Session) -> None:
         """The border of the leaf that was pointed at, bright on dark so that it shows on any field."""
-        leaf = session.inspector.leaf
+        leaf = session.inspector.leaf_on(session.shown.shape)
         if leaf is not None:
             for colour, thickness in ((theme.BACKGROUND, 4.0), (theme.LEAF, 2.0)):
                 self._draw_border(canvas, session, leaf.cells, colour, thickness)

@@ -28,9 +28,8 @@ class Inspector:
 
     ``quantity`` is what colours a tile, "norm" or "rank". ``follow``: show the leaf under the mouse;
     ``all_leaves``: every leaf over the picture, and ``labels`` (nx, ny) int64 are their numbers, or None.
-    ``shown``: somebody looks at the panel. ``cell`` (i, j) is what the mouse was on last, ``leaf`` its leaf
-    with the basis; None where there is none. ``inspection`` is of frame ``frame`` and took ``seconds``; where
-    it is None, ``reason`` says why.
+    ``shown``: somebody looks at the panel. ``cell`` (i, j) is what the mouse was on last. ``inspection`` is
+    of frame ``frame`` and took ``seconds``; where it is None, ``reason`` says why.
     """
 
     def __init__(self, engine: Engine, helper: Helper, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +43,7 @@ class Inspector:
         self.reason = ""
         self.frame = 0
         self.seconds = 0.0
-        self.leaf: LeafBasis | None = None
+        self._leaf: tuple[LeafBasis, tuple[int, int]] | None = None  # with the grid that it is of
         self._engine, self._helper = engine, helper
         self._clock = clock
         self._job: Job | None = None
@@ -57,6 +56,16 @@ class Inspector:
         """The one at work; of `auto` the method in use."""
         chosen = self._engine.preconditioner
         return chosen.method if isinstance(chosen, Auto) else chosen
+
+    @property
+    def leaf(self) -> LeafBasis | None:
+        """The leaf under the mouse."""
+        return self._leaf[0] if self._leaf else None
+
+    def leaf_on(self, grid: tuple[int, int]) -> LeafBasis | None:
+        """The same, unless it is of another ``grid``."""
+        found = self._leaf
+        return found[0] if found and found[1] == grid else None
 
     @property
     def leaves(self) -> int:
@@ -95,7 +104,7 @@ class Inspector:
         nx, ny = self._engine.simulation.shape
         i, j = self.cell or (nx, ny)  # the grid may have become smaller
         found = (leaves or levels) and self.follow and i < nx and j < ny and preconditioner.is_set_up
-        self.leaf = leaf_basis(preconditioner, i * ny + j) if found else None
+        self._leaf = (leaf_basis(preconditioner, i * ny + j), (nx, ny)) if found else None
         if self.all_leaves and self.labels is None:
             self.labels = leaf_labels(preconditioner)
 

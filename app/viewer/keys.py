@@ -21,16 +21,19 @@ class Key(NamedTuple):
     meaning: str
     action: Callable[[Session], None]
     ctrl: bool = False
+    at_once: bool = False  # nothing that the simulation has to be asked for
 
 
 def _view_key(number: int, field: str) -> Key:
     codes = (getattr(imgui.Key, f"_{number}"), getattr(imgui.Key, f"keypad{number}"))
-    return Key(codes, str(number), f"show {field}", lambda session: session.change_view(field=field))
+    return Key(
+        codes, str(number), f"show {field}", lambda session: session.change_view(field=field), at_once=True
+    )
 
 
 def _material_key(material: str, letter: str) -> Key:
     codes = (getattr(imgui.Key, letter.lower()),)
-    return Key(codes, letter, f"brush: {material}", lambda session: session.take(material))
+    return Key(codes, letter, f"brush: {material}", lambda session: session.take(material), at_once=True)
 
 
 def _toggle_help(session: Session) -> None:
@@ -46,10 +49,10 @@ KEYS = (
     Key((imgui.Key.y,), "Ctrl + Y", "redo it", Session.redo, ctrl=True),
     Key((imgui.Key.s,), "Ctrl + S", "save the whole state", Session.save_state, ctrl=True),
     *(_view_key(number, field) for number, field in enumerate(VIEWS, start=1)),
-    Key((imgui.Key.g,), "G", "open or close the gallery of scenes", Session.toggle_gallery),
+    Key((imgui.Key.g,), "G", "open or close the gallery of scenes", Session.toggle_gallery, at_once=True),
     *(_material_key(name, material.key) for name, material in MATERIALS.items()),
     Key((imgui.Key.l,), "L", "outline the leaf under the mouse (tab Partition)", Session.toggle_leaf),
-    Key((imgui.Key.f1,), "F1", "show or hide this list", _toggle_help),
+    Key((imgui.Key.f1,), "F1", "show or hide this list", _toggle_help, at_once=True),
     Key(
         (imgui.Key.f5,),
         "F5",
@@ -78,7 +81,10 @@ def handle_keys(session: Session) -> None:
         if key.ctrl == io.key_ctrl and any(
             imgui.is_key_pressed(code, repeat=key.name == ".") for code in key.codes
         ):
-            session.ask(key.action, session)
+            if key.at_once:
+                key.action(session)
+            else:
+                session.ask(key.action, session)
     if imgui.is_key_pressed(imgui.Key.escape, repeat=False):
         if imgui.is_popup_open("", imgui.PopupFlags_.any_popup):
             imgui.internal.close_popup_to_level(0, True)

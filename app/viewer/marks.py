@@ -29,16 +29,23 @@ class Marks:
         self.latest: deque[Mark] = deque(maxlen=HISTORY_FRAMES)
         self._engine = engine
         self._method = ""
+        self._known = self._present()
         engine.subscribe(self._on_frame, self._on_event)
 
-    def _on_event(self, event: Event) -> None:
-        name = event.data.get("name", "")
+    def _present(self) -> dict[str, Any]:
+        """The settings whose changes count, as they are."""
+        settings = self._engine.settings.simulation
+        return {name: getattr(settings, name) for name in SETTINGS}
+
+    def _on_event(self, _event: Event) -> None:
         if self._engine.last is None:  # frames count from 0 again
             self.latest.clear()
             self._method = ""
-        if event.kind == "set" and name in SETTINGS:
-            self._method = "" if name == "preconditioner" else self._method
-            self._add(Mark(self._engine.frame, name, event.data["value"]))
+        known, self._known = self._known, self._present()
+        for name, value in self._known.items():  # an undo changes some as well
+            if value != known[name]:
+                self._method = "" if name == "preconditioner" else self._method
+                self._add(Mark(self._engine.frame, name, value))
 
     def _on_frame(self, report: FrameReport) -> None:
         method = report.choice.partition(":")[0]

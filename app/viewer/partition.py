@@ -51,16 +51,17 @@ class PartitionPanel:
     def draw(self, session: Session) -> None:
         """Draw into the current window."""
         inspector = session.inspector
+        inspection = inspector.inspection  # which the worker may change
         space, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
         left, top, text_at = float(round(corner.x)), float(round(corner.y)), float(round(corner.x))
-        if inspector.inspection is not None:
+        if inspection is not None:
             side = max(16.0, min(space.y, 0.5 * (space.x - theme.scaled(BAR_SPACE + TEXT_SPACE))))
             self.square = (left, top, float(int(side)))
-            self._draw_matrix(inspector.inspection, inspector.quantity, inspector.leaf)
+            self._draw_matrix(inspection, inspector.quantity, inspector.leaf)
             text_at += side + theme.scaled(BAR_SPACE + 2.0 * GAP)
         imgui.set_cursor_screen_pos((text_at, top))
         shows_leaf = inspector.follow and (inspector.leaves > 0 or inspector.leaf is not None)
-        narrow = inspector.inspection is not None or shows_leaf
+        narrow = inspection is not None or shows_leaf
         width = theme.scaled(TEXT_SPACE) if narrow else space.x
         imgui.begin_child("text", (width, max(space.y, 1.0)))
         _draw_text(inspector)
@@ -107,7 +108,7 @@ class PartitionPanel:
     def _draw_leaf(self, session: Session, left: float, top: float, width: float, height: float) -> None:
         """The columns of the leaf's basis side by side, as large as fits, and their colours."""
         canvas, line = imgui.get_window_draw_list(), imgui.get_text_line_height()
-        leaf, gap = session.inspector.leaf, theme.scaled(GAP)
+        leaf, gap = session.inspector.leaf_on(session.shown.shape), theme.scaled(GAP)
         if leaf is None:
             theme.write(canvas, left, top, "point at the fluid: its leaf is shown here", theme.MUTED)
             return

@@ -140,7 +140,7 @@ def _plot_phases(history: dict[str, np.ndarray], size: Size) -> None:
 def _draw_marks(session: Session, x: np.ndarray) -> None:
     """A line where something was changed; what it was, where the mouse is on it."""
     first = max(0.0, float(x.max(initial=0.0)) - FRAMES)
-    marks = [mark for mark in session.marks.latest if mark.frame >= first]
+    marks = [mark for mark in list(session.marks.latest) if mark.frame >= first]
     if not marks:
         return
     places = np.array([mark.frame + 0.5 for mark in marks])
@@ -157,7 +157,7 @@ def _draw_marks(session: Session, x: np.ndarray) -> None:
 def _told(mark: Mark) -> str:
     """A mark in words."""
     value = mark.value
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         value = " x ".join(map(str, value))
     elif isinstance(value, float):
         value = theme.number(value)

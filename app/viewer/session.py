@@ -124,6 +124,7 @@ class Session:
         self._message = self._warning = Message()
         self._warned_of: FrameReport | None = None
         self._recorder: Recorder | None = None
+        self._told_of: Recorder | None = None  # whose end was said
         self._pictures: deque[float] = deque(maxlen=RATE_PICTURES)  # when they were drawn
         self._rows: deque[list[float]] = deque(maxlen=FRAMES)
         engine.subscribe(self._on_frame, self._on_event)
@@ -216,9 +217,10 @@ class Session:
     @property
     def message(self) -> Message | None:
         """The line to show now, if any; what stopped the engine comes first."""
-        if self._recorder and self._recorder.message:
-            self.say(self._recorder.message, error=True)
-            self._recorder = None
+        recorder = self._recorder
+        if recorder and recorder.message and recorder is not self._told_of:
+            self.say(recorder.message, error=True)
+            self._told_of = recorder
         if self.engine.message:
             return Message(self.engine.message, True, math.inf)
         fresh = self._message if time.monotonic() < self._message.until else None
@@ -246,6 +248,15 @@ class Session:
         if name == "preconditioner":
             self.notice = ""
 
+    def change_speed(self, name: str, value: float) -> None:
+        """Set how fast the simulation may go, in simulated seconds a second; what is refused is said."""
+        try:
+            setattr(self.engine.settings, name, value)
+        except UsageError as error:
+            self.say(str(error), error=True)
+        else:
+            self.worker.speed = value
+
     def toggle_pause(self) -> None:
         """Pause, or go on."""
         self.engine.paused = not self.engine.paused
@@ -258,13 +269,19 @@ class Session:
 
     def undo(self) -> None:
         """Take back the last stroke, change or reset, flow included."""
-        what = self.engine.undo()
-        self.say(f"undone: {what.replace('_', ' ')}" if what else "there is nothing to undo")
+        self._travel(self.engine.undo, "undone: ", "there is nothing to undo")
 
     def redo(self) -> None:
         """Do again what was taken back."""
-        what = self.engine.redo()
-        self.say(f"done again: {what.replace('_', ' ')}" if what else "there is nothing to do again")
+        self._travel(self.engine.redo, "done again: ", "there is nothing to do again")
+
+    def _travel(self, how: Callable[[], str], done: str, nothing: str) -> None:
+        try:
+            what = how()
+        except UsageError as error:
+            self.say(str(error), error=True)
+        else:
+            self.say(done + what.replace("_", " ") if what else nothing)
 
     def save_state(self) -> None:
         """Write the whole state to a file and say where."""
@@ -289,7 +306,7 @@ class Session:
     @staticmethod
     def saved_states() -> list[Path]:
         """The files of saved states, the newest first."""
-        return sorted(STATES.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return sorted(STATES.glob("*.safetensors"), reverse=True, key=lambda path: path.stem[-19:])
 
     def take(self, material: str) -> None:
         """Have the brush hold one of MATERIALS."""
@@ -327,15 +344,16 @@ class Session:
     @property
     def recording(self) -> bool:
         """Whether frames are being recorded."""
-        return self._recorder is not None and self._recorder.running
+        recorder = self._recorder
+        return recorder is not None and recorder.running
 
     def restore_window(self) -> None:
         """Layout, view and brush as on the first day."""
         self.asks_for_layout = True
         self.view = View()
         self._views = {self.view.field: self.view}
-        self.brush = Brush()
-        self.explained = False
+        self.brush, self.theme, self.explained = Brush(), "dark", False
+        self.change_speed("speed", 1.0)
 
     def toggle_recording(self) -> None:
         """Start recording every frame, or stop; says where."""
@@ -349,7 +367,7 @@ class Session:
         except UsageError as error:
             self.say(f"recording: {error}", error=True)
         else:
-            self.say(f"recording to {self._recorder.directory}")
+            self.say(f"recording to {self._recorder.directory}; undo begins anew")
 
     def change_view(self, **changes: Any) -> None:
         """Change parts of the View; each field keeps its colormap and range; what is refused is said."""

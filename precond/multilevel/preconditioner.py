@@ -124,6 +124,8 @@ class LeafHierarchy(Preconditioner):
     def _forget(self) -> None:
         self.leaves.weights_x.fill(np.nan)
         self.leaves.weights_y.fill(np.nan)
+        for stage in (self.leaves, *self.levels):
+            stage.columns[0] = 0  # what those of one phase share is made anew
 
     def _take_weights(self) -> None:
         x, y = self.operator.face_weights_x.numpy(), self.operator.face_weights_y.numpy()

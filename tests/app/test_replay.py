@@ -110,6 +110,7 @@ def test_loaded_states_and_resets_are_repeated(tmp_path, capsys):
         (["--replay", "SESSION", "--grid", "16x16"], "--grid: not with --replay"),
         (["--replay", "SESSION", "--settings", "x.yaml"], "--settings: not with --replay"),
         (["--replay", "SESSION", "--load", "x"], "--load: not with --replay"),
+        (["--load", "x", "--grid", "16x16"], "--grid: not with --load"),
         (["--load", "nothing.safetensors"], "there is no such file"),
     ],
 )
@@ -130,6 +131,8 @@ def test_wrong_use_is_one_line(session, capsys, arguments, says, tmp_path):
         lambda folder: (folder / "start.safetensors").write_bytes(b"x"),
         lambda folder: (folder / "run.yaml").write_text("settings: {grid: none}"),
         lambda folder: add_event(folder, "stir", {"x": 1.0}),
+        lambda folder: add_event(folder, "paint", {"x": "a", "y": 0.1, "radius": 0.1, "what": "solid"}),
+        lambda folder: add_event(folder, "set", {"name": "scene", "value": "dam-break", "brought": 3}),
         lambda folder: add_event(folder, "set", {"name": "contrast", "value": -4}),
         lambda folder: add_event(folder, "load", {"path": "loaded-9.safetensors"}),
     ],
@@ -151,3 +154,32 @@ def test_what_was_recorded_before_the_damage_is_kept(session, tmp_path):
     add_event(session, "paint", {"x": 0.0})
     assert main(["record", "--replay", str(session), "--out", str(tmp_path / "o")]) == 2
     assert len((tmp_path / "o" / "timings.csv").read_text().splitlines()) == 1 + 17
+
+
+@pytest.mark.parametrize("method", ["multigrid", "coarse-learned", "hmatrix", "block-jacobi", "direct"])
+def test_a_replay_begins_where_a_run_went_on_with_another_density(tmp_path, capsys, method):
+    engine = make(preconditioner=method, contrast=7.0)
+    steps(engine, 3)
+    engine.set("contrast", 300.0)
+    steps(engine, 2)
+    recorder = Recorder.start(engine, tmp_path / "r")
+    steps(engine, 4)
+    recorder.stop()
+    assert main(["record", "--replay", str(tmp_path / "r"), "--out", str(tmp_path / "again")]) == 0
+    assert "same to the bit" in capsys.readouterr().out
+
+
+def test_an_undo_takes_back_the_same_with_another_method(tmp_path):
+    engine = make()
+    recorder = Recorder.start(engine, tmp_path / "r")
+    steps(engine, 2)
+    engine.begin_stroke()
+    engine.paint(1.2, 0.3, 0.2, "solid")
+    engine.set("preconditioner", "jacobi")
+    engine.undo()
+    steps(engine, 2)
+    recorder.stop()
+    command = ["record", "--replay", str(tmp_path / "r"), "--precond", "coarse-iterated"]
+    assert main([*command, "--contrast", "9", "--out", str(tmp_path / "o")]) == 0
+    assert last(tmp_path / "r").solid.sum() == last(tmp_path / "o").solid.sum() > 0
+    assert load_state(tmp_path / "o" / "final.safetensors")[1]["contrast"] == 9.0

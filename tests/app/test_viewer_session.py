@@ -14,6 +14,7 @@ from app.engine import Engine
 from app.viewer import run_demo
 from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.session import FRAMES, Message, Session
+from sim.scenes import SCENE_FOLDER
 from sim.simulation import PAINTS
 
 
@@ -198,7 +199,7 @@ def test_the_frames_where_something_was_changed_are_told(session, monkeypatch):
         (2, "contrast", 10_000.0),
     ]
     session.change("grid", (24, 12))
-    assert session.marks.latest[-1] == (3, "grid", [24, 12])
+    assert session.marks.latest[-1] == (3, "grid", (24, 12))
     session.engine.reset()
     assert not session.marks.latest
 
@@ -247,3 +248,28 @@ def test_without_the_window_libraries_one_line_names_record(session, monkeypatch
     (line,) = captured.err.splitlines()
     assert "record" in line
     assert "libx11-6" in line
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, 1e4, math.nan])
+def test_no_speed_is_too_odd(session, speed):
+    session.change_speed("speed", speed)
+    assert session.message.error
+    assert "speed" in session.message.text
+    session.change_speed("speed", 0.5)
+    assert session.worker.speed == 0.5
+    session.advance()
+    assert session.engine.frame == 1
+
+
+def test_an_undo_that_fails_is_said_and_can_be_tried_again(session, tmp_path):
+    scene = tmp_path / "own.yaml"
+    scene.write_text((SCENE_FOLDER / "falling-drop.yaml").read_text())
+    session.change("scene", str(scene))
+    session.change("scene", "dam-break")
+    text = scene.read_text()
+    scene.unlink()
+    session.undo()
+    assert session.message.error
+    scene.write_text(text)
+    session.undo()
+    assert session.engine.settings.simulation.scene == str(scene)
