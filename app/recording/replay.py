@@ -61,15 +61,14 @@ class Replay:
         return not ended
 
     def _repeat(self, engine: Engine, kind: str, data: dict[str, Any], **_: Any) -> None:
-        if kind == "set" and data.get("name") in self._given:
-            data["value"] = self._given[data["name"]]  # it is a change that an undo takes back
-        if "brought" in data:
-            data["brought"] = {
-                name: value for name, value in data["brought"].items() if name not in self._given
-            }
-        if kind == "load":
-            data = {"path": self.directory / str(data.get("path")), "given": self._given}
         try:
+            if kind == "set" and data.get("name") in self._given:
+                data["value"] = self._given[data["name"]]  # it is a change that an undo takes back
+            if "brought" in data:
+                brought = data["brought"].items()
+                data["brought"] = {name: value for name, value in brought if name not in self._given}
+            if kind == "load":
+                data = {"path": self.directory / str(data.get("path")), "given": self._given}
             getattr(engine, kind)(**data)
         except (AttributeError, TypeError, ValueError) as error:
             if isinstance(error, UsageError):

@@ -99,7 +99,8 @@ def _grids_like(nx: int, ny: int) -> list[tuple[int, int]]:
 class _Section:
     """Controls for ``values`` by name; asks for a ``change`` of a name to another value.
 
-    ``at_once``: what changes is the window's alone. A control without a ``hint`` has the description of the simulation's setting.
+    ``at_once``: what changes is the window's alone. A control without a ``hint`` has the description of the
+    simulation's setting.
     """
 
     session: Session
