@@ -257,7 +257,7 @@ class Report:
         return SimpleNamespace(table=tables.spectra_table(rows), figure=figure, measured=measured)
 
     def validation(self) -> SimpleNamespace:
-        """A row for every case of `validate`: figures with their references, those missed bold."""
+        """A row for every case of the files of `validate`: figures with references, those missed bold."""
         rows, sessions, missed, total = [], [], 0, 0
         for path in self._files("validation*.json"):
             content = read_yaml(path)
@@ -268,7 +268,8 @@ class Report:
                     for figure in case["figures"]:
                         value = "-" if figure["value"] is None else f"{figure['value']:.4g}"
                         mark = "" if figure["passed"] else "**"
-                        said.append(f"{figure['quantity']}: {mark}{value}{mark} ({figure['reference']})")
+                        told = f"{mark}{value}{mark} ({figure['reference']})"
+                        said.append(f"{figure['quantity']}: {told}")
                     missed, total = missed + sum("**" in one for one in said), total + len(said)
                     rows.append((case["title"], "; ".join(said)))
             except (KeyError, TypeError, ValueError):
