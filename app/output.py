@@ -9,12 +9,13 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from precond.errors import UsageError
 
-RECORDED = ("timings.csv", "events.jsonl", "run.yaml", "start.safetensors", "final.safetensors")
+START, FINAL, LOADED = (f"{name}.safetensors" for name in ("start", "final", "loaded-*"))  # a run's states
+RECORDED = ("timings.csv", "events.jsonl", "run.yaml", START, FINAL, LOADED)
 FILES = (*RECORDED, "final.png", "run.mp4", "report.html", "bench.csv", "bench.yaml")
 
 
@@ -22,16 +23,16 @@ class OutputError(UsageError):
     """A directory that results cannot go to; the message says why and what to do."""
 
 
-def holds_results(directory: str | Path, files: Sequence[str] = FILES) -> bool:
-    """Whether ``directory`` holds any of ``files``, by default those of a recording or a benchmark."""
-    return any((Path(directory) / name).exists() for name in files)
+def holds_results(directory: Path) -> bool:
+    """Whether ``directory`` holds any of FILES, those of a recording or a benchmark."""
+    return any(any(directory.glob(name)) for name in FILES)
 
 
-def free_directory(directory: str | Path, files: Sequence[str] = FILES) -> Path:
-    """``directory``, or the first of ``directory``-2, -3, ... that holds none of ``files``."""
+def free_directory(directory: str | Path) -> Path:
+    """``directory``, or the first of ``directory``-2, -3, ... that holds no results."""
     directory = Path(directory)
     others = (directory.with_name(f"{directory.name}-{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([directory], others) if not holds_results(path, files))
+    return next(path for path in itertools.chain([directory], others) if not holds_results(path))
 
 
 @contextlib.contextmanager

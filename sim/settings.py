@@ -40,8 +40,9 @@ class SimulationSettings(Settings):
     """What a simulation needs to know. The light phase has density 1 kg/m^3.
 
     A scene overrides these defaults, a settings file overrides the scene, a command-line flag overrides both.
-    All but ``scene``, ``grid``, ``device`` and ``seed`` may be changed between two steps. What does not fit
-    raises UsageError, when it is given and when it is assigned.
+    All may be changed between two steps: only a new ``scene`` or ``seed`` starts anew, a new ``grid`` or
+    ``device`` takes over what flows. What does not fit raises UsageError, when it is given and when it is
+    assigned.
     """
 
     scene: Text = setting(

@@ -54,7 +54,7 @@ class Shape(Settings):
     """What every shape has, in a file and here. A kind of shape says which cells it covers."""
 
     shape: str
-    fill: Literal["heavy", "light", "solid", "heavy source", "light source", "drain"] = "heavy"
+    fill: Literal[("heavy", "light", "solid", *KINDS)] = "heavy"
 
     def cover(self, grid: tuple[int, int], random: np.random.Generator) -> np.ndarray:
         """Share of every cell that the shape covers, float64 (nx, ny)."""

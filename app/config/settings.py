@@ -17,6 +17,8 @@ from precond.errors import UsageError
 from sim.settings import SimulationSettings
 
 DEFAULT_FRAMES = 300
+SPEEDS = {"ge": 0.001, "le": 100}  # in which the speed lies
+THEMES = ("dark", "light")
 OF_ONE_RUN = ("out", "safe", "load", "replay")  # settings that a repetition does not take over
 Model = TypeVar("Model", bound=Settings)
 
@@ -43,9 +45,7 @@ class RunSettings(Settings):
     seconds: Annotated[Number, Field(gt=0, le=1e6)] | None = setting(
         None, "simulated seconds to run, in place of --frames", unit="s"
     )
-    speed: Number = setting(
-        1.0, "simulated seconds a second, of the window and of the video", ge=0.001, le=100
-    )
+    speed: Number = setting(1.0, "simulated seconds a second, of the window and of the video", **SPEEDS)
     safe: Switch = setting(False, "demo: forget the saved layout and preferences this time")
     load: Text | None = setting(None, "begin with a saved state", metavar="FILE")
     replay: Text | None = setting(
@@ -65,7 +65,7 @@ class RunSettings(Settings):
     colormap: Annotated[Text, _known("COLORMAPS")] | None = setting(
         None, "colours to show it in (default: the view's own)"
     )
-    theme: Literal["dark", "light"] = setting("dark", "colours of the window around the picture")
+    theme: Literal[THEMES] = setting(THEMES[0], "colours of the window around the picture")
 
 
 class RunOptions(RunSettings, SimulationSettings):
@@ -79,10 +79,8 @@ class AppSettings(RunSettings):
     given: dict[str, Any] = Field({}, description="settings from file or flags: they outlive a scene")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values under the option names, usable as a settings file again (without ``out``)."""
-        run = self.model_dump(
-            exclude={"simulation", "given", "out", "safe", "load", "replay"}, exclude_none=True
-        )
+        """Plain values under the option names, usable as a settings file again (without OF_ONE_RUN)."""
+        run = self.model_dump(exclude={"simulation", "given", *OF_ONE_RUN}, exclude_none=True)
         return {**self.simulation.model_dump(), **run}
 
 

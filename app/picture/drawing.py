@@ -1,4 +1,4 @@
-"""From a simulation to pixels: the same picture for the window, the recorder's last frame and its video.
+"""From fields to pixels: the same picture for the window, the recorder's last frame and its video.
 
 Outlines of the fluids and of solids are worked out on the grid, and every pixel takes the share of it that
 each covers: see contour, light and raster.
@@ -22,7 +22,7 @@ from app.picture.walls import walls_of
 
 if TYPE_CHECKING:
     from app.picture.tracers import Tracers
-    from sim.simulation import Simulation
+    from sim.fields import Fields
 
 MOST_PIXELS = 640_000  # on the way to the screen, whose own filter does the rest
 FINE = 3.0  # pixels to a cell from which a second round of outlines can be seen
@@ -52,22 +52,20 @@ def size_of(shape: tuple[int, int], side: float, most: float = math.inf) -> tupl
     return width, height
 
 
-def render(simulation: Simulation, view: View, side: int) -> np.ndarray:
+def render(fields: Fields, view: View, side: int) -> np.ndarray:
     """Draw ``view`` as (height, width, 3) uint8, row 0 on top, with ``side`` pixels along the longer side."""
-    return np.ascontiguousarray(draw(simulation, view, size_of(simulation.shape, side)).rgba[..., :3])
+    return np.ascontiguousarray(draw(fields, view, size_of(fields.shape, side)).rgba[..., :3])
 
 
-def draw(
-    simulation: Simulation, view: View, size: tuple[int, int], tracers: Tracers | None = None
-) -> Picture:
+def draw(fields: Fields, view: View, size: tuple[int, int], tracers: Tracers | None = None) -> Picture:
     """Draw ``view`` in ``size`` = (width, height) pixels; see Picture. ``tracers`` are moved on and shown.
 
-    Of the simulation it reads field, phase_fraction, solid_mask, velocity, shape, domain, spacing, time and
+    Of ``fields`` it reads field, phase_fraction, solid_mask, velocity, shape, domain, spacing, time and
     settings.contrast.
     """
-    values, phase = simulation.field(view.field), simulation.phase_fraction()  # (nx, ny)
-    solid = simulation.solid_mask()  # (nx, ny)
-    solid_anywhere, contrast = bool(solid.any()), simulation.settings.contrast
+    values, phase = fields.field(view.field), fields.phase_fraction()  # (nx, ny)
+    solid = fields.solid_mask()  # (nx, ny)
+    solid_anywhere, contrast = bool(solid.any()), fields.settings.contrast
     fluid = values[~solid] if solid_anywhere else values.ravel()
     limits = view.range if view.range != "auto" else automatic_range(view, contrast, fluid)
     colours, name = Scale(*limits, view.logarithmic), view.colours
@@ -105,7 +103,7 @@ def draw(
         lit,
     )
     if tracers is not None and view.traced:
-        tracers.follow(simulation, solid)
+        tracers.follow(fields, solid)
         tracers.draw(pixels, line_ink(name), solid)
     return Picture(pixels.view(np.uint8).reshape(height, width, 4), values, colours)
 

@@ -9,7 +9,7 @@ import numpy as np
 from precond.host.compiled import compiled
 
 if TYPE_CHECKING:
-    from sim.simulation import Simulation
+    from sim.fields import Fields
 
 Array = np.ndarray
 COUNT = 1200
@@ -123,16 +123,16 @@ class Tracers:
         """(n, 2) float64: where they are, in cells."""
         return self._specks[:, :2]
 
-    def follow(self, simulation: Simulation, solid: np.ndarray) -> None:
-        """Go with the flow up to the simulation's time; begin anew where it is another one, or went back."""
-        if simulation.shape != self._shape or simulation.time < self._time:
-            self._shape, self._time = simulation.shape, simulation.time
+    def follow(self, fields: Fields, solid: np.ndarray) -> None:
+        """Go with the flow to the time of ``fields``; begin anew on another grid and where time went back."""
+        if fields.shape != self._shape or fields.time < self._time:
+            self._shape, self._time = fields.shape, fields.time
             ages = self._random.uniform(0.0, LIFE, COUNT)
             self._specks = np.concatenate([self._anywhere(), np.zeros((COUNT, 2)), ages[:, None]], axis=1)
-        courant = (simulation.time - self._time) / simulation.spacing
-        self._time = simulation.time
+        courant = (fields.time - self._time) / fields.spacing
+        self._time = fields.time
         if courant > 0.0:
-            velocity = simulation.velocity.detach().cpu().numpy()
+            velocity = fields.velocity.detach().cpu().numpy()
             move(self._specks, velocity, solid, courant, self._anywhere())
 
     def draw(self, pixels: np.ndarray, ink: np.ndarray, solid: np.ndarray) -> None:

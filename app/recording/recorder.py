@@ -32,10 +32,21 @@ from app.compilation import NOTE, Compilation
 from app.config.settings import DEFAULT_FRAMES, AppSettings
 from app.engine import Engine, Event, FrameReport
 from app.environment import describe
-from app.output import command_line, free_directory, now, stop_signals, usable_directory, write_whole, writing
+from app.output import (
+    FINAL,
+    LOADED,
+    START,
+    command_line,
+    free_directory,
+    now,
+    stop_signals,
+    usable_directory,
+    write_whole,
+    writing,
+)
 from app.picture import View, render, save_png
 from app.recording.page import check_plots, write_page
-from app.recording.replay import FINAL, START, Replay
+from app.recording.replay import Replay
 from app.recording.summary import STATISTICS
 from app.recording.video import Video
 from precond.errors import UsageError, in_one_line
@@ -131,7 +142,7 @@ class Recorder:
             line = asdict(event)
             if event.kind == "load":
                 self._loaded += 1
-                line["data"]["path"] = f"loaded-{self._loaded}.safetensors"
+                line["data"]["path"] = LOADED.replace("*", str(self._loaded))
                 shutil.copyfile(event.data["path"], self.directory / line["data"]["path"])
             self._events.add(json.dumps(line) + "\n")
         except OSError as error:

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from app.engine import Engine
+from app.output import FINAL, START
 from app.recording.reading import Recording
 from precond.errors import UsageError
 from sim.state import load_state
 
-START, FINAL = "start.safetensors", "final.safetensors"
 REPEATED = ("set", "begin_stroke", "stir", "paint", "drag", "undo", "redo", "load", "reset")
 
 

@@ -6,23 +6,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from app.engine import KEPT_BY, SAME_CHANGE, SOLVER
 from app.recording.reading import Recording
 from precond.config import plain
 
 PAUSE = 10  # frames without another one after which a stroke, or a turn of a slider, has ended
 MARKED = {"preconditioner": "method", "contrast": "contrast", "scene": "scene"}  # settings marked in plots
-ANEW = ("scene", "grid", "device", "seed")  # settings that begin a new simulation, as a reset does
+ANEW = ("scene", "seed")  # settings that begin a new simulation, as a reset does
+UNDONE = {"begin_stroke": "the stroke", "reset": "the reset", "load": "the loading of a state"}
+TOUCH = ("stir", "paint", "drag", "undo", "redo", "load")  # after these a reset can be undone
 TOLD = {
     "reset": "began anew from the scene's initial state",
     "pause": "paused",
     "resume": "went on",
     "step": "took a single step while paused",
 }
+
+
+@dataclass(kw_only=True)
+class _Deed:
+    """Events of one stroke, or a single one, with the settings ``before`` and ``after``; ``what`` was undone
+    or redone, if it is that; ``anew``: the simulation began anew.
+    """
+
+    first: int  # rows of the table before the first event, and before the last
+    last: int
+    events: list[dict[str, Any]]
+    before: dict[str, Any]
+    after: dict[str, Any]
+    what: str
+    anew: bool
 
 
 @dataclass
@@ -59,9 +78,10 @@ def story(recording: Recording) -> list[Happening]:
     return told
 
 
-def _placed(recording: Recording) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every event with the number of rows before it. Frames are counted anew after some events, so that their
-    number alone does not tell the row: the row is looked for from the last event's on.
+def _placed(recording: Recording) -> Iterator[tuple[int, dict[str, Any], bool]]:
+    """Every event with the number of rows before it and whether it began the simulation anew. Frames are
+    then counted anew, so that their number alone does not tell the row: it is looked for from the last
+    event's on.
     """
     numbers = recording.numbers
     keys = list(zip(numbers["frame"].tolist(), numbers["time_s"].tolist(), strict=True))
@@ -69,33 +89,91 @@ def _placed(recording: Recording) -> Iterator[tuple[int, dict[str, Any]]]:
     for row, key in enumerate(keys, 1):
         rows.setdefault(key, []).append(row)
     place = least = 0
-    for event in recording.events or ():
-        place = next((row for row in rows.get((event["frame"], event["time_s"]), ()) if row >= least), place)
-        began = event["kind"] == "reset" or event["data"].get("name") in ANEW
-        least = place + began
-        yield place, event
+    events = recording.events or []
+    for event, following in zip_longest(events, events[1:]):
+        moment = event["frame"], event["time_s"]
+        place = next((row for row in rows.get(moment, ()) if row >= least), place)
+        anew = event["kind"] == "reset" or event["data"].get("name") in ANEW
+        if event["data"].get("name") in KEPT_BY:
+            after = [(following["frame"], following["time_s"])] if following else []
+            if after != [moment]:  # else it is followed by what was done before any other frame
+                after = [(frame - 1, time) for frame, time in keys[place : place + 1]] or after
+            anew = any(frame < event["frame"] for frame, _ in after)
+        least = max(least, place + anew)
+        yield place, event, anew
+
+
+class _Past:
+    """The settings as they were at every event, through undo, redo and loading; see app.engine.Engine."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.values = dict(recording.settings)
+        self._touched = bool(recording.run.get("frame"))
+        self._undo: list[tuple[str, int, dict[str, Any]]] = []  # what, after which frame, settings before it
+        self._redo: list[tuple[str, int, dict[str, Any]]] = []
+
+    def follow(self, event: dict[str, Any], anew: bool) -> str:
+        """Go past ``event``; returns what it undid or did again."""
+        kind, frame, data, what = event["kind"], event["frame"], event["data"], ""
+        touched = self._touched or frame > 0
+        self._touched = (self._touched or kind in TOUCH) and not anew
+        if kind in ("undo", "redo"):
+            moments, others = (self._undo, self._redo)[:: 1 if kind == "undo" else -1]
+            what, _, values = moments.pop() if moments else ("what was done last", 0, {})
+            others.append((what, frame, self.values))
+            self.values = values
+        elif kind == "set":
+            self._keep(f"the change of {_spelled(data)}", frame, together=SAME_CHANGE)
+            self.values = {**self.values, **_brought(data), str(data.get("name")): data.get("value")}
+        elif kind in UNDONE and (touched or kind != "reset"):
+            self._keep(UNDONE[kind], frame)
+        if kind == "load":
+            self.values = {name: value for name, value in self.values.items() if name in SOLVER}
+        return what
+
+    def _keep(self, what: str, frame: int, together: int = -1) -> None:
+        """Remember the present, unless ``what`` goes together with what was done so many frames before."""
+        last, before, _ = self._undo[-1] if self._undo else ("", 0, {})
+        if last != what or not 0 <= frame - before <= together:
+            self._undo.append((what, frame, self.values))
+            self._redo.clear()
 
 
 def _done(recording: Recording) -> Iterator[Happening]:
     """What a person did."""
-    values = dict(recording.settings)
-    strokes: list[list[tuple[int, dict[str, Any]]]] = []
-    for place, event in _placed(recording):
-        if strokes and _continues(*strokes[-1][-1], place, event):
-            strokes[-1].append((place, event))
+    past = _Past(recording)
+    deeds: list[_Deed] = []
+    for place, event, anew in _placed(recording):
+        before, what = past.values, past.follow(event, anew)
+        if event["kind"] == "begin_stroke":
+            continue
+        if deeds and _continues(deeds[-1].last, deeds[-1].events[-1], place, event):
+            deeds[-1].events.append(event)
+            deeds[-1].last = place
         else:
-            strokes.append([(place, event)])
-    for stroke in strokes:
-        (first, begin), (last, end) = stroke[0], stroke[-1]
-        name = str(begin["data"].get("name")) if begin["kind"] == "set" else ""
-        if _in_place(begin):
-            words = _stroke([event["data"] for _, event in stroke], begin["kind"])
-        elif name:
-            words = _change(name, values.get(name), end["data"])
-            values |= {**_brought(end["data"]), name: end["data"].get("value")}
-        else:
-            words = TOLD.get(begin["kind"]) or _as_it_stands(begin)
-        yield Happening(first + 1, last + 1, begin["time_s"], words, MARKED.get(name, ""))
+            ends = {"first": place, "last": place, "before": before, "after": past.values}
+            deeds.append(_Deed(events=[event], what=what, anew=anew, **ends))
+    for deed in deeds:
+        words, changed = _told(deed)
+        yield Happening(deed.first + 1, deed.last + 1, deed.events[0]["time_s"], words, changed)
+
+
+def _told(deed: _Deed) -> tuple[str, str]:
+    """A deed in words, and which of MARKED it changed."""
+    kind, data = deed.events[0]["kind"], deed.events[0]["data"]
+    if _in_place(deed.events[0]):
+        return _stroke([event["data"] for event in deed.events], kind), ""
+    if kind == "set":
+        return _change(deed), MARKED.get(str(data.get("name")), "")
+    if kind in ("undo", "redo"):
+        now = {name: say(value) for name, value in deed.after.items() if name in deed.before}
+        now = {name: value for name, value in now.items() if value != say(deed.before[name])}
+        again = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in now.items())
+        words = f"{'undid' if kind == 'undo' else 'redid'} {deed.what}" + f": {again} again" * bool(again)
+        return words, next((MARKED[name] for name in reversed(MARKED) if name in now), "")
+    if kind == "load":
+        return f"went on from the saved state {Path(str(data.get('path'))).name}", ""
+    return TOLD.get(kind) or _as_it_stands(deed.events[0]), ""
 
 
 def _continues(before: int, last: dict[str, Any], place: int, event: dict[str, Any]) -> bool:
@@ -115,23 +193,33 @@ def _in_place(event: dict[str, Any]) -> bool:
 
 
 def _stroke(parts: list[dict[str, Any]], kind: str) -> str:
-    what = parts[0].get("what")
-    verb = {"stir": "stirred", "paint": "erased" if what == "erase" else f"painted {what}"}.get(kind, kind)
-    places = [f"({say(_rounded(part.get('x')))}, {say(_rounded(part.get('y')))}) m" for part in parts]
+    what, end = parts[0].get("what"), parts[-1]
+    reached = {"x": end.get("to_x", end.get("x")), "y": end.get("to_y", end.get("y"))}
+    verbs = {"stir": "stirred", "drag": "moved an obstacle"}
+    verbs["paint"] = "erased" if what == "erase" else f"painted {what}"
+    ends = ((part.get("x"), part.get("y")) for part in (*parts, reached))
+    places = [f"({say(_rounded(x))}, {say(_rounded(y))}) m" for x, y in ends]
     way = f"at {places[0]}" if len(set(places)) == 1 else f"from {places[0]} to {places[-1]}"
     radius = f", radius {say(_rounded(parts[0]['radius']))} m" if "radius" in parts[0] else ""
-    return f"{verb} {way}{radius}" + (f" ({len(parts):,} events)" if len(parts) > 1 else "")
+    events = f" ({len(parts):,} events)" if len(parts) > 1 else ""
+    return f"{verbs.get(kind, kind)} {way}{radius}{events}"
 
 
 def _rounded(value: Any) -> Any:
     return round(value, 3) if isinstance(value, float) else value
 
 
-def _change(name: Any, old: Any, data: dict[str, Any]) -> str:
-    words = f"{str(name).replace('_', ' ')} changed from {say(old)} to {say(data.get('value'))}"
+def _change(deed: _Deed) -> str:
+    data, name = deed.events[-1]["data"], str(deed.events[-1]["data"].get("name"))
+    old = f" from {say(deed.before[name])}" if name in deed.before else ""
+    words = f"{_spelled(data)} changed{old} to {say(data.get('value'))}"
     if brought := _brought(data):
         words += f", which brought {', '.join(f'{key} {say(value)}' for key, value in brought.items())}"
-    return words + ("; the simulation began anew" if name in ANEW else "")
+    return words + ("; the simulation began anew" if deed.anew else "")
+
+
+def _spelled(data: dict[str, Any]) -> str:
+    return str(data.get("name")).replace("_", " ")
 
 
 def _brought(data: dict[str, Any]) -> dict[str, Any]:

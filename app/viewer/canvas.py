@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import numpy as np
 from imgui_bundle import imgui
 
 from app.picture import LEVELS, Scale, colour_table
-from app.viewer import theme
+from app.viewer import axes, theme
 
 BAR_WIDTH = 14.0
 SEGMENTS = 32
@@ -69,18 +68,9 @@ def draw_colour_bar(
 
 
 def ticks(scale: Scale) -> list[tuple[float, str]]:
-    """Round values on ``scale`` with their labels: powers of ten, or even steps."""
+    """Round values on ``scale`` with their labels: powers of ten and the ends, or even steps."""
     low, high = scale.low, scale.high
+    values = axes.ticks(axes.Axis("", low, high, scale.logarithmic), 9)
     if scale.logarithmic:
-        first, last = math.ceil(math.log10(low) - 1e-6), math.floor(math.log10(high) + 1e-6)
-        values = [10.0**k for k in range(first, last + 1)]
-        if len(values) < 2:
-            return [(low, f"{low:.3g}"), (high, f"{high:.3g}")]
         values = [low] * (values[0] > 1.5 * low) + values + [high] * (high > 1.5 * values[-1])
-        return [(min(max(value, low), high), theme.number(value)) for value in values]
-    span = high - low
-    power = 10.0 ** math.floor(math.log10(span / 4.0))
-    steps = [m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if span / (m * power) <= 9.0]
-    step = next(step for step in steps if not scale.whole or step.is_integer())
-    values = np.arange(math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) + 1) * step
-    return [(float(value), theme.number(value + 0.0)) for value in values]
+    return [(value, theme.number(value)) for value in values if not scale.whole or value.is_integer()]

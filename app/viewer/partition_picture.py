@@ -105,11 +105,30 @@ def basis_pixels(basis: LeafBasis, solid: np.ndarray) -> np.ndarray:
 
 
 def outline(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The border of a set of flat cells, (n, 4) int64: segments from (x, y) to (x, y), in cells."""
+    """The border of a set of flat cells, as `borders` has it."""
     inside = np.zeros((shape[0] + 2, shape[1] + 2), dtype=bool)
     i, j = np.divmod(cells, shape[1])
     inside[i + 1, j + 1] = True
-    x, y = np.nonzero(inside[1:, 1:-1] != inside[:-1, 1:-1])  # sides between two columns of cells
-    upright = np.stack([x, y, x, y + 1], axis=1)
-    x, y = np.nonzero(inside[1:-1, 1:] != inside[1:-1, :-1])
-    return np.concatenate([upright, np.stack([x, y, x + 1, y], axis=1)])
+    return borders(inside) - 1
+
+
+def borders(labels: np.ndarray) -> np.ndarray:
+    """Where ``labels`` (nx, ny) of neighbouring cells differ: (n, 4) int64, straight segments from (x, y) to
+    (x, y), in cells, as long as can be.
+    """
+    upright = _runs(labels[1:] != labels[:-1])  # (line, first, end): x - 1 and two y
+    level = _runs((labels[:, 1:] != labels[:, :-1]).T)
+    x, y = upright[:, 0] + 1, level[:, 0] + 1
+    return np.concatenate(
+        [
+            np.stack([x, upright[:, 1], x, upright[:, 2]], axis=1),
+            np.stack([level[:, 1], y, level[:, 2], y], axis=1),
+        ]
+    )
+
+
+def _runs(marked: np.ndarray) -> np.ndarray:
+    """The runs of True in every row of a matrix, (n, 3) int64: row, first column, column after the last."""
+    edges = np.diff(np.pad(marked, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, first = np.nonzero(edges == 1)
+    return np.stack([rows, first, np.nonzero(edges == -1)[1]], axis=1)

@@ -8,6 +8,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
+from app.config.settings import SPEEDS, THEMES
 from app.output import write_whole
 from app.picture import COLORMAPS, VIEWS
 from app.viewer.materials import MATERIALS
@@ -26,11 +27,11 @@ class Preferences(Settings):
     interface: Switch = True
     light: Switch = True
     paint: Literal[tuple(MATERIALS)] = Brush.paint
-    theme: Literal["dark", "light"] = "dark"
+    theme: Literal[THEMES] = THEMES[0]
     tracers: Switch | None = None
     radius: Number = Field(Brush.radius, ge=BRUSH_LIMITS["radius"][0], le=BRUSH_LIMITS["radius"][1])
     strength: Number = Field(Brush.strength, ge=BRUSH_LIMITS["strength"][0], le=BRUSH_LIMITS["strength"][1])
-    speed: Number = Field(1.0, ge=0.001, le=100)
+    speed: Number = Field(1.0, **SPEEDS)
     explained: Switch = False
     scale: Number = Field(1.0, gt=0)
 

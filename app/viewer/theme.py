@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from imgui_bundle import hello_imgui, imgui, implot
 
+from app.config import settings
+
 Colour = tuple[float, float, float, float]
 
 FONT_SIZE = 15.0
@@ -38,7 +40,7 @@ _LIGHT = {
     "SOLVE": (0.780, 0.250, 0.240, 1.0),
     "FAILED": (0.50, 0.05, 0.24, 1.0),
 }
-THEMES = {"dark": _DARK, "light": _LIGHT}
+THEMES = dict(zip(settings.THEMES, (_DARK, _LIGHT), strict=True))
 BACKGROUND = PANEL = FRAME = ACCENT = MUTED = TEXT = RED = GREEN = AMBER = BESIDE = LEAF = SOLVE = FAILED = (
     CLEAR
 )
@@ -53,7 +55,7 @@ def _choose(name: str) -> None:
     PHASES.update(zip(names, (ACCENT, AMBER, SOLVE, FAILED, MUTED), strict=True))
 
 
-_choose("dark")  # for whoever asks before there is a window
+_choose(settings.THEMES[0])  # for whoever asks before there is a window
 
 
 def _towards(colour: Colour, other: Colour, share: float) -> Colour:
@@ -104,7 +106,7 @@ def load_fonts() -> None:
     fonts["bold"] = hello_imgui.load_font_ttf(f"{folder}Bold.ttf", FONT_SIZE)
 
 
-def apply(name: str = "dark") -> None:
+def apply(name: str = settings.THEMES[0]) -> None:
     """Set the style of the window and of its plots, in one of THEMES. Raises KeyError for another name."""
     global applied
     _choose(name)

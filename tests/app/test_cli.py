@@ -142,7 +142,7 @@ def test_unusable_out_directories_are_refused(command, capsys, tmp_path):
         assert_refused(capsys, [command, *size, "--out", str(out)], str(out), "file of that name")
     assert occupied.read_text(encoding="utf-8") == "mine"
     assert_refused(capsys, [command, *size, "--out", "/proc/self/new"], "/proc/self/new", "cannot be written")
-    for name in ("timings.csv", "bench.csv"):
+    for name in ("timings.csv", "loaded-2.safetensors", "bench.csv"):
         full = tmp_path / name.replace(".", "-")
         full.mkdir()
         (full / name).write_text("precious", encoding="utf-8")

@@ -7,8 +7,7 @@ from app.config.settings import app_settings
 from app.engine import Engine
 from app.race.lessons import SECONDS, Lessons
 from app.viewer.axes import Axis, decades, label, ticks
-from app.viewer.overlay import borders
-from app.viewer.partition_picture import outline
+from app.viewer.partition_picture import borders, outline
 from precond.analysis.ritz import ritz_values
 
 
@@ -106,18 +105,16 @@ def test_round_numbers_stand_at_the_axes():
     assert decades(1.0, 1.0) == (1.0, 10.0)
 
 
-def test_borders_of_leaves_are_the_outlines_of_all():
+def test_borders_stand_wherever_two_cells_differ():
     labels = np.random.default_rng(0).integers(0, 3, (7, 5))
     single = set()
     for x0, y0, x1, y1 in borders(labels).tolist():
         assert x0 == x1 or y0 == y1
-        steps = max(x1 - x0, y1 - y0)
-        for k in range(steps):
-            dx, dy = (x1 > x0), (y1 > y0)
-            single.add((x0 + k * dx, y0 + k * dy, x0 + (k + 1) * dx, y0 + (k + 1) * dy))
-    expected = set()
-    for value in range(3):
-        expected |= set(map(tuple, outline(np.flatnonzero(labels.ravel() == value), (7, 5)).tolist()))
-    walls = {line for line in expected if line[::2] in ((0, 0), (7, 7)) or line[1::2] in ((0, 0), (5, 5))}
-    assert single == expected - walls
+        single |= {(x, y, x, y + 1) for x in [x0] for y in range(y0, y1)}
+        single |= {(x, y, x + 1, y) for x in range(x0, x1) for y in [y0]}
+    cells = [(x, y) for x in range(7) for y in range(5)]
+    expected = {(x, y, x, y + 1) for x, y in cells if x and labels[x, y] != labels[x - 1, y]}
+    expected |= {(x, y, x + 1, y) for x, y in cells if y and labels[x, y] != labels[x, y - 1]}
+    assert single == expected
     assert len(borders(np.arange(8)[:, None] // 4 * 2 + np.arange(6) // 3)) == 2  # two whole lines
+    assert len(outline(np.arange(10), (7, 5))) == 4

@@ -16,9 +16,11 @@ import yaml
 
 from app.cli import build_parser, main
 from app.config.settings import app_settings
+from app.engine import Engine
 from app.recording.page import MOST_EVENTS, NAME
 from app.recording.plots import POINTS, figure
 from app.recording.reading import PARTS, Recording
+from app.recording.recorder import Recorder
 from app.recording.story import story
 
 EMPTY = ("meta", "img", "br", "hr", "link", "input")
@@ -256,13 +258,145 @@ def test_events_are_told_in_plain_words_and_marked_where_they_happened(recording
             "scene changed from dam-break to lava-lamp, which brought grid 32x16; the simulation began anew",
         ),
         ("", "12", "paused"),
-        ("", "12", "drag at (0.123, 1) m"),
+        ("", "12", "moved an obstacle from (0.123, 1) m to (2, 1) m"),
         ("", "12", "wave: at 0.123"),
     ]
     read = Recording.read(recording)
     for axes in figure(read, story(read)).axes:
         dashed = [line[0, 0] for marks in axes.collections for line in marks.get_segments()]
         assert sorted(dashed) == [4.5, 9.5, 11.5]
+
+
+@pytest.fixture
+def live(tmp_path):
+    """An engine, and a function that ends its recording and says what happened, but for frames: pairs of the
+    number in the plots and the words.
+    """
+    engine = Engine(app_settings({"grid": (32, 16), "preconditioner": "jacobi", "rtol": 0.1}))
+    recorder = Recorder.start(engine, tmp_path / "live")
+
+    def told():
+        return [(one.mark, one.words) for one in story(Recording.read(recorder.stop()))]
+
+    return engine, told
+
+
+def steps(engine, count):
+    for _ in range(count):
+        engine.step()
+
+
+def test_the_story_follows_settings_through_undo_and_redo(live):
+    engine, told = live
+    steps(engine, 3)
+    engine.set("contrast", 200.0)
+    steps(engine, 2)
+    engine.set("contrast", 1000.0)  # undone together with the one before
+    steps(engine, 31)
+    engine.set("contrast", 50.0)
+    engine.set("preconditioner", "multigrid")
+    engine.step()
+    for _ in range(3):
+        engine.undo()
+    engine.step()
+    engine.redo()
+    engine.set("contrast", 300.0)  # undone together with what was done again
+    engine.reset()
+    engine.reset()  # nothing that could be undone
+    engine.set("scene", "rising-bubbles", {"gravity": 5.0})
+    engine.undo()
+    engine.undo()
+    engine.undo()
+    assert engine.settings.simulation.contrast == 100.0
+    engine.set("contrast", 70.0)
+    anew = "began anew from the scene's initial state"
+    assert told() == [
+        ("1", "contrast changed from 100 to 1,000"),
+        ("2", "contrast changed from 1,000 to 50"),
+        ("3", "preconditioner changed from jacobi to multigrid"),
+        ("4", "undid the change of preconditioner: preconditioner jacobi again"),
+        ("5", "undid the change of contrast: contrast 1,000 again"),
+        ("6", "undid the change of contrast: contrast 100 again"),
+        ("7", "redid the change of contrast: contrast 1,000 again"),
+        ("8", "contrast changed from 1,000 to 300"),
+        ("", anew),
+        ("", anew),
+        (
+            "9",
+            "scene changed from dam-break to rising-bubbles, which brought gravity 5; "
+            "the simulation began anew",
+        ),
+        ("10", "undid the change of scene: scene dam-break, gravity 9.81 again"),
+        ("", "undid the reset"),
+        ("11", "undid the change of contrast: contrast 100 again"),
+        ("12", "contrast changed from 100 to 70"),
+    ]
+
+
+def test_a_new_grid_begins_anew_only_where_frames_do(live):
+    engine, told = live
+    steps(engine, 2)
+    engine.set("grid", (48, 24))
+    engine.stir(0.5, 0.5, 1.0, 0.0, 0.2)
+    steps(engine, 2)
+    engine.set("grid", (32, 16))
+    engine.set("courant", 0.4)
+    engine.reset()  # not the grid's doing
+    steps(engine, 4)
+    engine.set("grid", (32, 32))  # another box
+    steps(engine, 5)
+    engine.set("seed", 3)
+    engine.step()
+    engine.set("grid", (16, 32))
+    assert engine.frame == 0
+    assert told() == [
+        ("", "grid changed from 32x16 to 48x24"),
+        ("", "stirred at (0.5, 0.5) m, radius 0.2 m"),
+        ("", "grid changed from 48x24 to 32x16"),
+        ("", "courant changed from 0.5 to 0.4"),
+        ("", "began anew from the scene's initial state"),
+        ("", "grid changed from 32x16 to 32x32; the simulation began anew"),
+        ("", "seed changed from 0 to 3; the simulation began anew"),
+        ("", "grid changed from 32x32 to 16x32"),  # and nothing follows that would tell
+    ]
+
+
+def test_strokes_of_the_hand_and_loaded_states_are_told(live, tmp_path):
+    engine, told = live
+    engine.paint(1.0, 0.5, 0.2, "solid")
+    for x in (0.9, 1.0):
+        engine.begin_stroke()
+        engine.drag(x, 0.5, x + 0.1, 0.6, 0.1)
+        engine.step()
+    engine.begin_stroke()
+    engine.paint(0.2, 0.5, 0.1, "heavy", 0.3, 0.6)
+    engine.begin_stroke()
+    engine.paint(0.3, 0.6, 0.1, "heavy", 0.4, 0.7)
+    engine.undo()
+    engine.redo()
+    engine.save(tmp_path / "kept.safetensors")
+    engine.set("contrast", 400.0)
+    engine.load(tmp_path / "kept.safetensors")
+    engine.set("contrast", 500.0)
+    engine.set("preconditioner", "multigrid")
+    for _ in range(3):
+        engine.undo()
+    engine.set("contrast", 600.0)
+    assert told() == [
+        ("", "painted solid at (1, 0.5) m, radius 0.2 m"),
+        ("", "moved an obstacle from (0.9, 0.5) m to (1.1, 0.6) m (2 events)"),
+        ("", "painted heavy from (0.2, 0.5) m to (0.4, 0.7) m, radius 0.1 m (2 events)"),
+        ("", "undid the stroke"),
+        ("", "redid the stroke"),
+        ("1", "contrast changed from 100 to 400"),
+        ("", "went on from the saved state loaded-1.safetensors"),
+        ("2", "contrast changed to 500"),
+        ("3", "preconditioner changed from jacobi to multigrid"),
+        ("4", "undid the change of preconditioner: preconditioner jacobi again"),
+        ("", "undid the change of contrast"),
+        ("", "undid the loading of a state"),
+        ("5", "contrast changed from 400 to 600"),
+    ]
 
 
 def test_a_killed_recording_has_a_page_of_what_was_written(recording):
