@@ -80,7 +80,7 @@ def open_streams() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 failed, 2 wrong use, 130 interrupted."""
     open_streams()
-    prepare()
+    prepare(program=argv is None)
     program = "htp-fluid"
     try:
         try:

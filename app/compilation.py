@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,12 +12,15 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from app.environment import is_program
 from app.picture import Tracers, View, draw
 from precond import PCG, PoissonOperator, PreconditionerError, make_preconditioner
 from precond.auto import CANDIDATES, Auto
+from precond.host.compiled import compiled_anew
 from sim.host.loops import HostLoops
 
 SHAPE = (16, 8)
+STARTED_AGAIN = "HTP_FLUID_STARTED_AGAIN"  # in the environment of a program that has begun anew
 NOTE = "compiling for this machine, once"
 
 
@@ -47,8 +52,9 @@ class Compilation:
         return self._drawn.is_set()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Until it is ready, or so long; returns whether it is."""
-        return self._ready.wait(seconds)
+        """Until all is compiled, or so long; returns whether a step can be taken."""
+        self._thread.join(seconds)
+        return self.ready
 
     def stop(self) -> None:
         """Leave out what is not compiled yet; returns when the part under way is done: seconds."""
@@ -73,6 +79,17 @@ class Compilation:
         self._ready.set()
         for name in self._later:
             yield from _solve(name)
+
+
+def start_again_if_compiled() -> None:
+    """Begin the program anew, once, where it has compiled something: code fresh from the compiler may round
+    otherwise than the same code from the disk, and a run repeated is to be the same to the bit.
+    """
+    again = is_program() and os.name == "posix" and STARTED_AGAIN not in os.environ
+    if again and compiled_anew():
+        os.environ[STARTED_AGAIN] = "1"
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _draw() -> Iterator[None]:

@@ -29,8 +29,20 @@ PACKAGES = (
 _QUIET = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def prepare() -> None:
-    """Set what must be set before torch is imported; what the user has set himself stays."""
+_program = False
+
+
+def is_program() -> bool:
+    """Whether this process was started to run one command, as opposed to a test or somebody's own code."""
+    return _program
+
+
+def prepare(program: bool = False) -> None:
+    """Set what must be set before torch is imported; what the user has set himself stays. ``program``: see
+    `is_program`.
+    """
+    global _program
+    _program = program
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
 

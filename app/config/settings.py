@@ -81,7 +81,7 @@ class AppSettings(RunSettings):
     def as_dict(self) -> dict[str, Any]:
         """Plain values under the option names, usable as a settings file again (without OF_ONE_RUN)."""
         run = self.model_dump(exclude={"simulation", "given", *OF_ONE_RUN}, exclude_none=True)
-        return {**self.simulation.model_dump(), **run}
+        return {**self.simulation.model_dump(mode="json"), **run}
 
 
 def merged(kind: type[Model], flags: dict[str, Any]) -> Model:

@@ -192,7 +192,7 @@ def _repeat(recording: Recording) -> str:
 
 
 def _settings(settings: dict[str, Any]) -> str:
-    defaults = {**RunOptions().model_dump(), "frames": DEFAULT_FRAMES}
+    defaults = {**RunOptions().model_dump(mode="json"), "frames": DEFAULT_FRAMES}
     fields = RunOptions.model_fields
     rows: dict[bool, list[list[str]]] = {True: [], False: []}
     for name, value in settings.items():

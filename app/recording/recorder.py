@@ -28,7 +28,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from app.compilation import NOTE, Compilation
+from app.compilation import NOTE, Compilation, start_again_if_compiled
 from app.config.settings import DEFAULT_FRAMES, AppSettings
 from app.engine import Engine, Event, FrameReport
 from app.environment import describe
@@ -250,17 +250,19 @@ def record(settings: AppSettings) -> int:
         engine.load(settings.load, settings.given)
     if replay:
         replay.begin(engine)
-    recorder = Recorder(engine, settings.out or default)
     frames = settings.frames or (None if settings.seconds or replay else DEFAULT_FRAMES)
     seconds = 0.0  # simulated
     with stop_signals() as received, tqdm(total=frames, unit="frame", disable=None, file=sys.stderr) as bar:
         if simulation.device == "cpu":
             bar.set_description(NOTE)
-            compilation = Compilation(simulation.preconditioner)
-            while not (received or compilation.wait(0.1)):
-                pass
+            compilation = Compilation(simulation.preconditioner, replay.methods if replay else ())
+            while not (received or compilation.done):
+                compilation.wait(0.1)
             compilation.stop()
             bar.set_description()
+            if not received:
+                start_again_if_compiled()
+        recorder = Recorder(engine, settings.out or default)
         for _ in itertools.repeat(None) if frames is None else range(frames):
             try:
                 bad = engine.message if replay is None else not replay.advance(engine)

@@ -42,6 +42,12 @@ class Replay:
         except UsageError as error:
             raise UsageError(f"--replay: {error}") from None
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The preconditioners that it changes to."""
+        changes = (event["data"] for event in self._events if event["kind"] == "set")
+        return tuple(str(data.get("value")) for data in changes if data.get("name") == "preconditioner")
+
     def begin(self, engine: Engine) -> None:
         """Put ``engine`` where the recording began. Raises UsageError."""
         start = self.directory / START

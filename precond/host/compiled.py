@@ -10,6 +10,7 @@ try:
 except ImportError:  # a bare CUDA machine: torch takes over
     numba = None
 
+_kept: list[Any] = []  # the functions whose code is kept on disk
 used = numba is not None  # tests of what runs in the compiled loops' place say no
 # What the compiler may do with sums and products; not to take for granted that everything is finite.
 REARRANGE = {"reassoc", "contract", "arcp", "nsz"}
@@ -31,6 +32,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     options = {"fastmath": REARRANGE, "nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder that can be written to
         return numba.njit(**options)(function)
+    _kept.append(made)
+    return made
+
+
+def compiled_anew() -> bool:
+    """Whether this process has compiled something that now lies on the disk."""
+    return any(made.stats.cache_misses for made in _kept)

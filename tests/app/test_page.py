@@ -353,7 +353,7 @@ def test_a_new_grid_begins_anew_only_where_frames_do(live):
         ("", "grid changed from 32x16 to 48x24"),
         ("", "stirred at (0.5, 0.5) m, radius 0.2 m"),
         ("", "grid changed from 48x24 to 32x16"),
-        ("", "courant changed from 0.5 to 0.4"),
+        ("", "courant changed from 0.45 to 0.4"),
         ("", "began anew from the scene's initial state"),
         ("", "grid changed from 32x16 to 32x32; the simulation began anew"),
         ("", "seed changed from 0 to 3; the simulation began anew"),
