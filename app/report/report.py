@@ -184,8 +184,9 @@ class Report:
         )
 
     def parts(self) -> SimpleNamespace:
-        """The parts of the time, products and memory of every method in one place."""
+        """The parts of the time, products and memory of the methods in one place."""
         part = _at(self._kinds("family"), *TIMED)
+        part = _some(part[~part.method.isin(LEFT_OUT)])
         return SimpleNamespace(table=tables.parts_table(part), where=words(part, *PLACE)[0])
 
     def of(self, kinds: str, family: str = "") -> SimpleNamespace:
@@ -278,8 +279,10 @@ class Report:
         return SimpleNamespace(table=table, kept=total - missed, total=total, measured=_words(sessions))
 
     def studies(self) -> str:
-        """A table of all studies that test alike, after what they are and where they were made."""
-        paths = self._files("study-*.yaml")
+        """A table of all studies that test alike, after what they are and where they were made; the published
+        forms' stay in their files.
+        """
+        paths = [path for path in self._files("study-*.yaml") if "published" not in path.name]
         from precond.study.study import LEGEND, read_study, tabulate
 
         alike: dict[tuple[str, ...], list[Any]] = {}
@@ -295,7 +298,8 @@ class Report:
             said += dict.fromkeys(f"{study.budget}; {study.conditions}" for study in studies)
             parts.append(_wrapped(f"{'. '.join(said)}. {_words(chain(*sessions))}"))
             parts.append(markdown(pd.DataFrame(chain(*rows), columns=columns).drop_duplicates()))
-        return "\n\n".join([*parts, _wrapped(f"{LEGEND[0].upper()}{LEGEND[1:]}.")]).replace("+-", "±")
+        legend = f"{LEGEND[0].upper()}{LEGEND[1:]}. The published form's: study-hmatrix-published-1024.yaml."
+        return "\n\n".join([*parts, _wrapped(legend)]).replace("+-", "±")
 
 
 def _some(found: Any) -> Any:
