@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.compilation import NOTE, Compilation, _draw
+from app.compilation import NOTE, STARTED_AGAIN, Compilation, _draw, start_again_if_compiled
 from app.config.settings import app_settings
 from app.engine import Engine
 from app.picture import VIEWS, View, contour, draw, light, raster, tracers
@@ -73,3 +73,16 @@ def test_no_picture_of_a_simulation_compiles_more(make_simulation):
             simulation.step()
             draw(simulation, View(field, tracers=True), (200, 100), specks)
     assert [len(loop.signatures) for loop in loops] == known
+
+
+@pytest.mark.parametrize(("program", "new", "again"), [(True, True, 1), (True, False, 0), (False, True, 0)])
+def test_a_program_that_compiled_begins_anew_once(monkeypatch, program, new, again):
+    begun = []
+    monkeypatch.setattr("app.compilation.is_program", lambda: program)
+    monkeypatch.setattr("app.compilation.compiled_anew", lambda: new)
+    monkeypatch.setattr("app.compilation.os.execv", lambda *arguments: begun.append(arguments))
+    monkeypatch.setenv(STARTED_AGAIN, "")
+    monkeypatch.delenv(STARTED_AGAIN)
+    for _ in range(2):
+        start_again_if_compiled()
+    assert len(begun) == again
