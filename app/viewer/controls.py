@@ -271,8 +271,8 @@ def _draw_paints(session: Session) -> None:
         if number % columns:
             imgui.same_line(begin + width + space)
         left, top = imgui.get_cursor_screen_pos()
-        if imgui.selectable(f"##{name}", session.brush.paint == name, 0, (width, height))[0]:
-            session.ask(session.take, name)
+        if imgui.selectable(f"##paint {name}", session.brush.paint == name, 0, (width, height))[0]:
+            session.take(name)
         use = "" if name == MOVE else "right-drag paints with it: "
         imgui.set_item_tooltip(f"{name} ({material.key}): {use}{material.hint}")
         pad = 0.22 * height

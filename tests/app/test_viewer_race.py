@@ -113,11 +113,10 @@ def test_a_second_method_on_every_frame_is_in_the_plots(drive, here, tmp_path): 
         assert companion.history()["iterations"].min() >= 0
         assert companion.skipped <= 1
         press(ctx, "space")
-        before = capture(ctx, tmp_path / "race.png")
         ctx.item_click("Plots/tabs/Plots")
         ctx.yield_(3)
         after = capture(ctx, tmp_path / "plots.png")
-        assert coloured(after, theme.BESIDE) > coloured(before, theme.BESIDE)
+        assert coloured(after, theme.BESIDE) > 30  # its lines, and its square in the legend
         ctx.item_click("Plots/tabs/Race")
         ctx.yield_(2)
         choose(ctx, "off")

@@ -275,13 +275,13 @@ def test_right_dragging_paints_and_the_wheel_sizes_the_brush(drive):
         for x in (0.7, 0.75, 0.8):  # all along the stroke
             assert simulation.phase_fraction()[cell_at(simulation, x * width, 0.7 * height)] == 1.0
 
-        ctx.item_click("Controls/##solid")
+        ctx.item_click("Controls/##paint solid")
         ctx.mouse_move_to_pos(on_screen(window, *points["solid"]))
         ctx.mouse_click(1)
         settle(ctx)
         cell = cell_at(simulation, *points["solid"])
         assert simulation.solid_mask()[cell]
-        ctx.item_click("Controls/##erase")
+        ctx.item_click("Controls/##paint erase")
         ctx.mouse_move_to_pos(on_screen(window, *points["solid"]))
         ctx.mouse_click(1)
         settle(ctx)
@@ -449,7 +449,7 @@ def test_materials_have_keys_and_places_and_the_hand_moves_what_was_painted(driv
         for key, material in (("d", "drain"), ("a", "heavy source"), ("e", "solid")):
             press(ctx, key)
             assert session.brush.paint == material
-        ctx.item_click("Controls/##drain")
+        ctx.item_click("Controls/##paint drain")
         settle(ctx)
         assert session.brush.paint == "drain"
         engine.paint(1.2, 0.5, 0.1, "solid")

@@ -176,7 +176,7 @@ def test_leaves_inside_one_phase_are_asked_about_once(counted) -> None:
     assert alike == 14 * 12  # all but those at walls and at the interface
     assert counts == [256 - alike + 1]
     form.setup()
-    assert counts[1:] == [256 - alike]  # the one is there already, whatever the phase's density is
+    assert counts[1:] == [256 - alike + 1]  # a set-up depends on nothing before it
 
 
 def test_an_update_asks_about_changed_leaves_alone(counted) -> None:

@@ -194,7 +194,7 @@ def test_inside_one_phase_one_leaf_stands_for_all():
     assert not alike[0].any()
     form._forget()
     form._take_weights()
-    assert len(form.asked()) == 256 - alike.sum()  # the one is there already
+    assert len(form.asked()) == 256 - alike.sum() + 1  # a set-up depends on nothing before it
 
 
 def test_another_unit_of_density_changes_nothing():
