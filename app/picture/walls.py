@@ -1,7 +1,7 @@
 """Smooth outlines of solids, which the grid knows as whole cells alone.
 
 A blur over five cells, sharpened so that it does not shrink what is round, smooths the stairs of large
-shapes; where it would lose a cell that is solid, or a gap, a narrow one takes over.
+shapes; where it would lose a cell that is solid, or a gap, with all around it, a narrow one takes over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from app.picture import contour, light
 
@@ -40,6 +41,7 @@ def _made(mask: bytes, shape: tuple[int, int]) -> Walls:
     soft = light.blurred(cells, WIDE)
     round_ones = 2.0 * soft - light.blurred(soft, WIDE) - 0.5
     lost = ((round_ones > 0.0) != (cells > 0.5)) & (np.abs(round_ones) > LOST)
+    lost |= np.where(cells > 0.5, maximum_filter(round_ones, 3) <= 0.0, minimum_filter(round_ones, 3) >= 0.0)
     lost |= light.blurred(np.abs(round_ones), WIDE) < CLEAR
     share = np.clip(1.0 - 16.0 * light.blurred(lost.astype(np.float32), WIDE), 0.0, 1.0)
     narrow = contour.outline(contour.smoothed(cells), 0)

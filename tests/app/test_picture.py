@@ -24,6 +24,7 @@ from app.picture import (
     size_of,
 )
 from app.picture.palettes import fluid_inks, solid_ink
+from app.picture.walls import walls_of
 
 PLAIN = View(colormap="grey", interface=False, light=False)  # the light fluid black, the heavy one white
 
@@ -410,3 +411,15 @@ def test_tracers_are_drawn_in_fluids_alone():
     assert (
         draw(still, View("speed"), (256, 256), tracers).rgba == draw(still, View("speed"), (256, 256)).rgba
     ).all()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("upright", [True, False])
+def test_long_thin_walls_and_gaps_are_drawn_along_all_their_length(width, upright):
+    solid = np.zeros((48, 48), bool)
+    solid[15 : 15 + width, :30] = solid[30 : 30 + width, 18:] = True
+    for mask, expected in ((solid, solid), (~solid, ~solid)):
+        mask = mask if upright else mask.T
+        outline = walls_of(mask).outline[1:-1, 1:-1]  # (ny, nx)
+        inside = (outline > 0.0).T
+        assert (inside != (expected if upright else expected.T)).mean() < 0.01
