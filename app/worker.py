@@ -22,9 +22,9 @@ MEASURED = 1.0  # seconds over which the rate is measured
 class Worker:
     """Runs ``engine``, in a thread of its own once `start` was called, else whenever `turn` is.
 
-    ``steps_left``: how many to take at all; None: no end.
-    ``ready``: no step is taken before it says True. ``after_turn`` is called, between steps
-    and in a pause, by whoever takes them. ``snapshot`` is the newest state that can be drawn.
+    ``steps_left``: how many to take at all; None: no end. ``ready``: no step is taken before it says True.
+    ``after_turn`` is called, between steps and in a pause, by whoever takes them. ``snapshot`` is the newest
+    state that can be drawn.
     """
 
     def __init__(self, engine: Engine, speed: float = math.inf, steps_left: int | None = None) -> None:
@@ -74,17 +74,19 @@ class Worker:
     @property
     def rate(self) -> float:
         """Simulated seconds a second, of late; 0 in a pause."""
-        taken = list(self._taken)
-        span = time.monotonic() - taken[0][0] if taken else 0.0
-        recent = [seconds for ended, seconds in taken[1:]]
-        return sum(recent) / span if recent and not self.engine.paused and span < 3.0 * MEASURED else 0.0
+        recent, span = self._lately()
+        return sum(recent) / span if recent and span < 3.0 * MEASURED else 0.0
 
     @property
     def steps_a_second(self) -> float:
         """Steps taken a second, of late; 0 in a pause."""
-        taken = list(self._taken)
-        span = time.monotonic() - taken[0][0] if taken else 0.0
-        return (len(taken) - 1) / span if len(taken) > 1 and not self.engine.paused else 0.0
+        recent, span = self._lately()
+        return len(recent) / span if recent else 0.0
+
+    def _lately(self) -> tuple[list[float], float]:
+        """Simulated seconds of the steps of late, none in a pause, and the seconds that they took."""
+        taken = [] if self.engine.paused else list(self._taken)
+        return [seconds for _, seconds in taken[1:]], time.monotonic() - taken[0][0] if taken else 0.0
 
     def look(self) -> Snapshot:
         """The newest snapshot; asks for one that is newer. Raises what ended the thread, if something did."""

@@ -57,7 +57,7 @@ class Preferences(Settings):
         brush = session.brush
         brush.paint, brush.radius, brush.strength = self.paint, self.radius, self.strength
         if "speed" not in given:
-            session.worker.speed = self.speed
+            session.change_speed("speed", self.speed)
         if "theme" not in given:
             session.theme = self.theme
         session.explained = self.explained
