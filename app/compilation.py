@@ -71,14 +71,14 @@ class Compilation:
             self._ready.set()
 
     def _parts(self) -> Iterator[None]:
-        yield from _draw()
+        yield from drawing()
         self._drawn.set()
-        yield from _simulate()
+        yield from stepping()
         for name in CANDIDATES if self._first.partition(":")[0] == Auto.name else (self._first,):
-            yield from _solve(name)
+            yield from solving(name)
         self._ready.set()
         for name in self._later:
-            yield from _solve(name)
+            yield from solving(name)
 
 
 def start_again_if_compiled() -> None:
@@ -92,7 +92,7 @@ def start_again_if_compiled() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _draw() -> Iterator[None]:
+def drawing() -> Iterator[None]:
     """Draw one picture with all that can be in it, and one with less."""
     phase, solid = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, bool)
     phase[:4], solid[8:10, 3:5] = 1.0, True
@@ -113,7 +113,7 @@ def _draw() -> Iterator[None]:
     yield
 
 
-def _simulate() -> Iterator[None]:
+def stepping() -> Iterator[None]:
     """Call every loop of the simulation once."""
     nx, ny = SHAPE
     loops = HostLoops(torch.zeros(SHAPE, dtype=torch.uint8))
@@ -138,7 +138,7 @@ def _simulate() -> Iterator[None]:
     yield
 
 
-def _solve(name: str) -> Iterator[None]:
+def solving(name: str) -> Iterator[None]:
     """Set the preconditioner up, update it and solve with it."""
     operator = PoissonOperator.from_density(torch.ones(SHAPE, dtype=torch.float64))
     with contextlib.suppress(PreconditionerError):  # who chooses it is told

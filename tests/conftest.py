@@ -5,8 +5,12 @@ precond run where there is no Taichi.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+# one thread for BLAS, as in the program, set before it is loaded: its threads spin while they wait
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -23,6 +27,25 @@ with contextlib.suppress(ImportError):
 def one_thread() -> None:
     """One thread, as in the program: at these sizes a second one only waits."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_first() -> None:
+    """Each of two workers compiles a half of the loops before its first test; the other half is then on the
+    disk, or nearly.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker not in ("gw0", "gw1"):
+        return
+    from app.compilation import drawing, solving, stepping
+
+    if worker == "gw0":
+        parts = (drawing(), stepping(), solving("jacobi"), solving("multigrid"))
+    else:
+        parts = (solving("coarse-iterated"), solving("hmatrix"), solving("coarse-monomial"))
+    for part in parts:
+        for _ in part:
+            pass
 
 
 @pytest.fixture

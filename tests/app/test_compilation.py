@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.compilation import NOTE, STARTED_AGAIN, Compilation, _draw, start_again_if_compiled
+from app.compilation import NOTE, STARTED_AGAIN, Compilation, drawing, start_again_if_compiled
 from app.config.settings import app_settings
 from app.engine import Engine
 from app.picture import VIEWS, View, contour, draw, light, raster, tracers
@@ -55,7 +55,7 @@ def test_the_window_shows_nothing_until_pictures_are_compiled():
 
 def test_no_picture_of_a_simulation_compiles_more(make_simulation):
     simulation = make_simulation("dam-break", grid=(32, 16))
-    for _ in _draw():
+    for _ in drawing():
         pass
     loops = [
         value
