@@ -46,9 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, **about, argument_default=argparse.SUPPRESS)
         if isinstance(options, dict):
             for argument, how in options.items():
-                kind = (
-                    {} if "action" in how else {"type": int if isinstance(how.get("default"), int) else str}
-                )
+                first = how.get("default")
+                first = first[0] if isinstance(first, list) else first
+                kind = {} if "action" in how else {"type": int if isinstance(first, int) else str}
                 command.add_argument(argument, **kind, **how)
         else:
             add_flags(command, options)

@@ -57,7 +57,7 @@ class BlockJacobi(Preconditioner):
         position, count = self.position.cpu().numpy(), len(self.vectors.cells)
         self._leaf = position // leaf_size  # of each cell
         self.faces = LeafFaces.of(operator.shape, position, leaf_size, device)
-        self._shared = shared and aligned and device.type == "cpu"
+        self._shared = shared and aligned and device.type == "cpu" and available()
         zeros = operator.diagonal().new_zeros
         self.blocks = zeros(count, leaf_size, leaf_size)
         self.inverses = torch.zeros((count, leaf_size, leaf_size), dtype=torch.float32, device=device)

@@ -42,10 +42,7 @@ def device_form(name, operator):
     """The preconditioner as it would be on a GPU; ``name`` may be its class."""
     if not isinstance(name, str):
         return name(operator)
-    made = make_preconditioner(name, operator, **({"on_device": True} if name in BALANCED else {}))
-    if name == "hmatrix":
-        made.leaves._shared = False
-    return made
+    return make_preconditioner(name, operator, **({"on_device": True} if name in BALANCED else {}))
 
 
 def test_all_but_the_cpu_only_are_capturable(make_case):

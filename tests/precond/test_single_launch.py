@@ -65,8 +65,6 @@ def test_replays_of_a_recorded_loop(make_case, taped, name):
     operator = case.operator
     options = {"on_device": True} if name in ("coarse-monomial", "coarse-learned") else {}
     preconditioner = make_preconditioner(name, operator, **options)
-    if name == "hmatrix":
-        preconditioner.leaves._shared = False  # as on a device
     preconditioner.setup()
     single, blocks = both_forms(operator, preconditioner)
     for factor, b in zip((1.0, 30.0, 0.1), case.vectors(3), strict=True):
