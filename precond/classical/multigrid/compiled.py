@@ -28,17 +28,19 @@ STEPS = (1, 0), (0, 1), (1, 1), (1, -1)  # to the neighbours whose couplings a c
 # (9), vectors, and of the finest level the couplings of S = D^-1/2 A D^-1/2 (2).
 A, DIAGONAL, SCALE, ROOT, P, X, R, RESIDUAL, FINEST = 0, 4, 5, 6, 7, 16, 17, 18, 19
 EXACT = 21
-# Planes of ``short``: couplings of S (4), its diagonal, and the interpolation in the scale of S (9).
-S, S_DIAGONAL, S_P = 0, 4, 5
-SHORT = 14
+# Planes of ``short``: couplings of S (4), its diagonal, the interpolation in the scale of S (9), and whether
+# a row is more than rounding, 1 or 0.
+S, S_DIAGONAL, S_P, KEPT = 0, 4, 5, 14
+SHORT = 15
 # Entry 3 a + b of an interpolation leads to fine cell (2 i + a - 1, 2 j + b - 1).
 
 TINY = 1e-30  # below any coupling: decides only where there is none
 ROUNDING = 1e-13  # relative to its parts, an energy of a coarse function that only rounding leaves
-VANISHING = 1e-13  # a coarse diagonal entry below this share of A's largest is rounding
+VANISHING = 1e-13  # a coarse diagonal entry below this, where A's largest is about one, is rounding
 NULL = 1e-14  # a pivot below this share of its diagonal entry: a null vector's, whose last cell stays at zero
 ROWS = 8  # coarse rows that stay in the cache between two passes
 REACH = 5  # rows and columns from a change of A to the footprint of a coarse cell that notices it
+KEPT_REACH = 2  # the same, to one whose row that may empty, which one more in any direction notices
 
 
 class CompiledCycle:
@@ -91,8 +93,8 @@ def set_up(
     unit_before: float,
 ) -> float:
     """All levels from the face weights; returns the unit in which the stencils are kept, a power of four in
-    which A's largest entry is about one. Where it is still ``unit_before`` and there are no solids only what
-    depends on other face weights than before is made anew. ``changed`` (rows, 2): first and last column.
+    which A's largest entry is about one. Where it is still ``unit_before`` only what depends on other face
+    weights than before is made anew; the solids are the same. ``changed`` (rows, 2): first and last column.
     """
     nx, ny, _ = size_of(levels, 0)
     largest = 0.0
@@ -102,15 +104,15 @@ def set_up(
             largest = max(largest, below[j] + above[j] + along[j] + along[j + 1])
     exponent = math.frexp(largest)[1] if largest < math.inf else 0
     unit = math.ldexp(1.0, -(exponent // 2)) ** 2
-    load(exact, changed, weights_x, weights_y, unit, has_solid or unit != unit_before)
+    load(exact, changed, weights_x, weights_y, unit, unit != unit_before)
     last = len(levels) - 1
     for level in range(last):
-        coarse_changes(levels, changed, level)
+        coarse_changes(levels, changed, level, REACH + (2 * KEPT_REACH if has_solid else 0))
         scale_stencil(levels, exact, short, changed, level)
         interpolate(levels, exact, changed, level)
         coarsen(levels, exact, changed, level)
         if has_solid:
-            drop_empty_rows(levels, exact, level, largest * unit)
+            drop_empty_rows(levels, exact, short, changed, level)
     factorise(levels, exact, band, shift, first)
     for level in range(last):
         scale_interpolation(levels, exact, short, changed, level, level + 1 < last)
@@ -166,13 +168,20 @@ def around(changed: Array, i: int, top: int, nx: int, ny: int, reach: int) -> tu
 
 
 @compiled
-def coarse_changes(levels: Array, changed: Array, level: int) -> None:
-    """Where level + 1 depends on what changed at ``level``."""
+def coarse_columns(levels: Array, changed: Array, level: int, i: int, reach: int) -> tuple[int, int]:
+    """First and last column of coarse row i, of level + 1, within ``reach`` of a change at ``level``."""
     nx, ny, top = size_of(levels, level)
+    low, high = around(changed, top + 2 * i - 1, top, nx, ny, reach)
+    return (low + 1) // 2, (high + 1) // 2
+
+
+@compiled
+def coarse_changes(levels: Array, changed: Array, level: int, reach: int) -> None:
+    """Where level + 1 depends on what changed at ``level``."""
     cx, _, coarse_top = size_of(levels, level + 1)
     for i in range(1, cx + 1):
-        low, high = around(changed, top + 2 * i - 1, top, nx, ny, REACH)
-        changed[coarse_top + i, 0], changed[coarse_top + i, 1] = (low + 1) // 2, (high + 1) // 2
+        low, high = coarse_columns(levels, changed, level, i, reach)
+        changed[coarse_top + i, 0], changed[coarse_top + i, 1] = low, high
 
 
 @compiled
@@ -281,24 +290,25 @@ def coarsen(levels: Array, exact: Array, changed: Array, level: int) -> None:
 
 
 @compiled
-def drop_empty_rows(levels: Array, exact: Array, level: int, largest: float) -> None:
-    """Zero the rows of level + 1 that are pure rounding, ``largest`` being A's largest entry: a function that
-    is constant on a closed pocket has no energy.
+def drop_empty_rows(levels: Array, exact: Array, short: Array, changed: Array, level: int) -> None:
+    """Zero the rows of level + 1 that are pure rounding: a function that is constant on a closed pocket has
+    no energy. What changed is as `coarsen` left it; its rim is there for the sums inside.
     """
     _, _, top = size_of(levels, level)
-    cx, cy, coarse_top = size_of(levels, level + 1)
-    a, p, root, kept = exact[A:DIAGONAL], exact[P:X], exact[ROOT], exact[X]
+    cx, _, coarse_top = size_of(levels, level + 1)
+    a, p, root, kept = exact[A:DIAGONAL], exact[P:X], exact[ROOT], short[KEPT]
     for i in range(coarse_top + 1, coarse_top + cx + 1):
         x = top + 2 * (i - coarse_top) - 1
-        for j in range(1, cy + 1):
+        low, high = coarse_columns(levels, changed, level, i - coarse_top, REACH + KEPT_REACH)
+        for j in range(low, high + 1):
             parts = 0.0
             for b in range(9):
                 parts += (p[b, i, j] * root[x - 1 + b // 3, 2 * j - 2 + b % 3]) ** 2
             energy = a[0, i, j] + a[0, i - 1, j] + a[1, i, j] + a[1, i, j - 1]
             energy += a[2, i, j] + a[2, i - 1, j - 1] + a[3, i, j] + a[3, i - 1, j + 1]
-            kept[i, j] = 1.0 if energy > ROUNDING * parts + VANISHING * largest else 0.0
+            kept[i, j] = 1.0 if energy > ROUNDING * parts + VANISHING else 0.0
     for i in range(coarse_top + 1, coarse_top + cx + 1):
-        for j in range(1, cy + 1):
+        for j in range(changed[i, 0], changed[i, 1] + 1):
             for k in range(4):
                 ahead, aside = STEPS[k]
                 a[k, i, j] *= kept[i, j] * kept[i + ahead, j + aside]
