@@ -51,11 +51,11 @@ def used(cells: int) -> int:
     return count() if cells >= LEAST_CELLS else 1
 
 
-def chunks(rows: int, cells: int) -> int:
-    """Parts into which a pass over ``rows`` of together ``cells`` is cut; part c of n begins at row
-    rows c // n.
+def chunks(rows: int, cells: int, least: int = LEAST_ROWS) -> int:
+    """Parts into which a pass over ``rows`` of together ``cells`` is cut, of ``least`` rows or more; part c
+    of n begins at row rows c // n.
     """
-    return max(1, min(CHUNKS, rows // LEAST_ROWS)) if cells >= LEAST_CELLS else 1
+    return max(1, min(CHUNKS, rows // least)) if cells >= LEAST_CELLS else 1
 
 
 def run(call: Callable[[int, int], object], number: int, even: bool = True) -> None:
