@@ -1,15 +1,9 @@
-"""The leaf hierarchy's cycle, up from the leaves and back, on the arrays of precond.multilevel.levels. `run`
-is all of it in one thread, `run_in_chunks` the same on a large grid, with rows of leaves in several threads:
-those of one colour do not read one another.
-"""
+"""The leaf hierarchy's cycle, up from the leaves and back, on the arrays of precond.multilevel.levels."""
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
-from precond.host import threads
 from precond.host.compiled import compiled
 from precond.multilevel.levels import Leaves, Stage, Stages
 
@@ -20,11 +14,11 @@ Array = np.ndarray
 
 
 @compiled
-def from_grid(residual: Array, leaves: Leaves, begin: int, end: int) -> None:
-    """The leaves' r <- ``residual`` (nx, ny), in rows ``begin`` to ``end`` (excluded)."""
+def from_grid(residual: Array, leaves: Leaves) -> None:
+    """The leaves' r <- ``residual`` (nx, ny)."""
     nx, ny = residual.shape
-    gy = leaves.x.shape[1] - 2
-    for a in range(begin, end):
+    gx, gy = leaves.x.shape[0] - 2, leaves.x.shape[1] - 2
+    for a in range(gx):
         for b in range(gy):
             target = leaves.r[a * gy + b]
             for u in range(min(SIDE, nx - SIDE * a)):
@@ -34,11 +28,11 @@ def from_grid(residual: Array, leaves: Leaves, begin: int, end: int) -> None:
 
 
 @compiled
-def to_grid(leaves: Leaves, out: Array, begin: int, end: int) -> None:
+def to_grid(leaves: Leaves, out: Array) -> None:
     """``out`` (nx, ny) <- the leaves' x."""
     nx, ny = out.shape
-    gy = leaves.x.shape[1] - 2
-    for a in range(begin, end):
+    gx, gy = leaves.x.shape[0] - 2, leaves.x.shape[1] - 2
+    for a in range(gx):
         for b in range(gy):
             source = leaves.x[a + 1, b + 1]
             for u in range(min(SIDE, nx - SIDE * a)):
@@ -61,13 +55,13 @@ def add_couplings(leaves: Leaves, a: int, b: int, out: Array) -> None:
 
 
 @compiled
-def relax_leaves(leaves: Leaves, colour: int, alone: bool, begin: int, end: int) -> None:
+def relax_leaves(leaves: Leaves, colour: int, alone: bool) -> None:
     """Solve exactly in every leaf of a ``colour``, 0 or 1, as on a chessboard, for what x leaves of r;
     ``alone`` where x is zero in the others.
     """
     gx, gy = leaves.x.shape[0] - 2, leaves.x.shape[1] - 2
     right = np.empty(CELLS)
-    for a in range(begin, end):
+    for a in range(gx):
         for b in range((a + colour) % 2, gy, 2):
             k, x = a * gy + b, leaves.x[a + 1, b + 1]
             for c in range(CELLS):
@@ -99,11 +93,16 @@ def relax_leaves(leaves: Leaves, colour: int, alone: bool, begin: int, end: int)
 
 
 @compiled
-def restrict_leaves(leaves: Leaves, above: Stage, begin: int, end: int) -> None:
-    """The right-hand side of ``above`` from what x leaves of r: nothing in the leaves that came last."""
+def descend_leaves(leaves: Leaves, above: Stage) -> None:
+    """The cycle's way up from the leaves: x from both colours, the right-hand side of ``above`` from what is
+    left, which is nothing in the leaves that came last.
+    """
+    relax_leaves(leaves, 0, True)
+    relax_leaves(leaves, 1, False)
     left = np.empty(CELLS)
-    gy, by = above.size.shape[1], above.total.shape[1]
-    for a in range(begin, end):
+    gx, gy = above.size.shape
+    by = above.total.shape[1]
+    for a in range(gx):
         for b in range(gy):
             at, size, target = above.place[a, b], above.size[a, b], above.r[a // 2 * by + b // 2]
             if (a + b) % 2 == 1:
@@ -121,10 +120,11 @@ def restrict_leaves(leaves: Leaves, above: Stage, begin: int, end: int) -> None:
 
 
 @compiled
-def correct_leaves(leaves: Leaves, above: Stage, begin: int, end: int) -> None:
-    """x corrected by ``above``, in the first colour."""
-    gy, by = above.size.shape[1], above.total.shape[1]
-    for a in range(begin, end):
+def ascend_leaves(leaves: Leaves, above: Stage) -> None:
+    """The cycle's way back: x corrected by ``above``, and both colours the other way round."""
+    gx, gy = above.size.shape
+    by = above.total.shape[1]
+    for a in range(gx):
         for b in range(a % 2, gy, 2):
             at, source = above.place[a, b], above.x[a // 2 * by + b // 2]
             basis, x = leaves.basis[a * gy + b], leaves.x[a + 1, b + 1]
@@ -132,6 +132,8 @@ def correct_leaves(leaves: Leaves, above: Stage, begin: int, end: int) -> None:
                 row, value = basis[q], source[at + q]
                 for c in range(CELLS):
                     x[c] += row[c] * value
+    relax_leaves(leaves, 1, False)
+    relax_leaves(leaves, 0, False)
 
 
 @compiled
@@ -189,7 +191,7 @@ def relax_blocks(level: Stage, colour: int, alone: bool) -> None:
 
 @compiled
 def descend(level: Stage, above: Stage) -> None:
-    """The way up from a level to the next: both colours, then the right-hand side of ``above``."""
+    """As `descend_leaves`, from a level to the next."""
     relax_blocks(level, 0, True)
     relax_blocks(level, 1, False)
     bx, by = level.total.shape
@@ -215,7 +217,7 @@ def descend(level: Stage, above: Stage) -> None:
 
 @compiled
 def ascend(level: Stage, above: Stage) -> None:
-    """The way back: x corrected by ``above``, and both colours the other way round."""
+    """As `ascend_leaves`, to a level from the next."""
     bx, by = level.total.shape
     width = above.total.shape[1]
     for a in range(bx):
@@ -251,43 +253,15 @@ def stage_of(stages: Stages, k: int) -> Stage:
 
 
 @compiled
-def run_blocks(stages: Stages) -> None:
-    """The cycle above the leaves: from the right-hand side of their blocks to its x."""
+def run(residual: Array, leaves: Leaves, stages: Stages, out: Array) -> None:
+    """One cycle: ``out`` (nx, ny) <- M ``residual``."""
     top = len(stages.shapes) - 1
+    from_grid(residual, leaves)
+    descend_leaves(leaves, stage_of(stages, 0))
     for k in range(top):
         descend(stage_of(stages, k), stage_of(stages, k + 1))
     relax_blocks(stage_of(stages, top), 0, True)
     for k in range(top - 1, -1, -1):
         ascend(stage_of(stages, k), stage_of(stages, k + 1))
-
-
-@compiled
-def run(residual: Array, leaves: Leaves, stages: Stages, out: Array) -> None:
-    """One cycle: ``out`` (nx, ny) <- M ``residual``."""
-    gx = leaves.x.shape[0] - 2
-    from_grid(residual, leaves, 0, gx)
-    relax_leaves(leaves, 0, True, 0, gx)
-    relax_leaves(leaves, 1, False, 0, gx)
-    restrict_leaves(leaves, stage_of(stages, 0), 0, gx)
-    run_blocks(stages)
-    correct_leaves(leaves, stage_of(stages, 0), 0, gx)
-    relax_leaves(leaves, 1, False, 0, gx)
-    relax_leaves(leaves, 0, False, 0, gx)
-    to_grid(leaves, out, 0, gx)
-
-
-def run_in_chunks(
-    residual: Array, leaves: Leaves, above: Stage, stages: Stages, chunks: int, out: Array
-) -> None:
-    """As `run`; ``above`` is the first of ``stages``."""
-
-    def share(*passes: partial) -> None:
-        for one in passes:
-            threads.run_rows(one, leaves.x.shape[0] - 2, chunks)
-
-    second = partial(relax_leaves, leaves, 1, False)
-    first = partial(from_grid, residual, leaves), partial(relax_leaves, leaves, 0, True)
-    share(*first, second, partial(restrict_leaves, leaves, above))
-    run_blocks(stages)
-    last = partial(relax_leaves, leaves, 0, False), partial(to_grid, leaves, out)
-    share(partial(correct_leaves, leaves, above), second, *last)
+    ascend_leaves(leaves, stage_of(stages, 0))
+    to_grid(leaves, out)

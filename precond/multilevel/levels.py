@@ -102,11 +102,6 @@ class Stage(NamedTuple):
     x: Array
 
 
-def stage_of(level: Level) -> Stage:
-    """The ``level`` as a cycle has it."""
-    return Stage(*(getattr(level, name) for name in Stage._fields))
-
-
 class Stages(NamedTuple):
     """The arrays of all levels' Stages, flat, one behind another, so that a whole cycle is one call.
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from precond.host import threads
 from precond.host.compiled import available
 from precond.multilevel import cycle, setup
-from precond.multilevel.levels import SIDE, Leaves, Level, leaves_of, levels_of, stage_of
+from precond.multilevel.levels import SIDE, Leaves, Level, leaves_of, levels_of
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
 from precond.two_level.block_jacobi import DRIFT
@@ -83,8 +83,7 @@ class LeafHierarchy(Preconditioner):
         self.starts = np.zeros((len(self.leaves.weight), SIDE**2, columns))
         self._stale = [np.zeros(level.size.shape, dtype=np.bool_) for level in self.levels]
         self._stale.append(np.zeros((1, 1), dtype=np.bool_))
-        self._cells, self._above = operator.fluid.numel(), stage_of(self.levels[0])
-        self._chunks = threads.chunks(len(self.levels[0].size), self._cells)
+        self._cells = operator.fluid.numel()
 
     def asked(self) -> np.ndarray:
         """The stale leaves that need columns: all but those inside one phase, of which one stands for all."""
@@ -164,11 +163,7 @@ class LeafHierarchy(Preconditioner):
         threads.run_rows(call, rows, chunks, even=False)
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
-        residual, out = residual.numpy(), out.numpy()
-        if self._chunks == 1:
-            cycle.run(residual, self.leaves, self._cycled, out)
-        else:
-            cycle.run_in_chunks(residual, self.leaves, self._above, self._cycled, self._chunks, out)
+        cycle.run(residual.numpy(), self.leaves, self._cycled, out.numpy())
 
 
 def _blocks_alike(level: Level, stale: np.ndarray) -> np.ndarray:
