@@ -1,6 +1,6 @@
 """Several threads for the CPU's loops. Compiled functions run without the interpreter's lock, so a few of
-Python's threads call one on parts of the rows. numba's own parallel loops take twice as long to compile, and
-their one layer that is on every platform ends the process when two threads call one at a time.
+Python's threads call one on parts of the rows. Of numba's own parallel loops the one layer that is on every
+platform ends the process when two threads call one at a time.
 
 A pass is cut into chunks that depend on the grid alone, and sums over chunks are added up in their order:
 what comes out does not depend on how many threads there are, to the bit.
