@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from precond.errors import UsageError
+from precond.host import threads
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "htp-fluid"
@@ -48,8 +49,13 @@ def prepare(program: bool = False) -> None:
 
 
 def use_one_thread() -> None:
-    """One torch thread: at interactive grid sizes a second one gains nothing and can cost 8 ms a region."""
+    """One torch thread: at interactive grid sizes a second one gains nothing and can cost 8 ms a region.
+
+    Raises UsageError where the environment asks for a number of other threads that is none.
+    """
     import torch
+
+    threads.count()
 
     torch.set_num_threads(1)
 
@@ -96,6 +102,7 @@ def _hardware() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": _cores(),
+        "threads": threads.count(),
         "torch_threads": torch.get_num_threads(),
         "memory_gib": _memory_gib(),
         "gpu": _gpu(),

@@ -19,7 +19,7 @@ LAYERS = {  # of precond: what each part may import besides itself
     "errors": set(),
     "memory": set(),
     "config": {"errors"},
-    "host": set(),
+    "host": {"errors"},
     "poisson": {"errors", "host"},
     "partition": BASE,
     "device": BASE,

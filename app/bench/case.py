@@ -20,6 +20,7 @@ from app.bench.adapters import FAILURES, Adapter, Method, make_adapter, make_ope
 from app.bench.results import CONVERGED
 from app.bench.settings import PUBLISHED, STIRRED, BenchSettings, Case
 from precond.errors import in_one_line
+from precond.host import threads
 from precond.problems.gallery import Problem, problem
 from precond.problems.published import PublishedSystem, published_system
 
@@ -108,7 +109,7 @@ class RunningCase:
             "matrix_products": solve.products,
             "memory_mib": None if memory is None else sum(memory.values()) / 2**20,
             "engine": solve.engine,
-            "threads": torch.get_num_threads(),
+            "threads": threads.used(self._case.cells) if solve.engine == "numba" else torch.get_num_threads(),
             "precision": precision(memory or {}),
             "note": solve.note or None,
         }

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from precond.errors import in_one_line
+from precond.host import threads
 
 JOIN_SECONDS = 2.0
 LOOK_SECONDS = 2.0  # whether the window is still there
@@ -129,6 +130,7 @@ def _work(requests: Any, results: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
+    threads.use(1)  # the others are for the fluids, which go on
     with contextlib.suppress(BrokenPipeError, EOFError, OSError):
         while multiprocessing.parent_process().is_alive():
             try:

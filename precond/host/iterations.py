@@ -2,14 +2,19 @@
 
 Vectors are (nx, ny) float64; ``p`` has a border of zeros, (nx + 2, ny + 2). The update of x is put off to the
 next pass that reads p: ``state[PENDING]`` is the step that x still lacks.
+
+`iterate` is all of it in one thread, `iterate_in_chunks` the same on a large grid, in chunks of rows that
+several threads share (precond.host.threads).
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
+from precond.host import threads
 from precond.host.compiled import compiled
 
 Array = np.ndarray
@@ -166,3 +171,148 @@ def iterate(
         if norms[done] <= tolerance:
             return done + 1, GOES_ON
     return count, GOES_ON
+
+
+@compiled
+def dots_in_chunks(
+    r: Array,
+    z: Array,
+    before: Array,
+    fluid: Array,
+    flexible: bool,
+    chunks: int,
+    begin: int,
+    end: int,
+    sums: Array,
+) -> None:
+    """``sums`` (chunks, 5) <- `dots` of some of the ``chunks``, ``begin`` to ``end`` (excluded)."""
+    nx = len(r)
+    for chunk in range(begin, end):
+        low, high = nx * chunk // chunks, nx * (chunk + 1) // chunks
+        rows = r[low:high], z[low:high], before[low:high], fluid[low:high]
+        found, target = dots(rows[0], rows[1], rows[2], rows[3], flexible), sums[chunk]
+        target[0], target[1], target[2], target[3], target[4] = found
+
+
+@compiled
+def turn_in_chunks(
+    z: Array,
+    x: Array,
+    fluid: Array,
+    p: Array,
+    scalars: Array,
+    weights_x: Array,
+    weights_y: Array,
+    ap: Array,
+    chunks: int,
+    begin: int,
+    end: int,
+    sums: Array,
+) -> None:
+    """`turn` and `multiply` in some chunks, but for the products of rows beside another chunk; ``sums[:, 0]``
+    are the shares of p.Ap.
+    """
+    nx = len(x)
+    for chunk in range(begin, end):
+        low, high, total = nx * chunk // chunks, nx * (chunk + 1) // chunks, 0.0
+        done = low + (1 if low > 0 else 0)
+        for first in range(low, high, ROWS):
+            last = min(first + ROWS, high)
+            turn(first, last, z, x, fluid, p, scalars)
+            known = last - 1 if last < nx else nx
+            total += multiply(done, known, p, weights_x, weights_y, ap)
+            done = known
+        sums[chunk, 0] = total
+
+
+@compiled
+def multiply_edges(p: Array, weights_x: Array, weights_y: Array, ap: Array, chunks: int) -> float:
+    """What `turn_in_chunks` leaves of the product; returns its share of p.Ap."""
+    nx, total = len(ap), 0.0
+    for chunk in range(1, chunks):
+        edge = nx * chunk // chunks
+        total += multiply(edge - 1, edge + 1, p, weights_x, weights_y, ap)
+    return total
+
+
+@compiled
+def step_in_chunks(
+    r: Array,
+    ap: Array,
+    alpha: float,
+    before: Array,
+    flexible: bool,
+    diagonal: Array,
+    z: Array,
+    chunks: int,
+    begin: int,
+    end: int,
+    sums: Array,
+) -> None:
+    """`copy` of r where ``flexible``, then `step` or `step_and_scale`, in some chunks; ``sums`` (chunks, 5)
+    are the latter's four.
+    """
+    nx = len(r)
+    for chunk in range(begin, end):
+        low, high = nx * chunk // chunks, nx * (chunk + 1) // chunks
+        residual, product, target = r[low:high], ap[low:high], sums[chunk]
+        if flexible:
+            copy(residual, before[low:high])
+        if diagonal.size:
+            found = step_and_scale(residual, product, alpha, diagonal[low:high], z[low:high])
+            target[0], target[1], target[2], target[3] = found
+        else:
+            target[0] = step(residual, product, alpha)
+
+
+def iterate_in_chunks(
+    count: int,
+    flexible: bool,
+    diagonal: Array,
+    cells: float,
+    tolerance: float,
+    vectors: Array,
+    p: Array,
+    weights_x: Array,
+    weights_y: Array,
+    fluid: Array,
+    state: Array,
+    norms: Array,
+    coefficients: Array,
+) -> tuple[int, int]:
+    """As `iterate`. All sums are added up chunk after chunk."""
+    x, r, z, ap, before = vectors
+    chunks = threads.chunks(len(x), x.size)
+    sums, scalars, weights = np.zeros((chunks, 5)), np.empty(3), (weights_x, weights_y)
+    run = partial(_share, sums, chunks)
+    rz, bz, sum_z, sum_r, sum_before = run(dots_in_chunks, r, z, before, fluid, flexible)
+    rz_before, pending = float(state[RZ_BEFORE]), float(state[PENDING])
+    for done in range(count):
+        mean = sum_z / cells if cells > 0.0 else 0.0
+        own = rz - mean * sum_r
+        beta = (own - (bz - mean * sum_before)) / rz_before
+        scalars[:] = pending, mean, beta
+        p_ap = run(turn_in_chunks, z, x, fluid, p, scalars, *weights, ap)[0]
+        p_ap += multiply_edges(p, *weights, ap, chunks)
+        state[:] = rz_before, 0.0, own, p_ap
+        if not (0.0 < own < math.inf and 0.0 < p_ap < math.inf):
+            return done, BROKE_DOWN
+        alpha = own / p_ap
+        rr, rz, sum_z, sum_r, _ = run(step_in_chunks, r, ap, alpha, before, flexible, diagonal, z)
+        if not math.isfinite(rr):
+            return done, OVERFLOWED
+        state[PENDING], state[RZ_BEFORE] = pending, rz_before = alpha, own
+        norms[done] = math.sqrt(rr)
+        coefficients[done] = alpha, beta
+        if norms[done] <= tolerance:
+            return done + 1, GOES_ON
+    return count, GOES_ON
+
+
+def _share(sums: Array, chunks: int, function: object, *arguments: object) -> list[float]:
+    """The sums that ``function`` leaves in ``sums`` (chunks, 5), over all chunks."""
+    threads.run(lambda begin, end: function(*arguments, chunks, begin, end, sums), chunks)
+    total = [0.0] * 5
+    for row in sums.tolist():
+        total = [a + b for a, b in zip(total, row, strict=True)]
+    return total

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.host import iterations
+from precond.host import iterations, threads
 from precond.host.compiled import available
 from precond.krylov.report import Outcome
 from precond.poisson import PoissonOperator
@@ -207,6 +207,8 @@ class CompiledIterations:
         self._p = torch.zeros([size + 2 for size in operator.shape], dtype=torch.float64)
         coefficients = operator.face_weights_x, operator.face_weights_y, operator.fluid
         self._state = np.zeros(4)
+        chunked = threads.chunks(operator.shape[0], operator.fluid.numel()) > 1
+        self._iterate = iterations.iterate_in_chunks if chunked else iterations.iterate
         self._norms, self._made = np.zeros(REPLACEMENT), np.zeros((REPLACEMENT, 2))
         self.coefficients: list[list[float]] = []
         arrays = [tensor.numpy() for tensor in (vectors, self._p, *coefficients)]
@@ -232,7 +234,7 @@ class CompiledIterations:
         flexible = not self._preconditioner.symmetric_positive_definite
         count = due if self._diagonal.size else 1
         numbers = count, flexible, self._diagonal, self._cells, tolerance
-        made, ending = iterations.iterate(*numbers, *self._arrays)
+        made, ending = self._iterate(*numbers, *self._arrays)
         self._operator.products += made + (ending != iterations.GOES_ON)
         self.coefficients += self._made[:made].tolist()
         outcome = Outcome.NOT_FINITE if ending == iterations.OVERFLOWED else None

@@ -16,14 +16,17 @@ one, so neither contrast nor thin channels nor size cost iterations; they cost c
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from precond.host import threads
 from precond.host.compiled import available
 from precond.multilevel import cycle, setup
-from precond.multilevel.levels import SIDE, leaves_of, levels_of
+from precond.multilevel.levels import SIDE, Leaves, Level, leaves_of, levels_of
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
 from precond.two_level.block_jacobi import DRIFT
@@ -80,6 +83,7 @@ class LeafHierarchy(Preconditioner):
         self.starts = np.zeros((len(self.leaves.weight), SIDE**2, columns))
         self._stale = [np.zeros(level.size.shape, dtype=np.bool_) for level in self.levels]
         self._stale.append(np.zeros((1, 1), dtype=np.bool_))
+        self._cells = operator.fluid.numel()
 
     def asked(self) -> np.ndarray:
         """The stale leaves that need columns: all but those inside one phase, of which one stands for all."""
@@ -133,15 +137,39 @@ class LeafHierarchy(Preconditioner):
 
     def _build(self) -> None:
         leaves, levels, stale = self.leaves, self.levels, self._stale
-        first = self.starts, self._iterations_of_leaves, self._threshold_of_leaves
-        setup.set_up_leaves(leaves, levels[0], stale[0], *first)
-        setup.couple_leaves(leaves, levels[0], stale[0])
+        starts = self.starts, self._iterations_of_leaves, self._threshold_of_leaves
+        alike = stale[0] & (leaves.weight > 0.0).reshape(stale[0].shape)
+        self._share(partial(setup.set_up_leaves, leaves, levels[0], stale[0], *starts), alike, leaves)
+        self._share(partial(setup.couple_leaves, leaves, levels[0], stale[0]), alike)
         for k, level in enumerate(levels):
             is_top = k + 1 == len(levels)
-            above = level if is_top else levels[k + 1]
-            setup.set_up_blocks(level, above, is_top, stale[k], stale[k + 1], self._doublings, self.threshold)
+            above, numbers = level if is_top else levels[k + 1], (self._doublings, self.threshold)
+            call = partial(setup.set_up_blocks, level, above, is_top, stale[k], stale[k + 1], *numbers)
+            self._share(call, _blocks_alike(level, stale[k]), level)
             if not is_top:
-                setup.couple_blocks(level, above, stale[k + 1])
+                self._share(partial(setup.couple_blocks, level, above, stale[k + 1]), stale[k + 1])
+
+    def _share(
+        self, call: Callable[[int, int], None], alike: np.ndarray, shared: Leaves | Level | None = None
+    ) -> None:
+        """``call(begin, end)`` on all rows of leaves or blocks, in several threads; ``alike`` (rows, columns)
+        bool are those that need what is ``shared``, which is made first.
+        """
+        rows = len(alike)
+        chunks = threads.chunks(rows, self._cells, 1)
+        if chunks > 1 and shared is not None and shared.columns[0] == 0:
+            for row in np.flatnonzero(alike.any(axis=1))[:1].tolist():
+                call(row, row + 1)
+        threads.run_rows(call, rows, chunks, even=False)
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         cycle.run(residual.numpy(), self.leaves, self._cycled, out.numpy())
+
+
+def _blocks_alike(level: Level, stale: np.ndarray) -> np.ndarray:
+    """Blocks (bx, by) bool of four children that are all alike, one of them ``stale``."""
+    found = np.zeros(level.total.shape, dtype=np.bool_)
+    nx, ny = (size // 2 for size in level.size.shape)
+    four, some = (array[: 2 * nx, : 2 * ny].reshape(nx, 2, ny, 2) for array in (level.alike, stale))
+    found[:nx, :ny] = four.all(axis=(1, 3)) & some.any(axis=(1, 3))
+    return found

@@ -1,5 +1,7 @@
 """The leaf hierarchy's set-up, from the leaves up: inverses of blocks, bases, coarse operators. The arrays
 are those of precond.multilevel.levels; ``stale``, of leaves or of children, says where something changed.
+Rows of leaves or blocks, ``begin`` to ``end`` (excluded), are independent of one another, but for what those
+inside one phase share: whoever comes first makes it.
 
 With D a block of A and W the part of D's diagonal that is due to faces that leave the block, W v = theta D v
 has its eigenvalues in [0, 1]; where theta is near one, D^-1 misses what the neighbours do, and v belongs into
@@ -300,7 +302,14 @@ def add_leaving(leaving: Array, x: Array) -> None:
 
 @compiled
 def set_up_leaves(
-    leaves: Leaves, above: Level, stale: Array, starts: Array, iterations: int, threshold: float
+    leaves: Leaves,
+    above: Level,
+    stale: Array,
+    starts: Array,
+    iterations: int,
+    threshold: float,
+    begin: int,
+    end: int,
 ) -> None:
     """Factor and basis of every stale leaf, the latter from ``starts`` (G, 16, m), or without one (m = 0)
     with 2^``iterations`` leaf iterations on everything.
@@ -309,7 +318,7 @@ def set_up_leaves(
     ones, outward, leaving = np.zeros(CELLS), np.zeros(CELLS), np.zeros((4, SIDE))
     columns, weighted = np.zeros((leaves.basis.shape[1], CELLS)), np.zeros((CELLS, CELLS))
     gx, gy = stale.shape
-    for a in range(gx):
+    for a in range(begin, end):
         for b in range(gy):
             if not stale[a, b]:
                 continue
@@ -353,10 +362,10 @@ def set_up_leaves(
 
 
 @compiled
-def couple_leaves(leaves: Leaves, above: Level, stale: Array) -> None:
+def couple_leaves(leaves: Leaves, above: Level, stale: Array, begin: int, end: int) -> None:
     """The entries of A_c between leaves, and what leaves them, where one of them is stale."""
     gx, gy = stale.shape
-    for a in range(gx):
+    for a in range(begin, end):
         for b in range(gy):
             k, rank, last = a * gy + b, above.size[a, b], SIDE - 1
             here = leaves.basis[k]
@@ -449,13 +458,15 @@ def set_up_blocks(
     stale_above: Array,
     doublings: int,
     threshold: float,
+    begin: int,
+    end: int,
 ) -> None:
     """Inverse and basis of the blocks with a ``stale`` (cx, cy) child, which are ``stale_above`` (bx, by);
     the top has no ``above`` and no basis.
     """
     cx, cy = level.size.shape
     bx, by = level.total.shape
-    for a in range(bx):
+    for a in range(begin, end):
         for b in range(by):
             changed, same, total, count = False, True, 0, 0
             for i in range(2 * a, min(2 * a + 2, cx)):
@@ -514,11 +525,11 @@ def add_congruent(
 
 
 @compiled
-def couple_blocks(level: Level, above: Level, stale: Array) -> None:
+def couple_blocks(level: Level, above: Level, stale: Array, begin: int, end: int) -> None:
     """As `couple_leaves`, between blocks of which one is ``stale`` (bx, by)."""
     cx, cy = level.size.shape
     bx, by = stale.shape
-    for a in range(bx):
+    for a in range(begin, end):
         for b in range(by):
             k, rank, total = a * by + b, above.size[a, b], level.total[a, b]
             here = level.basis[k, : rank * total].reshape(rank, total)

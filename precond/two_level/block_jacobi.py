@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from precond.factorisation import inverse_of_factors
 from precond.host import leaves as host
+from precond.host import threads
 from precond.host.compiled import available
 from precond.partition.copies import copies
 from precond.partition.leaf_faces import LeafFaces, face_weights
@@ -132,13 +135,22 @@ class BlockJacobi(Preconditioner):
         blocks = self.blocks[leaves]
         if self._compiled:
             which = np.arange(len(self.blocks))[leaves if isinstance(leaves, slice) else leaves.numpy()]
-            host.invert(blocks.numpy(), which, self._order, self._width, self._arrays[1])
+            self._share(
+                lambda a, b: host.invert(
+                    blocks.numpy()[a:b], which[a:b], self._order, self._width, self._arrays[1]
+                ),
+                len(which),
+            )
             return
         factors = torch.linalg.cholesky_ex(blocks).L.float()
         if blocks.device.type == "cpu":
             self.inverses[leaves] = torch.cholesky_inverse(factors)
         else:
             self.inverses[leaves] = inverse_of_factors(factors)  # the other one asks whether it went well
+
+    def _share(self, call: Callable[[int, int], None], count: int) -> None:
+        """``call(begin, end)`` on ``count`` leaves, in several threads on a large grid."""
+        threads.run_rows(call, count, threads.chunks(count, self.operator.fluid.numel()))
 
     def _update_stages(self) -> list[Stage]:
         if self.operator.device.type != "cpu":  # which leaves changed is not for the host to know
@@ -164,6 +176,11 @@ class BlockJacobi(Preconditioner):
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         if self._compiled:
-            host.solve(residual.reshape(-1).numpy(), *self._arrays, out.view(-1).numpy())
+            residual, out, (cells, inverses) = (
+                residual.reshape(-1).numpy(),
+                out.view(-1).numpy(),
+                self._arrays,
+            )
+            self._share(lambda a, b: host.solve(residual, cells[a:b], inverses[a:b], out), len(cells))
             return
         self.vectors.scatter(self.solve(self.vectors.gather(residual)), out)

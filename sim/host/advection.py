@@ -1,5 +1,6 @@
 """Momentum transport on the CPU: see sim.device.advection. The flux through a side between two control
-volumes is computed once, row by row, and what enters the one leaves the other.
+volumes is computed once, row by row, and what enters the one leaves the other. Passes take a range of rows of
+cells, ``begin`` to ``end`` (excluded), with the faces below them, and above the last one.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ Array = np.ndarray
 
 
 @compiled
-def volume_masses(density: Array, masses: Array) -> None:
+def volume_masses(density: Array, begin: int, end: int, masses: Array) -> None:
     """Mass of every face's control volume, the mean of its cells: (2, nx + 1, ny + 1)."""
     nx, ny = density.shape
-    for i in range(nx + 1):
+    for i in range(begin, nx + 1 if end == nx else end):
         before, after, across = density[max(i - 1, 0)], density[min(i, nx - 1)], masses[0, i]
         for j in range(ny):
             across[j] = 0.5 * (before[j] + after[j])
-    for i in range(nx):
+    for i in range(begin, end):
         row, along = density[i], masses[1, i]
         along[0], along[ny] = row[0], row[ny - 1]
         for j in range(1, ny):
@@ -48,6 +49,8 @@ def predict(
     masses: Array,
     open_faces: Array,
     e: int,
+    begin: int,
+    end: int,
     slopes: Array,
     donors: Array,
 ) -> None:
@@ -57,7 +60,7 @@ def predict(
     nx, ny = carried.shape[1] - 1, carried.shape[2] - 1
     for d in range(2):
         rows, columns = nx + 1 - d, ny + d
-        for i in range(rows):
+        for i in range(begin, rows if end == nx else end):
             u, m, faces, out, donor = (
                 carried[d, i],
                 masses[d, i],
@@ -126,10 +129,12 @@ def settle(masses: Array, swell: Array, carried: Array, faces: Array, through: A
 
 
 @compiled
-def dilated_masses(velocity: Array, majority: Array, excess: float, ratio: float, e: int, out: Array) -> None:
+def dilated_masses(
+    velocity: Array, majority: Array, excess: float, ratio: float, e: int, begin: int, end: int, out: Array
+) -> None:
     """Half the mass that the dilatation along ``e`` gives every cell, of the phase that it holds most of."""
-    nx, ny = majority.shape
-    for i in range(nx):
+    ny = majority.shape[1]
+    for i in range(begin, end):
         kinds, row = majority[i], out[i]
         lower, upper = velocity[e, i], velocity[e, i + 1]
         if e == 0:
@@ -138,6 +143,106 @@ def dilated_masses(velocity: Array, majority: Array, excess: float, ratio: float
         else:
             for j in range(ny):
                 row[j] = (1.0 + excess * kinds[j]) * (lower[j + 1] - lower[j]) * 0.5 * ratio
+
+
+@compiled
+def weigh(
+    velocity: Array,
+    majority: Array,
+    density: Array,
+    dilated: Array,
+    scratch: Array,
+    heavy: float,
+    ratio: float,
+    e: int,
+    begin: int,
+    end: int,
+) -> None:
+    """First pass of `transport_momentum`: masses of control volumes, and what cells dilate by."""
+    volume_masses(density, begin, end, scratch[2:4])
+    dilated_masses(velocity, majority, heavy - 1.0, ratio, e, begin, end, dilated)
+
+
+@compiled
+def foresee(
+    carried: Array,
+    velocity: Array,
+    began: Array,
+    open_faces: Array,
+    dilated: Array,
+    scratch: Array,
+    kick: float,
+    e: int,
+    begin: int,
+    end: int,
+) -> None:
+    """Second pass: what control volumes dilate by, slopes and donors; reads the first one's rows around."""
+    volume_masses(dilated, begin, end, scratch[4:6])
+    predict(carried, velocity, began, kick, scratch[2:4], open_faces, e, begin, end, scratch[:2], scratch[6:])
+
+
+@compiled
+def carry(
+    carried: Array,
+    velocity: Array,
+    heavy_flux: Array,
+    density: Array,
+    phase: Array,
+    open_faces: Array,
+    scratch: Array,
+    transported: Array,
+    heavy: float,
+    ratio: float,
+    e: int,
+    begin: int,
+    end: int,
+) -> None:
+    """Third pass: momentum through all sides, and the new density; reads the second one's rows around."""
+    nx, ny = density.shape
+    excess, slopes, masses = heavy - 1.0, scratch[:2], scratch[2:4]
+    swell, donors = scratch[4:6], scratch[6:]
+    v, flux = velocity[e], heavy_flux[e]
+    masses_through, momenta = np.zeros((2, ny + 1)), np.zeros((2, ny + 1))  # of the sides before and after
+
+    u, donor, slope = carried[0], donors[0], slopes[0]  # control volumes of the x faces
+    for i in range(max(begin - 1, 0), end):  # the first one for its upper side alone
+        last, new = (i + 1) % 2, i % 2
+        if e == 0:
+            through = masses_through[last], momenta[last], masses_through[new], momenta[new]
+            rows = v[i], v[i + 1], flux[i], flux[i + 1], donor[i], donor[i + 1], slope[i], slope[i + 1]
+            sides(*rows, excess, ratio, through[2], through[3])
+        else:
+            across, carry = masses_through[0], momenta[0]
+            if i > 0:
+                rows = v[i - 1, 1:ny], v[i, 1:ny], flux[i - 1, 1:ny], flux[i, 1:ny]
+                sources = donor[i, : ny - 1], donor[i, 1:ny], slope[i, : ny - 1], slope[i, 1:ny]
+                sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
+            through = across, carry, across[1:], carry[1:]
+        if i >= max(begin, 1):
+            settle(masses[0, i, :ny], swell[0, i], u[i], open_faces[0, i], through, transported[0, i])
+
+    u, donor, slope = carried[1], donors[1], slopes[1]  # and of the y faces
+    masses_through[:], momenta[:] = 0.0, 0.0
+    for i in range(max(begin - 1, 0), end):
+        last, new, after = i % 2, (i + 1) % 2, min(i + 1, nx - 1)
+        if e == 0:
+            through = masses_through[last], momenta[last], masses_through[new], momenta[new]
+            rows = v[i + 1, : ny - 1], v[i + 1, 1:ny], flux[i + 1, : ny - 1], flux[i + 1, 1:ny]
+            sources = donor[i, 1:ny], donor[after, 1:ny], slope[i, 1:ny], slope[after, 1:ny]
+            sides(*rows, *sources, excess, ratio, through[2][1:], through[3][1:])
+        else:
+            across, carry = masses_through[0], momenta[0]
+            rows = v[i, :ny], v[i, 1:], flux[i, :ny], flux[i, 1:]
+            sources = donor[i, :ny], donor[i, 1:], slope[i, :ny], slope[i, 1:]
+            sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
+            through = across, carry, across[1:], carry[1:]
+        if i >= begin:
+            settle(masses[1, i, :ny], swell[1, i], u[i], open_faces[1, i], through, transported[1, i])
+
+    for i in range(begin, end):
+        row, fractions = density[i], phase[i]
+        for j in range(ny):
+            row[j] = 1.0 + excess * fractions[j]
 
 
 @compiled
@@ -161,51 +266,8 @@ def transport_momentum(
     """As sim.device.advection.transport_momentum; ``dilated`` (nx, ny) and ``scratch`` (8, nx + 1, ny + 1)
     are scratch.
     """
-    nx, ny = density.shape
-    excess, slopes, masses = heavy - 1.0, scratch[:2], scratch[2:4]
-    swell, donors = scratch[4:6], scratch[6:]
-    volume_masses(density, masses)
-    dilated_masses(velocity, majority, excess, ratio, e, dilated)
-    volume_masses(dilated, swell)
-    predict(carried, velocity, began, kick, masses, open_faces, e, slopes, donors)
-    v, flux = velocity[e], heavy_flux[e]
-    masses_through, momenta = np.zeros((2, ny + 1)), np.zeros((2, ny + 1))  # of the sides before and after
-
-    u, donor, slope = carried[0], donors[0], slopes[0]  # control volumes of the x faces
-    for i in range(nx):
-        last, new = (i + 1) % 2, i % 2
-        if e == 0:
-            through = masses_through[last], momenta[last], masses_through[new], momenta[new]
-            rows = v[i], v[i + 1], flux[i], flux[i + 1], donor[i], donor[i + 1], slope[i], slope[i + 1]
-            sides(*rows, excess, ratio, through[2], through[3])
-        else:
-            across, carry = masses_through[0], momenta[0]
-            if i > 0:
-                rows = v[i - 1, 1:ny], v[i, 1:ny], flux[i - 1, 1:ny], flux[i, 1:ny]
-                sources = donor[i, : ny - 1], donor[i, 1:ny], slope[i, : ny - 1], slope[i, 1:ny]
-                sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
-            through = across, carry, across[1:], carry[1:]
-        if i > 0:
-            settle(masses[0, i, :ny], swell[0, i], u[i], open_faces[0, i], through, transported[0, i])
-
-    u, donor, slope = carried[1], donors[1], slopes[1]  # and of the y faces
-    masses_through[:], momenta[:] = 0.0, 0.0
-    for i in range(nx):
-        last, new, after = i % 2, (i + 1) % 2, min(i + 1, nx - 1)
-        if e == 0:
-            through = masses_through[last], momenta[last], masses_through[new], momenta[new]
-            rows = v[i + 1, : ny - 1], v[i + 1, 1:ny], flux[i + 1, : ny - 1], flux[i + 1, 1:ny]
-            sources = donor[i, 1:ny], donor[after, 1:ny], slope[i, 1:ny], slope[after, 1:ny]
-            sides(*rows, *sources, excess, ratio, through[2][1:], through[3][1:])
-        else:
-            across, carry = masses_through[0], momenta[0]
-            rows = v[i, :ny], v[i, 1:], flux[i, :ny], flux[i, 1:]
-            sources = donor[i, :ny], donor[i, 1:], slope[i, :ny], slope[i, 1:]
-            sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
-            through = across, carry, across[1:], carry[1:]
-        settle(masses[1, i, :ny], swell[1, i], u[i], open_faces[1, i], through, transported[1, i])
-
-    for i in range(nx):
-        row, fractions = density[i], phase[i]
-        for j in range(ny):
-            row[j] = 1.0 + excess * fractions[j]
+    nx = density.shape[0]
+    weigh(velocity, majority, density, dilated, scratch, heavy, ratio, e, 0, nx)
+    foresee(carried, velocity, began, open_faces, dilated, scratch, kick, e, 0, nx)
+    fields = density, phase, open_faces
+    carry(carried, velocity, heavy_flux, *fields, scratch, transported, heavy, ratio, e, 0, nx)

@@ -90,12 +90,14 @@ def viscous_stage(
     weight_current: float,
     weight_previous: float,
     ratio: float,
+    begin: int,
+    end: int,
 ) -> None:
-    """As sim.device.forces.viscous_stage."""
-    nx, ny = solid.shape
+    """As sim.device.forces.viscous_stage, in the rows ``begin`` to ``end`` (excluded) of cells."""
+    ny = solid.shape[1]
     shears, sums = np.zeros((2, ny + 1)), np.zeros((2, ny + 2))
-    shear_row(0, current, solid, phase, heavy, light, hold, sums, shears[0])
-    for i in range(nx):
+    shear_row(begin, current, solid, phase, heavy, light, hold, sums, shears[begin % 2])
+    for i in range(begin, end):
         shear, above = shears[i % 2], shears[(i + 1) % 2]
         shear_row(i + 1, current, solid, phase, heavy, light, hold, sums, above)
         rho, fractions = density[i], phase[i]

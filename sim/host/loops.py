@@ -9,6 +9,7 @@ from torch import Tensor
 
 from precond import PoissonOperator
 from precond.errors import UsageError
+from precond.host import threads
 from precond.host.compiled import available
 from sim.faces import open_faces
 from sim.host import advection, forces, interface
@@ -36,6 +37,7 @@ class HostLoops:
             zeros(nx, ny).numpy(),
             zeros(1).numpy(),
         )
+        self._rows = nx, threads.chunks(nx, nx * ny)
         self.open_faces = open_faces(solid)
         self.hold = (1.0,) * 4
 
@@ -58,7 +60,8 @@ class HostLoops:
         """
         fields = current, previous, density, phase, self.solid, self.open_faces
         heavy, light, *others = numbers
-        forces.viscous_stage(*(field.numpy() for field in fields), heavy, light, self.hold, *others)
+        arrays, numbers = [field.numpy() for field in fields], (heavy, light, self.hold, *others)
+        threads.run_rows(partial(forces.viscous_stage, *arrays, *numbers), *self._rows)
 
     def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
         """Add surface tension's pull; ``impulse``: time step times it over the spacing squared."""
@@ -96,9 +99,25 @@ class HostLoops:
         ``phase``; ``heavy`` is the heavy phase's. What enters is taken ``kick`` of a time step on, with the
         acceleration from ``began`` to ``velocity``.
         """
-        flow = carried.numpy(), velocity.numpy(), began.numpy(), self._heavy_flux, self._majority
-        fields = density.numpy(), phase.numpy(), self.open_faces.numpy(), self._dilated, self._scratch
-        advection.transport_momentum(*flow, *fields, transported.numpy(), heavy, kick, ratio, direction)
+        carried, velocity, began = carried.numpy(), velocity.numpy(), began.numpy()
+        fields = density.numpy(), phase.numpy(), self.open_faces.numpy()
+        flux, majority, dilated, scratch = self._heavy_flux, self._majority, self._dilated, self._scratch
+        moved = transported.numpy()
+        if self._rows[1] == 1:
+            flow = carried, velocity, began, flux, majority
+            numbers = heavy, kick, ratio, direction
+            advection.transport_momentum(*flow, *fields, dilated, scratch, moved, *numbers)
+            return
+        numbers = heavy, ratio, direction
+        passes = (
+            partial(advection.weigh, velocity, majority, fields[0], dilated, scratch, *numbers),
+            partial(
+                advection.foresee, carried, velocity, began, fields[2], dilated, scratch, kick, direction
+            ),
+            partial(advection.carry, carried, velocity, flux, *fields, scratch, moved, *numbers),
+        )
+        for one in passes:  # each reads what the one before left in rows around its own
+            threads.run_rows(one, *self._rows)
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
         """``out`` (nx, ny) <- net outflow of every cell: divergence times spacing."""

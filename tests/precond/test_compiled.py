@@ -58,22 +58,25 @@ def test_a_multigrid_cycle(without_compiler, shape, solids):
     assert energies[0] < (1e-4 if solids else 1e-7) * energies[1]
 
 
+@pytest.mark.parametrize("solids", [0.0, 0.05, 0.35])
 @pytest.mark.parametrize("shape", [(40, 37), (33, 90), (128, 64)])
-def test_multigrid_updated_where_the_density_moved_is_as_set_up_anew(shape):
+def test_multigrid_updated_where_the_density_moved_is_as_set_up_anew(shape, solids):
+    """To the bit; among many solids closed pockets empty coarse rows, others with every frame."""
     rng = np.random.default_rng(0)
     x, y = np.mgrid[: shape[0], : shape[1]]
-    operator = PoissonOperator.from_density(np.ones(shape))
+    operator = PoissonOperator.from_density(np.ones(shape), rng.random(shape) < solids)
     kept, anew = made("multigrid", operator), make_preconditioner("multigrid", operator)
     residual = operator.project(torch.randn(shape, dtype=torch.float64))
-    for frame in range(8):
-        away = (x - shape[0] / 2 - frame) ** 2 + (y - shape[1] / 2) ** 2
-        density = 1.0 + 99.0 * (away < (shape[1] / 4) ** 2)
-        density[rng.integers(shape[0]), rng.integers(shape[1])] = 400.0 if frame == 5 else 50.0
+    for frame in range(12):
+        i, j, radius = rng.integers(shape[0]), rng.integers(shape[1]), rng.integers(1, 16)
+        density = operator.density.numpy().copy()
+        density[(x - i) ** 2 + (y - j) ** 2 < radius**2] = rng.choice([0.9, 1.0, 2.0, 100.0, 1e4])
+        density[rng.integers(shape[0]), rng.integers(shape[1])] = 0.1 if frame == 5 else 50.0
         operator.update(density)
         kept.update()
         anew.setup()
         results = [m.apply(residual, torch.empty_like(residual)) for m in (kept, anew)]
-        assert (results[0] - results[1]).norm() < 1e-10 * results[1].norm()
+        assert torch.equal(*results)
 
 
 @pytest.mark.parametrize(("leaf_size", "aligned"), [(64, True), (128, False), (32, True), (50, False)])

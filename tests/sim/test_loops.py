@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from precond import PoissonOperator
+from precond.host import threads
 from sim.device.loops import DeviceLoops
 from sim.host.loops import HostLoops
 
@@ -101,3 +102,26 @@ def test_a_flow_that_is_not_finite_shows(fields, value):
         (velocity,) = fields.copies("velocity")
         velocity[0, 3, 4] = value
         assert not np.isfinite(loops.largest_outflow(velocity))
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_bits_do_not_depend_on_the_number_of_threads(direction, monkeypatch):
+    """Passes that are shared, on a grid that is cut unevenly; one chunk is as several but for rounding."""
+    monkeypatch.setattr(threads, "_count", threads.count())
+    fields, results = Fields((67, 40)), []
+    for least, number in ((10**9, 1), (0, 1), (0, 2), (0, 3)):
+        monkeypatch.setattr(threads, "LEAST_CELLS", least)
+        threads.use(number)
+        loops = HostLoops(fields.solid)
+        velocity, carried, phase, density = fields.copies("velocity", "carried", "phase", "density")
+        viscous, transported = carried.clone(), torch.zeros_like(carried)
+        loops.viscous_stage(velocity, viscous, density, phase, 3.0, 0.2, 0.7, 0.2, 0.05)
+        loops.transport_phase(phase, velocity, 0.05, direction, True)
+        flow = carried, velocity, viscous, density, phase, transported
+        loops.transport_momentum(*flow, 100.0, 0.5, 0.05, direction)
+        results.append((viscous, transported, density))
+    whole, one, *several = results
+    for a, b in zip(whole, one, strict=True):
+        near(a, b)
+    for other in several:
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

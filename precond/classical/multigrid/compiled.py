@@ -4,7 +4,9 @@ it but for rounding and for the coarsest level, which is factorised as a band he
 Every level has planes with a border of zeros; the levels stand above each other in two arrays (planes, rows,
 columns), each from its row ``top`` on. Rows and columns count from the border on. By symmetry a cell keeps
 the couplings to four of its neighbours, those of STEPS; the finest level has the first two only. Passes over
-the grid take a range of rows, so that two follow each other while the rows are in the cache.
+the grid take a range of rows, so that two follow each other while the rows are in the cache. A level with
+many cells is cut into chunks of coarse rows, for several threads (precond.host.threads): what needs rows of
+two chunks is left to `mend_descent` and `mend_ascent`.
 
 ``exact`` is float64. ``short``, what the cycle reads of the set-up but for the finest S, is float32: counts
 on all families of problems stayed as they were (in float32 altogether, bubbles at contrast 10,000 took half
@@ -14,10 +16,12 @@ as many iterations again).
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from torch import Tensor
 
+from precond.host import threads
 from precond.host.compiled import compiled
 from precond.poisson import PoissonOperator
 
@@ -28,17 +32,19 @@ STEPS = (1, 0), (0, 1), (1, 1), (1, -1)  # to the neighbours whose couplings a c
 # (9), vectors, and of the finest level the couplings of S = D^-1/2 A D^-1/2 (2).
 A, DIAGONAL, SCALE, ROOT, P, X, R, RESIDUAL, FINEST = 0, 4, 5, 6, 7, 16, 17, 18, 19
 EXACT = 21
-# Planes of ``short``: couplings of S (4), its diagonal, and the interpolation in the scale of S (9).
-S, S_DIAGONAL, S_P = 0, 4, 5
-SHORT = 14
+# Planes of ``short``: couplings of S (4), its diagonal, the interpolation in the scale of S (9), and whether
+# a row is more than rounding, 1 or 0.
+S, S_DIAGONAL, S_P, KEPT = 0, 4, 5, 14
+SHORT = 15
 # Entry 3 a + b of an interpolation leads to fine cell (2 i + a - 1, 2 j + b - 1).
 
 TINY = 1e-30  # below any coupling: decides only where there is none
 ROUNDING = 1e-13  # relative to its parts, an energy of a coarse function that only rounding leaves
-VANISHING = 1e-13  # a coarse diagonal entry below this share of A's largest is rounding
+VANISHING = 1e-13  # a coarse diagonal entry below this, where A's largest is about one, is rounding
 NULL = 1e-14  # a pivot below this share of its diagonal entry: a null vector's, whose last cell stays at zero
 ROWS = 8  # coarse rows that stay in the cache between two passes
 REACH = 5  # rows and columns from a change of A to the footprint of a coarse cell that notices it
+KEPT_REACH = 2  # the same, to one whose row that may empty, which one more in any direction notices
 
 
 class CompiledCycle:
@@ -55,6 +61,8 @@ class CompiledCycle:
         self._exact = np.zeros((EXACT, tops[-1], shape[1] + 2))
         self._short = np.zeros((SHORT, tops[-1], shape[1] + 2), dtype=np.float32)
         self._changed = np.zeros((tops[-1], 2), dtype=np.int64)
+        parts = [threads.chunks((nx + 1) // 2, nx * ny) for nx, ny in sizes[:-1]]
+        self._chunks = [number for number in parts if number > 1]  # of the finest levels
         nx, ny = sizes[-1]
         self._band = np.zeros((nx * ny, min(nx, ny) + 2))
 
@@ -69,8 +77,16 @@ class CompiledCycle:
 
     def apply(self, residual: Tensor, out: Tensor) -> None:
         """``out`` = M ``residual``, both (nx, ny), but for the means."""
-        arrays = self._levels, self._exact, self._short, self._band
-        cycle(*arrays, self._first, self._ratio, self._unit, residual.numpy(), out.numpy())
+        arrays, chunked = (self._levels, self._exact, self._short), list(enumerate(self._chunks))
+        smoother, given, taken = (self._first, self._ratio), residual.numpy(), out.numpy()
+        factor = self._first * self._unit
+        for level, chunks in chunked:
+            threads.run(partial(descend, *arrays, level, *smoother, given, chunks), chunks)
+            mend_descent(*arrays, level, *smoother, chunks)
+        cycle(*arrays, self._band, len(chunked), *smoother, factor, given, taken)
+        for level, chunks in reversed(chunked):
+            threads.run(partial(ascend, *arrays, level, *smoother, factor, taken, chunks), chunks)
+            mend_ascent(*arrays, level, *smoother, factor, taken, chunks)
 
 
 # Set-up.
@@ -91,8 +107,8 @@ def set_up(
     unit_before: float,
 ) -> float:
     """All levels from the face weights; returns the unit in which the stencils are kept, a power of four in
-    which A's largest entry is about one. Where it is still ``unit_before`` and there are no solids only what
-    depends on other face weights than before is made anew. ``changed`` (rows, 2): first and last column.
+    which A's largest entry is about one. Where it is still ``unit_before`` only what depends on other face
+    weights than before is made anew; the solids are the same. ``changed`` (rows, 2): first and last column.
     """
     nx, ny, _ = size_of(levels, 0)
     largest = 0.0
@@ -102,15 +118,15 @@ def set_up(
             largest = max(largest, below[j] + above[j] + along[j] + along[j + 1])
     exponent = math.frexp(largest)[1] if largest < math.inf else 0
     unit = math.ldexp(1.0, -(exponent // 2)) ** 2
-    load(exact, changed, weights_x, weights_y, unit, has_solid or unit != unit_before)
+    load(exact, changed, weights_x, weights_y, unit, unit != unit_before)
     last = len(levels) - 1
     for level in range(last):
-        coarse_changes(levels, changed, level)
+        coarse_changes(levels, changed, level, REACH + (2 * KEPT_REACH if has_solid else 0))
         scale_stencil(levels, exact, short, changed, level)
         interpolate(levels, exact, changed, level)
         coarsen(levels, exact, changed, level)
         if has_solid:
-            drop_empty_rows(levels, exact, level, largest * unit)
+            drop_empty_rows(levels, exact, short, changed, level)
     factorise(levels, exact, band, shift, first)
     for level in range(last):
         scale_interpolation(levels, exact, short, changed, level, level + 1 < last)
@@ -166,13 +182,20 @@ def around(changed: Array, i: int, top: int, nx: int, ny: int, reach: int) -> tu
 
 
 @compiled
-def coarse_changes(levels: Array, changed: Array, level: int) -> None:
-    """Where level + 1 depends on what changed at ``level``."""
+def coarse_columns(levels: Array, changed: Array, level: int, i: int, reach: int) -> tuple[int, int]:
+    """First and last column of coarse row i, of level + 1, within ``reach`` of a change at ``level``."""
     nx, ny, top = size_of(levels, level)
+    low, high = around(changed, top + 2 * i - 1, top, nx, ny, reach)
+    return (low + 1) // 2, (high + 1) // 2
+
+
+@compiled
+def coarse_changes(levels: Array, changed: Array, level: int, reach: int) -> None:
+    """Where level + 1 depends on what changed at ``level``."""
     cx, _, coarse_top = size_of(levels, level + 1)
     for i in range(1, cx + 1):
-        low, high = around(changed, top + 2 * i - 1, top, nx, ny, REACH)
-        changed[coarse_top + i, 0], changed[coarse_top + i, 1] = (low + 1) // 2, (high + 1) // 2
+        low, high = coarse_columns(levels, changed, level, i, reach)
+        changed[coarse_top + i, 0], changed[coarse_top + i, 1] = low, high
 
 
 @compiled
@@ -281,24 +304,25 @@ def coarsen(levels: Array, exact: Array, changed: Array, level: int) -> None:
 
 
 @compiled
-def drop_empty_rows(levels: Array, exact: Array, level: int, largest: float) -> None:
-    """Zero the rows of level + 1 that are pure rounding, ``largest`` being A's largest entry: a function that
-    is constant on a closed pocket has no energy.
+def drop_empty_rows(levels: Array, exact: Array, short: Array, changed: Array, level: int) -> None:
+    """Zero the rows of level + 1 that are pure rounding: a function that is constant on a closed pocket has
+    no energy. What changed is as `coarsen` left it; its rim is there for the sums inside.
     """
     _, _, top = size_of(levels, level)
-    cx, cy, coarse_top = size_of(levels, level + 1)
-    a, p, root, kept = exact[A:DIAGONAL], exact[P:X], exact[ROOT], exact[X]
+    cx, _, coarse_top = size_of(levels, level + 1)
+    a, p, root, kept = exact[A:DIAGONAL], exact[P:X], exact[ROOT], short[KEPT]
     for i in range(coarse_top + 1, coarse_top + cx + 1):
         x = top + 2 * (i - coarse_top) - 1
-        for j in range(1, cy + 1):
+        low, high = coarse_columns(levels, changed, level, i - coarse_top, REACH + KEPT_REACH)
+        for j in range(low, high + 1):
             parts = 0.0
             for b in range(9):
                 parts += (p[b, i, j] * root[x - 1 + b // 3, 2 * j - 2 + b % 3]) ** 2
             energy = a[0, i, j] + a[0, i - 1, j] + a[1, i, j] + a[1, i, j - 1]
             energy += a[2, i, j] + a[2, i - 1, j - 1] + a[3, i, j] + a[3, i - 1, j + 1]
-            kept[i, j] = 1.0 if energy > ROUNDING * parts + VANISHING * largest else 0.0
+            kept[i, j] = 1.0 if energy > ROUNDING * parts + VANISHING else 0.0
     for i in range(coarse_top + 1, coarse_top + cx + 1):
-        for j in range(1, cy + 1):
+        for j in range(changed[i, 0], changed[i, 1] + 1):
             for k in range(4):
                 ahead, aside = STEPS[k]
                 a[k, i, j] *= kept[i, j] * kept[i + ahead, j + aside]
@@ -364,40 +388,72 @@ def cycle(
     exact: Array,
     short: Array,
     band: Array,
+    finest: int,
     first: float,
     ratio: float,
-    unit: float,
+    factor: float,
     residual: Array,
     out: Array,
 ) -> None:
-    """``out`` <- one V-cycle for ``residual``, both (nx, ny)."""
+    """``out`` <- one V-cycle for ``residual``, both (nx, ny), on the levels from ``finest`` on."""
     last = len(levels) - 1
-    for level in range(last):
-        descend(levels, exact, short, level, first, ratio, residual)
+    for level in range(finest, last):
+        descend(levels, exact, short, level, first, ratio, residual, 1, 0, 1)
     solve(levels, exact, band)
-    for level in range(last - 1, -1, -1):
-        ascend(levels, exact, short, level, first, ratio, first * unit, out)
+    for level in range(last - 1, finest - 1, -1):
+        ascend(levels, exact, short, level, first, ratio, factor, out, 1, 0, 1)
 
 
 @compiled
 def descend(
-    levels: Array, exact: Array, short: Array, level: int, first: float, ratio: float, given: Array
+    levels: Array,
+    exact: Array,
+    short: Array,
+    level: int,
+    first: float,
+    ratio: float,
+    given: Array,
+    chunks: int,
+    begin_chunk: int,
+    end_chunk: int,
 ) -> None:
     """x <- smoothed from zero; r of level + 1 <- the residual through the transposed interpolation. The
-    finest r is ``given``, scaled.
+    finest r is ``given``, scaled. In some of the ``chunks``, as far as their own rows allow it.
     """
     nx, ny, top = size_of(levels, level)
     cx, cy, coarse_top = size_of(levels, level + 1)
     x, r, residual = exact[X], exact[R], exact[RESIDUAL]
-    for begin in range(0, cx, ROWS):  # a coarse row needs one residual more, that one row of x, that one of r
-        end = min(begin + ROWS, cx)
-        if level == 0:
-            take(2 * begin + 3 if begin else 1, min(2 * end + 2, nx), exact, given)
-        new, last = 2 * begin + 2 if begin else 1, min(2 * end + 1, nx)
-        combine(top + new, top + last, level, ny, exact, short, r, r, ratio, False, x)
-        last = min(2 * end, nx)
-        combine(top + 2 * begin + 1, top + last, level, ny, exact, short, x, r, -first, False, residual)
-        restrict(begin + 1, end, top, coarse_top, cy, exact, short)
+    for chunk in range(begin_chunk, end_chunk):
+        low, high = cx * chunk // chunks, cx * (chunk + 1) // chunks
+        known, before, after = min(2 * high, nx), int(low > 0), int(high < cx)
+        for begin in range(
+            low, high, ROWS
+        ):  # a coarse row needs one residual more, that one of x, that one of r
+            end, inside = min(begin + ROWS, high), begin > low
+            if level == 0:
+                take(2 * begin + (3 if inside else 1), min(2 * end + 2, known), exact, given)
+            new, last = 2 * begin + (2 if inside else 1 + before), min(2 * end + 1, known - after)
+            combine(top + new, top + last, level, ny, exact, short, r, r, ratio, False, x)
+            new, last = 2 * begin + (1 if inside else 1 + 2 * before), min(2 * end, known - 2 * after)
+            combine(top + new, top + last, level, ny, exact, short, x, r, -first, False, residual)
+            new, last = begin + (1 if inside else 1 + 2 * before), min(end, high - after)
+            restrict(new, last, top, coarse_top, cy, exact, short)
+
+
+@compiled
+def mend_descent(
+    levels: Array, exact: Array, short: Array, level: int, first: float, ratio: float, chunks: int
+) -> None:
+    """What `descend` leaves between the ``chunks``."""
+    _, ny, top = size_of(levels, level)
+    cx, cy, coarse_top = size_of(levels, level + 1)
+    x, r, residual = exact[X], exact[R], exact[RESIDUAL]
+    for chunk in range(1, chunks):
+        edge = cx * chunk // chunks
+        row = top + 2 * edge
+        combine(row, row + 1, level, ny, exact, short, r, r, ratio, False, x)
+        combine(row - 1, row + 2, level, ny, exact, short, x, r, -first, False, residual)
+        restrict(edge, edge + 2, top, coarse_top, cy, exact, short)
 
 
 @compiled
@@ -410,21 +466,54 @@ def ascend(
     ratio: float,
     factor: float,
     out: Array,
+    chunks: int,
+    begin_chunk: int,
+    end_chunk: int,
 ) -> None:
-    """x += the interpolation of the next level's x, and smoothed again; the finest one goes to ``out``."""
+    """x += the interpolation of the next level's x, and smoothed again; the finest one goes to ``out``. In
+    some of the ``chunks``, as far as their own rows allow it.
+    """
     nx, ny, top = size_of(levels, level)
     cx, cy, coarse_top = size_of(levels, level + 1)
     x, r, residual = exact[X], exact[R], exact[RESIDUAL]
-    for begin in range(0, cx, ROWS):  # x has 2 end rows, each of the other passes needs one row more
-        end = min(begin + ROWS, cx)
-        prolong(begin + 1, end, top, coarse_top, cy, exact, short)
-        known, done = (nx, nx) if end == cx else (2 * end - 1, 2 * end - 2)
-        new = max(2 * begin, 1)
-        combine(top + new, top + known, level, ny, exact, short, x, r, -first, False, residual)
-        new = max(2 * begin - 1, 1)
-        combine(top + new, top + done, level, ny, exact, short, residual, residual, ratio, True, x)
+    for chunk in range(begin_chunk, end_chunk):
+        low, high = cx * chunk // chunks, cx * (chunk + 1) // chunks
+        before = int(low > 0)
+        for begin in range(low, high, ROWS):  # x has 2 end rows, each of the other passes needs one row more
+            end, inside = min(begin + ROWS, high), begin > low
+            prolong(begin + 1, end, top, coarse_top, cy, exact, short)
+            known, done = (nx, nx) if end == cx else (2 * end - 1, 2 * end - 2)
+            new = 2 * begin + (0 if inside else 1 + before)
+            combine(top + new, top + known, level, ny, exact, short, x, r, -first, False, residual)
+            new = 2 * begin + (-1 if inside else 1 + 2 * before)
+            combine(top + new, top + done, level, ny, exact, short, residual, residual, ratio, True, x)
+            if level == 0:
+                give(new, done, exact, factor, out)
+
+
+@compiled
+def mend_ascent(
+    levels: Array,
+    exact: Array,
+    short: Array,
+    level: int,
+    first: float,
+    ratio: float,
+    factor: float,
+    out: Array,
+    chunks: int,
+) -> None:
+    """What `ascend` leaves between the ``chunks``."""
+    _, ny, top = size_of(levels, level)
+    cx, _, _ = size_of(levels, level + 1)
+    x, r, residual = exact[X], exact[R], exact[RESIDUAL]
+    for chunk in range(1, chunks):
+        edge = 2 * (cx * chunk // chunks)
+        row = top + edge
+        combine(row, row + 1, level, ny, exact, short, x, r, -first, False, residual)
+        combine(row - 1, row + 2, level, ny, exact, short, residual, residual, ratio, True, x)
         if level == 0:
-            give(new, done, exact, factor, out)
+            give(edge - 1, edge + 2, exact, factor, out)
 
 
 @compiled

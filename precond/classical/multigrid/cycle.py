@@ -35,8 +35,8 @@ class Multigrid(Preconditioner):
     constants. The stencils are in a unit in which A's largest entry is about one, so that what counts as
     nothing does not depend on the density's unit. Every level keeps its iterate divided by FIRST, which saves
     a pass over each vector. All is float64 here: in float32 bubbles at contrast 10,000 took half as many
-    iterations again. On a CPU the loops are compiled (precond.classical.multigrid.compiled), and without
-    solids `update` makes anew what depends on the face weights that changed.
+    iterations again. On a CPU the loops are compiled (precond.classical.multigrid.compiled), and
+    `update` makes anew what depends on the face weights that changed.
     """
 
     name = "multigrid"
@@ -71,10 +71,9 @@ class Multigrid(Preconditioner):
         half = torch.ldexp(torch.ones_like(largest), -(exponent // 2))
         unit = half * half  # a power of four: scaling by it, or by its root, rounds nothing
         self._finest.load(self.operator, unit)
-        largest = largest * unit
         for transfer in self._transfers:
             transfer.fine.scale_stencil()
-            transfer.coarsen(has_solid, largest)
+            transfer.coarsen(has_solid)
         for transfer in self._transfers[:-1]:
             transfer.scale()
         self._coarsest.setup(shift, 1 / FIRST)

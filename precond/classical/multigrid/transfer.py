@@ -144,11 +144,10 @@ class Transfer:
         self._parities = coarse.grid(spread)[1:, 1:]  # (2, 2, cx, cy), the fine cells (2 I, 2 I + 1)
         self._x_parities = self._seen(fine.x, 0, (2, fine.pitch), (2, 1))[..., : coarse.shape[1]]
 
-    def coarsen(self, drop_empty: bool, finest_diagonal: Tensor) -> None:
+    def coarsen(self, drop_empty: bool) -> None:
         """Interpolation weights from the fine stencil and its scaling, then the coarse stencil P^T A P.
 
-        ``drop_empty``: rows that are nothing but rounding beside ``finest_diagonal``, A's largest entry,
-        become zero.
+        ``drop_empty``: rows that are nothing but rounding beside A's largest entry become zero.
         """
         for edges in self._edges:
             edges.interpolate()
@@ -166,7 +165,7 @@ class Transfer:
         self._complete_stencil()
         torch.mul(self._weight_lines, self._root_seen, out=self._scaled)
         if drop_empty:
-            self._drop_empty_rows(finest_diagonal)
+            self._drop_empty_rows()
 
     def _complete_stencil(self) -> None:
         """Coarse rows 5 to 8 by symmetry, then the centre."""
@@ -177,11 +176,11 @@ class Transfer:
         torch.sum(stencil, 0, out=self._row_total)
         torch.neg(self._row_total, out=stencil[4])
 
-    def _drop_empty_rows(self, finest_diagonal: Tensor) -> None:
+    def _drop_empty_rows(self) -> None:
         """Zero the rows of pure rounding: a function constant on a closed pocket has no energy."""
         torch.mul(self._scaled, self._scaled, out=self._restricted)
         torch.sum(self._restricted.view(9, self.coarse.size), 0, out=self._row_total)
-        self._row_total.mul_(ROUNDING).addcmul_(self.coarse.cells, finest_diagonal, value=VANISHING)
+        self._row_total.mul_(ROUNDING).add_(self.coarse.cells, alpha=VANISHING)
         self._row_total.add_(self.coarse.stencil[4])
         self._kept.copy_(self._row_total < 0)
         for row, partner in zip(self.coarse.stencil, self._kept_partners, strict=False):
