@@ -18,7 +18,7 @@ import torch
 
 from app.bench.adapters import FAILURES, Adapter, Method, make_adapter, make_operator
 from app.bench.results import CONVERGED
-from app.bench.settings import PUBLISHED, STIRRED, BenchSettings, Case
+from app.bench.settings import PHYSICS, PUBLISHED, STIRRED, BenchSettings, Case
 from precond.errors import in_one_line
 from precond.problems.gallery import Problem, problem
 from precond.problems.published import PublishedSystem, published_system
@@ -123,6 +123,11 @@ def _systems(case: Case) -> Callable[[int, str], Problem | PublishedSystem]:
 
         frames = StirredFrames(case.cells, case.contrast)
         return lambda frame, _split: frames.frame(frame)
+    if case.family == PHYSICS:
+        from app.bench.known_flows import KnownFlows
+
+        flows = KnownFlows(case.cells)
+        return lambda frame, _split: flows.frame(frame)
     return lambda frame, split: problem(case.family, case.cells, frame, split, case.contrast)
 
 
