@@ -54,6 +54,11 @@ class StepReport:
     down, the fallback's. ``step_ms`` is all of the step, ``sim_ms`` all but the attempts, ``failed_ms`` what
     the failed ones took. ``outcome``, ``iterations``, ``relative_residual``, ``setup_ms``, ``inference_ms``
     (in a network) and ``solve_ms`` are those of ``solve``: "failed", 0, NaN, and 0 without one.
+
+    Energies in J per metre of depth are of the state that the next step starts from, ``surface_energy`` 0
+    without surface tension. ``divergence`` is the largest that the projection left in a cell, in 1/s, beside
+    what sources give; times ``time_step_s`` it is ``volume_error``, the share of its volume that the cell
+    gains or loses. All are NaN for a step that could not be taken.
     """
 
     time_s: float
@@ -61,6 +66,12 @@ class StepReport:
     transport_steps: int
     step_ms: float
     attempts: tuple[SolveReport, ...]
+    kinetic_energy: float = math.nan
+    potential_energy: float = math.nan
+    surface_energy: float = math.nan
+    divergence: float = math.nan
+
+    volume_error = property(lambda self: self.divergence * self.time_step_s)
 
     @property
     def solve(self) -> SolveReport | None:
@@ -200,12 +211,17 @@ class Simulation(Fields):
         self._stirs.clear()
         self.time += time_step
         self.step_count += 1
+        kinetic, potential, surface = self.energies()
         return StepReport(
             time_s=self.time,
             time_step_s=time_step,
             transport_steps=transport_steps,
-            step_ms=1e3 * (time.perf_counter() - begin),
             attempts=attempts,
+            kinetic_energy=kinetic,
+            potential_energy=potential,
+            surface_energy=surface,
+            divergence=self._loops.largest_difference(self.velocity, welling) / self.spacing,
+            step_ms=1e3 * (time.perf_counter() - begin),
         )
 
     def _time_step(self) -> float:
@@ -436,17 +452,21 @@ class Simulation(Fields):
         """Height of the heavy fluid's centre above the floor, in m; not a number when there is none."""
         return float((self.phase * self._centres(1)).sum() / self.phase.sum())
 
-    def total_energy(self) -> float:
-        """Kinetic and potential energy in J per metre of depth, of the state that the next step starts from.
+    def energies(self) -> tuple[float, float, float]:
+        """Kinetic energy, potential energy above the floor and the interface's energy, in J per metre of
+        depth, of the state that the next step starts from.
 
         Kinetic energy lives on faces with the mean density of their cells, as momentum does; solids count
         nothing.
         """
-        rho = torch.where(self.solid == 0, self.density, 0.0)
-        u, v = self._moved[0, 1:-1, :-1], self._moved[1, :-1, 1:-1]
-        kinetic = 0.25 * (((rho[1:] + rho[:-1]) * u**2).sum() + ((rho[:, 1:] + rho[:, :-1]) * v**2).sum())
-        potential = self.settings.gravity * (rho * self._centres(1)).sum()
-        return float(kinetic + potential) * self.spacing**2
+        kinetic, potential = self._loops.energy(self._moved, self.density)
+        area, tension = self.spacing**2, self.settings.surface_tension
+        surface = tension * self.interface_length() if tension > 0.0 else 0.0
+        return kinetic * area, self.settings.gravity * potential * self.spacing * area, surface
+
+    def total_energy(self) -> float:
+        """Kinetic and potential energy of `energies`."""
+        return sum(self.energies()[:2])
 
     def interface_length(self) -> float:
         """Length of the interface, in m; on a CPU alone."""

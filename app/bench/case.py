@@ -18,7 +18,7 @@ import torch
 
 from app.bench.adapters import FAILURES, Adapter, Method, make_adapter, make_operator
 from app.bench.results import CONVERGED
-from app.bench.settings import PUBLISHED, STIRRED, BenchSettings, Case
+from app.bench.settings import PHYSICS, PUBLISHED, STIRRED, BenchSettings, Case
 from precond.errors import in_one_line
 from precond.host import threads
 from precond.problems.gallery import Problem, problem
@@ -56,13 +56,39 @@ class Judge:
 
 
 class RunningCase:
-    """The methods on the grid of ``case``: one operator, followed from frame to frame, and one adapter each.
-    At its start every method has its warm-ups, which are not counted.
+    """The methods on the grids of ``case``, one for all frames but in physics: on each one operator, that
+    follows from frame to frame, and an adapter a method. At its start every method has warm-ups that are not
+    counted.
     """
 
     def __init__(self, case: Case, settings: BenchSettings, methods: list[Method]):
-        self._case, self._system = case, _systems(case)
-        first = self._system(0, "train")
+        self._case, self._settings, self._methods, self._system = case, settings, methods, _systems(case)
+        self._grids: dict[tuple[int, ...], _Grid] = {}
+        self._on_grid_of(self._system(0, "train"))
+
+    def _on_grid_of(self, system: Problem | PublishedSystem) -> _Grid:
+        shape = tuple(system.b.shape)
+        if shape not in self._grids:
+            self._grids[shape] = _Grid(self._case, self._settings, self._methods, system)
+        return self._grids[shape]
+
+    def solve_frame(self, number: int, order: list[Method]) -> list[dict[str, Any]]:
+        """What each method of ``order`` makes of frame ``number`` of the case, by column of the results."""
+        system = self._system(number, self._case.split)
+        grid, judge, rows = self._on_grid_of(system), Judge(system), []
+        for turn, method in enumerate(order):
+            head = {"frame": number, "method": method[0], "rule": method[1], "turn": turn}
+            rows.append({**asdict(self._case), **head, **grid.solve(method, system, judge)})
+        return rows
+
+
+class _Grid:
+    """The methods on one grid, warmed up on the system ``first``."""
+
+    def __init__(
+        self, case: Case, settings: BenchSettings, methods: list[Method], first: Problem | PublishedSystem
+    ):
+        self._case = case
         operator = None if case.conditions == PUBLISHED else make_operator(first, settings.device)
         self._adapters: dict[Method, Adapter] = {}
         self._broken: dict[Method, str] = {}  # methods that cannot be made for this case, and why
@@ -74,18 +100,10 @@ class RunningCase:
                 self._broken[method] = in_one_line(error)
                 continue
             for _ in range(WARM_UPS[settings.device]):
-                self._solve(method, first, judge)
+                self.solve(method, first, judge)
 
-    def solve_frame(self, number: int, order: list[Method]) -> list[dict[str, Any]]:
-        """What each method of ``order`` makes of frame ``number`` of the case, by column of the results."""
-        system = self._system(number, self._case.split)
-        judge, rows = Judge(system), []
-        for turn, method in enumerate(order):
-            head = {"frame": number, "method": method[0], "rule": method[1], "turn": turn}
-            rows.append({**asdict(self._case), **head, **self._solve(method, system, judge)})
-        return rows
-
-    def _solve(self, method: Method, system: Problem | PublishedSystem, judge: Judge) -> dict[str, Any]:
+    def solve(self, method: Method, system: Problem | PublishedSystem, judge: Judge) -> dict[str, Any]:
+        """What ``method`` makes of ``system``, by column of the results."""
         try:
             if fault := self._broken.get(method) or judge.fault:
                 raise RuntimeError(fault)
@@ -124,6 +142,11 @@ def _systems(case: Case) -> Callable[[int, str], Problem | PublishedSystem]:
 
         frames = StirredFrames(case.cells, case.contrast)
         return lambda frame, _split: frames.frame(frame)
+    if case.family == PHYSICS:
+        from app.bench.known_flows import KnownFlows
+
+        flows = KnownFlows(case.cells)
+        return lambda frame, _split: flows.frame(frame)
     return lambda frame, split: problem(case.family, case.cells, frame, split, case.contrast)
 
 

@@ -19,8 +19,10 @@ from sim.settings import MAX_CONTRAST, MIN_CELLS
 MAX_BENCH_CELLS = 1 << 22
 WELL_POSED, PUBLISHED = CONDITIONS = ("well-posed", "published")
 STIRRED = "stirred"  # frames of the simulator: app.bench.stirred
-FAMILIES = ("barriers", "bubbles", "stripes", "mazes", "voronoi", "solids", STIRRED)
-DEFAULT_CONTRAST = 100.0  # of all families but barriers, whose frames draw their own
+PHYSICS = "physics"  # frames of known flows: app.bench.known_flows
+FAMILIES = ("barriers", "bubbles", "stripes", "mazes", "voronoi", "solids", STIRRED, PHYSICS)
+OWN_CONTRAST = ("barriers", PHYSICS)  # families whose frames have their own
+DEFAULT_CONTRAST = 100.0  # of the others
 EVALUATION_SPLITS = ("eval-same", "eval-closed", "eval-contrast", "eval-both")
 SPLITS = ("test", "train", "train-all", "train-open", "train-low", "train-open-low", *EVALUATION_SPLITS)
 PUBLISHED_SIZES = (1024, 2048, 4096, 8192)
@@ -93,7 +95,7 @@ class BenchSettings(Settings):
     contrast: Several[Contrast] = Field(
         (),
         description=f"density contrasts, 1 to {MAX_CONTRAST:g} (default: barriers draw 5 to 100, others have "
-        f"{DEFAULT_CONTRAST:g})",
+        f"{DEFAULT_CONTRAST:g}; {PHYSICS} has its own alone)",
     )
     max_iterations: Whole = Field(
         10_000, ge=1, le=1_000_000, description="iterations after which a solve counts as failed"
@@ -124,8 +126,12 @@ class BenchSettings(Settings):
             raise ValueError(f"split: {others[0]} is one of barriers, not of {self.family}")
         if self.conditions == PUBLISHED:
             self._check_published()
-        if self.family == STIRRED and self.split not in ((), ("test",)):
-            raise ValueError(f"split: {self.split[0]}: stirred frames are the simulator's, all of them test")
+        if self.family in (STIRRED, PHYSICS) and self.split not in ((), ("test",)):
+            raise ValueError(
+                f"split: {self.split[0]}: {self.family} frames are the simulator's, all of them test"
+            )
+        if self.family == PHYSICS and self.contrast:
+            raise ValueError(f"contrast: the flows of {PHYSICS} have their own; leave out --contrast")
         if self.external and self.device != "cpu":
             raise ValueError("external: they are compared on the CPU; leave out --device")
         if self.single_launch and self.device == "cpu":
@@ -148,7 +154,7 @@ class BenchSettings(Settings):
         splits = [(split, self.sizes) for split in self.split or ("test",)]
         if self.conditions == PUBLISHED and not self.split and EVALUATION_SIZE in self.sizes:
             splits += [(split, (EVALUATION_SIZE,)) for split in EVALUATION_SPLITS]
-        own = None if self.family == "barriers" else DEFAULT_CONTRAST
+        own = None if self.family in OWN_CONTRAST else DEFAULT_CONTRAST
         return [
             Case(self.family, split, self.conditions, contrast, rtol, cells)
             for split, sizes in splits

@@ -42,8 +42,13 @@ class StirredFrames:
                 simulation.step()
         except SimulationError as error:
             raise UsageError(f"family: stirred: frame {number}, {name}: {error}") from error
-        operator = simulation.projection.operator
-        b = operator.project(simulation.projection.right_hand_side.clone())
-        b /= torch.linalg.vector_norm(b)
-        solid = operator.solid.clone()
-        return Problem(operator.density.clone(), solid, b, int((~solid).sum()), "arithmetic")
+        return system_met(simulation)
+
+
+def system_met(simulation: Simulation) -> Problem:
+    """The system of the last step's projection, its right-hand side projected and of norm one."""
+    operator = simulation.projection.operator
+    b = operator.project(simulation.projection.right_hand_side.clone())
+    b /= torch.linalg.vector_norm(b)
+    solid = operator.solid.clone()
+    return Problem(operator.density.clone(), solid, b, int((~solid).sum()), "arithmetic")

@@ -20,7 +20,7 @@ import numpy as np
 from app.config.flags import flag
 from app.config.settings import DEFAULT_FRAMES, RunOptions, app_settings
 from app.output import usable_file, write_whole
-from app.recording.reading import PARTS, Recording
+from app.recording.reading import ENERGIES, PARTS, Recording
 from app.recording.story import Happening, say, story
 from app.recording.summary import STATISTICS
 from precond.errors import UsageError
@@ -114,6 +114,7 @@ def _summary(recording: Recording) -> str:
         "computed in": f"{real:,.2f} s" + (f", {simulated / real:.2g} x real time" if real else ""),
         "not converged": _frames(int((~recording.converged).sum())),
         "another method took over in": _frames(int(recording.fallback.sum())),
+        **_budget(numbers),
     }
     rows = [
         [title if name == "iterations" else f"{title} [ms]", *_statistics(numbers[name], name)]
@@ -121,6 +122,23 @@ def _summary(recording: Recording) -> str:
     ]
     told = "Of the parts of a frame; means leave out the first frame, which may compile."
     return _table([], facts.items()) + _table(["", *STATISTICS], rows, told, "numbers")
+
+
+def _budget(numbers: dict[str, np.ndarray]) -> dict[str, str]:
+    """How the energies went, and the largest divergence; nothing of a recording without them."""
+    taken = np.isfinite(numbers["divergence"])
+    if not taken.any():
+        return {}
+    facts = {}
+    for name in ENERGIES:
+        values = numbers[name][taken]
+        if values.any():
+            went = f"{values[0]:.4g} to {values[-1]:.4g} J/m, at most {values.max():.4g} J/m"
+            facts[name.replace("_", " ")] = went
+    share = (numbers["divergence"] * numbers["time_step_s"])[taken].max()
+    largest = numbers["divergence"][taken].max()
+    facts["largest divergence"] = f"{largest:.2g} 1/s; at most {share:.2g} of a cell's volume in a step"
+    return facts
 
 
 def _statistics(values: np.ndarray, name: str) -> list[str]:

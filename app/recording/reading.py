@@ -21,6 +21,8 @@ PARTS = ("sim_ms", "setup_ms", "inference_ms", "solve_ms", "failed_ms")  # of a 
 NUMBERS = ("frame", "time_s", "time_step_s", "iterations", *PARTS, "draw_ms", "frame_ms", "fps")
 TEXTS = ("preconditioner", "outcome", "fallback", "failed_method", "failed_reason")
 LATER = ("failed_ms", "failed_method", "failed_reason")  # older recordings go without
+ENERGIES = ("kinetic_energy", "potential_energy", "surface_energy")
+BUDGET = (*ENERGIES, "divergence")  # NaN where a step failed, and in older recordings
 
 
 class DamagedError(UsageError):
@@ -108,6 +110,7 @@ def _table(path: Path) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
         if name not in columns and name not in LATER:
             raise DamagedError(f"{path}: is damaged: it has no column {name}")
     numbers = {name: _numbers(path, name, columns.get(name, ["0"] * len(rows))) for name in NUMBERS}
+    numbers |= {name: _numbers(path, name, columns.get(name, ["nan"] * len(rows))) for name in BUDGET}
     return numbers, {name: list(columns.get(name, [""] * len(rows))) for name in TEXTS}
 
 
@@ -118,7 +121,8 @@ def _numbers(path: Path, name: str, texts: list[str]) -> np.ndarray:
             values[row] = float(text)
         except ValueError:
             values[row] = math.nan
-        if not (math.isfinite(values[row]) and values[row] >= 0.0):
+        missing = name in BUDGET and text == "nan"
+        if not missing and not (math.isfinite(values[row]) and values[row] >= 0.0):
             raise DamagedError(f"{path}: is damaged: line {row + 2}: {name} is {text!r}")
     return values
 

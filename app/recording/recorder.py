@@ -56,7 +56,8 @@ HEADER = (  # attributes of FrameReport with their units, then what `_row` says 
     "frame [-],time_s [s],time_step_s [s],preconditioner [-],choice [-],outcome [-],fallback [-],"
     "iterations [-],relative_residual [-],sim_ms [ms],setup_ms [ms],inference_ms [ms],solve_ms [ms],"
     "draw_ms [ms],frame_ms [ms],fps [1/s],failed_method [-],failed_outcome [-],failed_iterations [-],"
-    "failed_ms [ms],failed_reason [-]"
+    "failed_ms [ms],failed_reason [-],"
+    "kinetic_energy [J/m],potential_energy [J/m],surface_energy [J/m],divergence [1/s]"
 )
 COLUMNS = [title.split()[0] for title in HEADER.split(",")]
 PHASES = [name for name in COLUMNS if name.endswith("_ms")]

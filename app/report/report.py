@@ -6,6 +6,7 @@ after a dot a part of what it gives. A paragraph with nothing to say is left out
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import textwrap
@@ -105,11 +106,12 @@ class Report:
             getattr(figures, drawing)(*arguments, folder / f"{name}.svg")
 
     def _filled(self, paragraph: str) -> str:
-        try:
-            text = paragraph.format_map(self)
-        except Nothing:
-            return ""
-        return text if "\n" in text or text.startswith("!") else _wrapped(text)
+        lines = []
+        for line in paragraph.split("\n"):
+            with contextlib.suppress(Nothing):
+                lines.append(line.format_map(self))
+        text = "\n".join(lines)
+        return text if "\n" in text or text.startswith(("!", "- ")) else _wrapped(text)
 
     def __getitem__(self, call: str) -> Any:
         if call not in self._said:
@@ -201,7 +203,7 @@ class Report:
         if kinds == "contrast":
             across, by = "contrast", "family"
         images = []
-        if part[across].nunique() > 2 and "+" not in kinds:
+        if part[across].nunique() > 2 and kinds != "external" and "+" not in kinds:
             for what, measure in (("iterations", "iterations"), ("time", "total_ms")):
                 images.append(self._figure(f"{what}-{name}", "sweep_figure", part, across, by, measure))
         table = tables.methods_table(tables.thinned(part, most), spread=bool(family))
@@ -255,7 +257,8 @@ class Report:
         rows["case"] = words(rows, *PLACE)
         measured = f"{say('rtol', rows.rtol.max())}. {_words(rows.session)}"
         figure = self._figure("spectra", "spectra_figure", rows)
-        return SimpleNamespace(table=tables.spectra_table(rows), figure=figure, measured=measured)
+        shown = rows[~rows.preconditioner.isin(LEFT_OUT)]
+        return SimpleNamespace(table=tables.spectra_table(shown), figure=figure, measured=measured)
 
     def validation(self) -> SimpleNamespace:
         """A row for every case of the files of `validate`: figures with references, those missed bold."""

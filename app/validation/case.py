@@ -59,6 +59,10 @@ class Case:
         """Grid and tolerances of this run."""
         return self.known["quick" if self.quick else "full"]
 
+    def begin(self) -> Simulation:
+        """The flow at its start, of a case that is one flow."""
+        raise NotImplementedError
+
     def run(self) -> None:
         """Fill ``measured``, ``curves`` and ``points``."""
         raise NotImplementedError

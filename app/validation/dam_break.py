@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from app.validation.case import Case, crossing, simulation
+from sim.simulation import Simulation
 
 
 class DamBreak(Case):
@@ -17,14 +18,15 @@ class DamBreak(Case):
 
     axes = ("time: t sqrt(2 g / a), t sqrt(g / a)", "front / a, height / 2 a")
 
-    def run(self) -> None:
-        cells, a = self.setup["cells"], 1.0  # cells along a
+    def begin(self) -> Simulation:
+        """At rest; a is 1 m."""
+        cells = self.setup["cells"]  # along a
         grid = (6 * cells, 3 * cells)
         phase = np.zeros(grid)
         phase[:cells, : 2 * cells] = 1.0
-        flow = simulation(
+        return simulation(
             grid,
-            3.0 * a,
+            3.0,
             phase,
             contrast=1000.0,
             rtol=1e-6,
@@ -32,16 +34,17 @@ class DamBreak(Case):
             light_viscosity=1e-5,
             slip_walls=("bottom", "left"),
         )
+
+    def run(self) -> None:
+        cells, flow = self.setup["cells"], self.begin()
         front, height = [(0.0, 1.0)], [(0.0, 1.0)]
-        while flow.time * math.sqrt(9.81 / a) < 4.5:
+        while flow.time * math.sqrt(9.81) < 4.5:
             flow.step()
             fraction = flow.phase.numpy()
             wet = fraction[:, : max(1, cells // 16)].max(axis=1)
             if wet[-2] < 0.5:
-                front.append((flow.time * math.sqrt(2.0 * 9.81 / a), crossing(wet) / cells))
-            height.append(
-                (flow.time * math.sqrt(9.81 / a), float(fraction[:2].mean(axis=0).sum()) / (2 * cells))
-            )
+                front.append((flow.time * math.sqrt(2.0 * 9.81), crossing(wet) / cells))
+            height.append((flow.time * math.sqrt(9.81), float(fraction[:2].mean(axis=0).sum()) / (2 * cells)))
         for name, curve in (("front", front), ("height", height)):
             self.draw(name, curve, self.known[name])
             times, values = (np.array(part) for part in self.points[name])

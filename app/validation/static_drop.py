@@ -6,6 +6,9 @@ import math
 
 from app.validation.case import Case, disc, simulation
 from sim.settings import WALLS
+from sim.simulation import Simulation
+
+DIAMETER = 0.8
 
 
 class StaticDrop(Case):
@@ -16,13 +19,13 @@ class StaticDrop(Case):
 
     axes = ("t nu / D^2", "largest velocity / sqrt(sigma / (rho D))")
 
-    def run(self) -> None:
-        n, diameter, ratio = self.setup["cells"], 0.8, self.known["density_ratio"]
-        viscosity = math.sqrt(diameter / (ratio * 12000.0))  # of the drop, sigma being 1
-        flow = simulation(
+    def begin(self) -> Simulation:
+        """At rest."""
+        n, ratio, viscosity = self.setup["cells"], self.known["density_ratio"], self._viscosity()
+        return simulation(
             (n, n),
             1.0,
-            disc((n, n), 0.0, 0.0, 0.5 * diameter),
+            disc((n, n), 0.0, 0.0, 0.5 * DIAMETER),
             contrast=ratio,
             gravity=0.0,
             surface_tension=1.0,
@@ -31,7 +34,14 @@ class StaticDrop(Case):
             slip_walls=WALLS,
             rtol=1e-10,
         )
-        unit, scale, currents = diameter**2 / viscosity, math.sqrt(ratio * diameter), []
+
+    def _viscosity(self) -> float:
+        """Of both fluids, sigma being 1."""
+        return math.sqrt(DIAMETER / (self.known["density_ratio"] * 12000.0))
+
+    def run(self) -> None:
+        n, flow, currents = self.setup["cells"], self.begin(), []
+        unit, scale = DIAMETER**2 / self._viscosity(), math.sqrt(self.known["density_ratio"] * DIAMETER)
         while flow.time < self.setup["viscous_times"] * unit:
             flow.step()
             if flow.step_count % 100 == 1:
@@ -40,5 +50,5 @@ class StaticDrop(Case):
         self.at_most("currents / sqrt(sigma / (rho D))", speed, self.setup["currents"])
         pressure = flow.field("pressure").astype(float)
         jump = pressure[: n // 8, : n // 8].mean() - pressure[-n // 8 :, -n // 8 :].mean()
-        self.near("pressure jump / (sigma / R)", 0.5 * diameter * float(jump), 1.0, 1.0, self.setup["jump"])
+        self.near("pressure jump / (sigma / R)", 0.5 * DIAMETER * float(jump), 1.0, 1.0, self.setup["jump"])
         self.draw("currents", currents, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from imgui_bundle import imgui
@@ -64,6 +65,13 @@ def _tiles(session: Session) -> list[Tile]:
         if report.choice:
             name = f"{name}: {report.choice.partition(':')[0]}"
             used = f"of the last pressure solve; {report.choice}"
+    energy = divergence = "-"
+    parts = drift = "once a step was taken"
+    if report is not None and math.isfinite(report.divergence):
+        kinds = {name: getattr(report, f"{name}_energy") for name in ("kinetic", "potential", "surface")}
+        energy, divergence = f"{sum(kinds.values()):.4g}", f"{report.divergence:.1e}"
+        parts = ", ".join(f"{name} {value:.4g}" for name, value in kinds.items())
+        drift = f"a cell gains or loses up to {report.volume_error:.1e} of its volume in the step"
     tiles = [
         ("real time", f"{worker.rate:.2g} x", theme.TEXT, "simulated seconds a second; speed is the limit"),
         ("steps/s", f"{worker.steps_a_second:.0f}", theme.TEXT, "time steps of the simulation a second"),
@@ -77,6 +85,8 @@ def _tiles(session: Session) -> list[Tile]:
             tiles.append((f"{phase} ms", f"{mean:.1f}", theme.PHASES[phase], hint))
     return [
         *tiles,
+        ("energy J/m", energy, theme.TEXT, f"a metre of depth, above the floor: {parts}"),
+        ("divergence 1/s", divergence, theme.TEXT, f"the largest that the pressure solve left: {drift}"),
         ("contrast", f"{theme.number(settings.contrast)} : 1", theme.TEXT, "density of heavy over light"),
         ("preconditioner", name, theme.TEXT, used),
         ("outcome", outcome, colour, "how the last pressure solve ended"),

@@ -80,6 +80,19 @@ class DeviceLoops:
         leaving.add_(out[1, :-1, 1:]).sub_(back[1, :-1, :-1])
         return float(leaving.max())
 
+    def energy(self, velocity: Tensor, density: Tensor) -> tuple[float, float]:
+        """As HostLoops.energy."""
+        mass = torch.where(self.solid == 0, density, 0.0)
+        u, v = velocity[0, 1:-1, :-1], velocity[1, :-1, 1:-1]
+        kinetic = ((mass[1:] + mass[:-1]) * u**2).sum() + ((mass[:, 1:] + mass[:, :-1]) * v**2).sum()
+        heights = torch.arange(mass.shape[1], device=mass.device) + 0.5
+        return tuple(torch.stack([0.25 * kinetic, (mass * heights).sum()]).tolist())
+
+    def largest_difference(self, velocity: Tensor, welling: Tensor | None) -> float:
+        """As HostLoops.largest_difference."""
+        outflow = self.net_outflow(velocity, torch.empty_like(self._majority))
+        return float((outflow if welling is None else outflow - welling).abs().max())
+
     def subtract_gradient(
         self, velocity: Tensor, pressure: Tensor, operator: PoissonOperator, ratio: float
     ) -> None:

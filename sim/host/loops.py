@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from precond.errors import UsageError
 from precond.host import threads
 from precond.host.compiled import available
 from sim.faces import open_faces
-from sim.host import advection, forces, interface
+from sim.host import advection, energy, forces, interface
 
 
 class HostLoops:
@@ -39,6 +40,7 @@ class HostLoops:
         )
         self._rows = nx, threads.chunks(nx, nx * ny)
         self.open_faces = open_faces(solid)
+        self._no_welling = np.empty((0, 0))
         self.hold = (1.0,) * 4
 
     def follow_solid(self) -> None:
@@ -127,6 +129,17 @@ class HostLoops:
     def largest_outflow(self, velocity: Tensor) -> float:
         """Largest sum of the velocities that leave a cell through its faces, not finite where one is not."""
         return forces.largest_outflow(velocity.numpy())
+
+    def energy(self, velocity: Tensor, density: Tensor) -> tuple[float, float]:
+        """Kinetic energy over the spacing squared, and potential energy over gravity and its third power."""
+        return energy.energy(velocity.numpy(), density.numpy(), self.solid.numpy())
+
+    def largest_difference(self, velocity: Tensor, welling: Tensor | None) -> float:
+        """Largest difference between the net outflow of a cell and its ``welling`` (nx, ny), None being
+        none.
+        """
+        wells = self._no_welling if welling is None else welling.numpy()
+        return energy.largest_difference(velocity.numpy(), wells)
 
     def subtract_gradient(
         self, velocity: Tensor, pressure: Tensor, operator: PoissonOperator, ratio: float

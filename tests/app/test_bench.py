@@ -201,7 +201,7 @@ def test_a_fixed_contrast_replaces_the_drawn_one(run, tmp_path):
 
 def test_bubbles_are_another_family_of_problems(run, tmp_path):
     found = run(tmp_path / "bubbles", "--frames", "2", "--family", "bubbles", "--preconds", "jacobi")
-    assert (*gallery.FAMILIES, "stirred") == FAMILIES
+    assert (*gallery.FAMILIES, "stirred", "physics") == FAMILIES
     (row,) = (row for row in found.rows if (row["cells"], row["frame"]) == (144, 1))
     assert (row["family"], row["contrast"]) == ("bubbles", 100)
     assert row["iterations"] == iterations_of("jacobi", gallery.bubbles((12, 12), 100.0, 10_001))

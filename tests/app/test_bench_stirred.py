@@ -1,10 +1,12 @@
-"""Stirred problems are the very systems that the simulator's projection met."""
+"""Problems of the simulator and of known flows are the very systems that the projection met."""
 
 import pytest
 import torch
 
+from app.bench.known_flows import FLOWS, KnownFlows
 from app.bench.stirred import SCENES, STEPS, StirredFrames
 from app.config.settings import scene_settings
+from app.validation.case import load_known
 from precond import PCG, make_preconditioner
 from precond.errors import UsageError
 from sim.scenes import load_scene
@@ -67,3 +69,36 @@ def test_the_benchmark_takes_them(benched):
         jacobi.setup()
         assert row["iterations"] == PCG(operator, jacobi, rtol=1e-8).solve(problem.b).iterations
         assert (row["family"], row["contrast"], row["outcome"]) == ("stirred", 100.0, "converged")
+
+
+def test_known_flows_move_on_in_turn_and_repeat():
+    flows = KnownFlows(256)
+    taken = [flows.frame(number) for number in range(8)]
+    contrasts = [float(problem.density.max() / problem.density.min()) for problem in taken]
+    assert contrasts == pytest.approx(2 * [1000.0, 3.0, 1000.0, 1000.0], rel=1e-9)
+    assert [problem.shape for problem in taken[:4]] == [(12, 24), (8, 32), (24, 12), (16, 16)]
+    for first, later in zip(taken[:3], taken[4:], strict=False):
+        assert not torch.allclose(first.density, later.density, rtol=0.0, atol=0.1)  # these flows move
+    assert torch.equal(KnownFlows(256).frame(5).b, taken[5].b)
+    assert torch.equal(flows.frame(1).b, taken[1].b)  # back in time: the flow starts anew
+
+
+def test_a_known_flow_is_the_case_of_validate_at_its_moment():
+    flow, problem = FLOWS[0], KnownFlows(256).frame(0)
+    case = flow.kind(load_known()[flow.case], quick=True)
+    case.known["quick"]["cells"] = 12
+    simulation = case.begin()
+    while simulation.time < 0.5 * flow.end:
+        simulation.step()
+    assert torch.equal(problem.density, simulation.projection.operator.density)
+    residual = problem.b - problem.operator().matvec(simulation.projection.pressure) / float(
+        simulation.projection.right_hand_side.norm()
+    )
+    assert float(residual.norm()) < 1e-5
+
+
+def test_the_benchmark_takes_known_flows(benched):
+    found = benched("--family", "physics", preconds=("multigrid", "jacobi"))
+    assert {(row["family"], row["contrast"], row["outcome"]) for row in found.rows} == {
+        ("physics", None, "converged")
+    }

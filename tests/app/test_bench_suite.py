@@ -41,7 +41,7 @@ def suite(tmp_path):
 
 
 def test_names_are_those_of_the_modules_that_own_them():
-    assert (*gallery.FAMILIES, "stirred") == FAMILIES
+    assert (*gallery.FAMILIES, "stirred", "physics") == FAMILIES
     assert set(gallery.SPLITS) == set(SPLITS)
     assert published.PRECONDITIONERS == PUBLISHED_PRECONDITIONERS
 
@@ -119,6 +119,8 @@ def test_a_wrong_suite_is_refused_before_anything_runs(text, fragments, suite, t
         ("--split eval-odd", ["'eval-odd'", "eval-same"]),
         ("--family mazes --split eval-same", ["split: eval-same", "mazes"]),
         ("--family stirred --split train", ["split: train", "simulator"]),
+        ("--family physics --split train", ["split: train", "simulator"]),
+        ("--family physics --contrast 10", ["contrast: the flows of physics have their own"]),
         ("--external petsc", ["'petsc'", "external:superlu"]),
         ("--contrast 10 20000", ["--contrast", "20000", "1 to 10000"]),
         ("--rtol 1e-8 2", ["--rtol", "2", "1e-14 to 0.5"]),

@@ -153,6 +153,25 @@ def test_the_summary_is_that_of_the_table(finished):
     assert rows["simulated"] == [f"{simulated:,.3f} s"]
     assert rows["computed in"] == [f"{real:,.2f} s, {simulated / real:.2g} x real time"]
     assert rows["not converged"] == rows["another method took over in"] == ["0 frames"]
+    kinetic = [float(row["kinetic_energy"]) for row in table]
+    told = f"{kinetic[0]:.4g} to {kinetic[-1]:.4g} J/m, at most {max(kinetic):.4g} J/m"
+    assert rows["kinetic energy"] == [told]
+    assert "surface energy" not in rows
+    shares = [float(row["divergence"]) * float(row["time_step_s"]) for row in table]
+    assert f"at most {max(shares):.2g} of a cell's volume" in rows["largest divergence"][0]
+
+
+def test_a_recording_from_before_the_energies_has_a_page_without_them(recording):
+    path = recording / "timings.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    kept = rows[0].index("kinetic_energy [J/m]")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(row[:kept] for row in rows)
+    assert main(["page", str(recording)]) == 0
+    summary = Page(recording / NAME).rows("Summary")
+    assert summary["frames"] == ["12"]
+    assert not {"kinetic energy", "largest divergence"} & set(summary)
 
 
 def path_of(directory, name):

@@ -67,6 +67,10 @@ def test_the_table_has_every_column_with_its_unit_and_a_row_a_frame(recording):
     assert column(recording, "frame") == [str(number) for number in range(1, 13)]
     assert set(column(recording, "outcome")) == {"converged"}
     assert all(float(value) > 0.0 for value in column(recording, "solve_ms"))
+    falls = [float(value) for value in column(recording, "potential_energy")]
+    assert falls == sorted(falls, reverse=True)
+    assert float(column(recording, "kinetic_energy")[-1]) > 0.0
+    assert all(0.0 < float(value) < 1.0 for value in column(recording, "divergence"))
     assert all(len(row) == len(header) for row in rows)
 
 
@@ -128,7 +132,7 @@ def test_equal_runs_give_equal_tables_but_for_the_times(recording, tmp_path, cap
     first, second = rows_of(recording)[1], rows_of(tmp_path / "again")[1]
     for one, other in zip(first, second, strict=True):
         kept = [(a, b) for a, b, timing in zip(one, other, TIMING, strict=True) if not timing]
-        assert len(kept) == 13
+        assert len(kept) == 17
         assert all(a == b for a, b in kept)
     assert len(set(column(recording, "relative_residual"))) > 6  # the rows do differ from each other
     assert column(recording, "frame_ms") != column(tmp_path / "again", "frame_ms")

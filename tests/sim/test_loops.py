@@ -84,6 +84,16 @@ def test_transport(fields, ratio, direction):
         near(one, other)
 
 
+@pytest.mark.parametrize("wells", [False, True])
+def test_energy_and_divergence(fields, wells):
+    welling = fields.phase if wells else None
+    results = [
+        (*loops.energy(fields.velocity, fields.density), loops.largest_difference(fields.velocity, welling))
+        for loops in both(fields)
+    ]
+    assert results[0] == pytest.approx(results[1], rel=1e-12)
+
+
 def test_outflow_and_gradient(fields):
     results = []
     for loops in both(fields):

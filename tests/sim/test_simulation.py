@@ -49,6 +49,7 @@ def test_every_preconditioner_gives_the_same_flow(make_simulation: Maker, name: 
         assert report.preconditioner == name
         assert not report.fallback
     assert (simulation.velocity - reference.velocity).abs().max() < 1e-6 * reference.max_speed()
+    assert (simulation.phase - reference.phase).abs().max() < 1e-8
 
 
 def test_preconditioner_and_contrast_change_live(make_simulation: Maker) -> None:
