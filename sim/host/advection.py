@@ -112,6 +112,26 @@ def sides(
 
 
 @compiled
+def side_masses(
+    speed: Array,
+    heavy_flux: Array,
+    donor: Array,
+    excess: float,
+    ratio: float,
+    outward: float,
+    flux: Array,
+    carried: Array,
+) -> None:
+    """As `sides`, through a side of the box across x, which ``outward`` (1 or -1) points out of: what enters
+    is at rest along it.
+    """
+    for j in range(1, len(donor) - 1):
+        through = (speed[j - 1] + speed[j]) * ratio + excess * (heavy_flux[j - 1] + heavy_flux[j])
+        flux[j] = 0.5 * through
+        carried[j] = flux[j] * donor[j] if outward * through > 0.0 else 0.0
+
+
+@compiled
 def settle(masses: Array, swell: Array, carried: Array, faces: Array, through: Array, out: Array) -> None:
     """New velocities of a row of control volumes: what they held, and what came ``through`` two sides, mass
     and momentum of the lower ones, of the upper ones. What the sweep's dilatation brings has the mean of the
@@ -181,6 +201,10 @@ def transport_momentum(
         else:
             across, carry = masses_through[0], momenta[0]
             if i > 0:
+                for j, inner in ((0, 0), (ny, ny - 1)):  # through the box's sides, as `side_masses`
+                    mass = (v[i - 1, j] + v[i, j]) * ratio + excess * (flux[i - 1, j] + flux[i, j])
+                    leaves = mass < 0.0 if j == 0 else mass > 0.0
+                    across[j], carry[j] = 0.5 * mass, 0.5 * mass * donor[i, inner] if leaves else 0.0
                 rows = v[i - 1, 1:ny], v[i, 1:ny], flux[i - 1, 1:ny], flux[i, 1:ny]
                 sources = donor[i, : ny - 1], donor[i, 1:ny], slope[i, : ny - 1], slope[i, 1:ny]
                 sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
@@ -190,6 +214,8 @@ def transport_momentum(
 
     u, donor, slope = carried[1], donors[1], slopes[1]  # and of the y faces
     masses_through[:], momenta[:] = 0.0, 0.0
+    if e == 0:
+        side_masses(v[0], flux[0], donor[0], excess, ratio, -1.0, masses_through[0], momenta[0])
     for i in range(nx):
         last, new, after = i % 2, (i + 1) % 2, min(i + 1, nx - 1)
         if e == 0:
@@ -197,6 +223,8 @@ def transport_momentum(
             rows = v[i + 1, : ny - 1], v[i + 1, 1:ny], flux[i + 1, : ny - 1], flux[i + 1, 1:ny]
             sources = donor[i, 1:ny], donor[after, 1:ny], slope[i, 1:ny], slope[after, 1:ny]
             sides(*rows, *sources, excess, ratio, through[2][1:], through[3][1:])
+            if i == nx - 1:
+                side_masses(v[nx], flux[nx], donor[i], excess, ratio, 1.0, *through[2:])
         else:
             across, carry = masses_through[0], momenta[0]
             rows = v[i, :ny], v[i, 1:], flux[i, :ny], flux[i, 1:]
@@ -209,3 +237,38 @@ def transport_momentum(
         row, fractions = density[i], phase[i]
         for j in range(ny):
             row[j] = 1.0 + excess * fractions[j]
+
+
+@compiled
+def carry_border(
+    carried: Array,
+    velocity: Array,
+    open_faces: Array,
+    density: Array,
+    entering: Array,
+    heavy: float,
+    ratio: float,
+    e: int,
+    out: Array,
+) -> None:
+    """The velocities of faces on the sides of the box after a sweep along ``e``: as before, but on open ones
+    across ``e`` with what comes from inside, or from outside, where it was at rest. So what enters loses the
+    pressure that its speed is worth over the half cell to the first centre.
+    """
+    nx, ny = density.shape
+    for d in range(2):
+        count, last = (ny, nx) if d == 0 else (nx, ny)
+        for k in range(count):
+            for place, inner, cell in ((0, 1, 0), (last, last - 1, last - 1)):
+                i, j = (place, k) if d == 0 else (k, place)
+                p, q = (inner, k) if d == 0 else (k, inner)
+                x, y = (cell, k) if d == 0 else (k, cell)
+                new = carried[d, i, j]
+                if d == e and open_faces[d, i, j] > 0.0:
+                    moved = velocity[d, i, j] * ratio
+                    if moved > 0.0 if place else moved < 0.0:
+                        new = (new + abs(moved) * carried[d, p, q]) / (1.0 + abs(moved))
+                    else:
+                        mass = 1.0 + (heavy - 1.0) * entering[d, i, j]
+                        new /= 1.0 + abs(moved) * mass / density[x, y]
+                out[d, i, j] = new

@@ -9,6 +9,7 @@ import numpy as np
 from precond.host.compiled import compiled
 
 Array = np.ndarray
+Corners = tuple[Array, Array, Array, Array]  # (ny + 1,), (ny + 1,), (nx + 1,), (nx + 1,)
 
 
 @compiled
@@ -39,13 +40,14 @@ def shear_row(
     phase: Array,
     heavy: float,
     light: float,
-    hold: tuple[float, float, float, float],
+    hold: Corners,
     sums: Array,
     out: Array,
 ) -> None:
     """Shear stress * spacing at the corners (i, j), as sim.device.forces.corner_shear; ``sums`` (2, ny + 2)
     is scratch: how many fluid cells lie left and right of each place, and the sum of their inverse
-    viscosities. ``hold``: 1 for walls (left, right, bottom, top) that do not slip, 0 for those that do.
+    viscosities. ``hold``: 1 for the corners along walls (left, right, bottom, top) that do not slip, 0 for
+    those that do, and along open ones.
     """
     nx, ny = solid.shape
     wet, inverse = sums[0], sums[1]
@@ -59,11 +61,11 @@ def shear_row(
             inverse[j + 1] += 1.0 / viscosity if solids[j] == 0 else 0.0
     u, right, left = velocity[0, i], velocity[1, min(i, nx - 1)], velocity[1, max(i - 1, 0)]
     # the wall stands half a spacing away where one of a pair of faces is missing
-    right_weight, left_weight, held = 1.0, 1.0, 1.0
+    right_weight, left_weight = 1.0, 1.0
     if i == 0:
-        right_weight, left_weight, held = 2.0, 0.0, hold[0]
+        right_weight, left_weight = 2.0, 0.0
     elif i == nx:
-        right_weight, left_weight, held = 0.0, 2.0, hold[1]
+        right_weight, left_weight = 0.0, 2.0
     out[0], out[ny] = 2.0 * u[0], -2.0 * u[ny - 1]
     for j in range(1, ny):
         out[j] = u[j] - u[j - 1]
@@ -71,9 +73,13 @@ def shear_row(
         both = wet[j] + wet[j + 1]
         rate = out[j] + right_weight * right[j] - left_weight * left[j]
         stress = both / (inverse[j] + inverse[j + 1]) * rate
-        out[j] = held * stress if both > 0.0 else 0.0
-    out[0] *= hold[2]
-    out[ny] *= hold[3]
+        out[j] = stress if both > 0.0 else 0.0
+    if i == 0 or i == nx:
+        held = hold[0] if i == 0 else hold[1]
+        for j in range(ny + 1):
+            out[j] *= held[j]
+    out[0] *= hold[2][i]
+    out[ny] *= hold[3][i]
 
 
 @compiled
@@ -86,7 +92,7 @@ def viscous_stage(
     open_faces: Array,
     heavy: float,
     light: float,
-    hold: tuple[float, float, float, float],
+    hold: Corners,
     weight_current: float,
     weight_previous: float,
     ratio: float,
@@ -145,13 +151,19 @@ def largest_outflow(velocity: Array) -> float:
 def subtract_gradient(
     velocity: Array, pressure: Array, weights_x: Array, weights_y: Array, ratio: float
 ) -> None:
-    """velocity -= ratio * face weight * difference of the pressure across the face."""
+    """velocity -= ratio * face weight * difference of the pressure across the face; it is zero outside the
+    box."""
     nx, ny = pressure.shape
     for i in range(nx):
         row, along, weights = pressure[i], velocity[1, i], weights_y[i]
+        along[0] -= ratio * weights[0] * row[0]
+        along[ny] += ratio * weights[ny] * row[ny - 1]
         for j in range(1, ny):
             along[j] -= ratio * weights[j] * (row[j] - row[j - 1])
         if i > 0:
             before, across, weights = pressure[i - 1], velocity[0, i], weights_x[i]
             for j in range(ny):
                 across[j] -= ratio * weights[j] * (row[j] - before[j])
+    for j in range(ny):
+        velocity[0, 0, j] -= ratio * weights_x[0, j] * pressure[0, j]
+        velocity[0, nx, j] += ratio * weights_x[nx, j] * pressure[nx - 1, j]

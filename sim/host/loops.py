@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,19 +13,22 @@ from precond.errors import UsageError
 from precond.host.compiled import available
 from sim.faces import open_faces
 from sim.host import advection, forces, interface
+from sim.walls import Walls, sides
 
 
 class HostLoops:
     """What a step does to fields on one grid: ``phase`` and ``density`` (nx, ny), face fields such as
     ``velocity`` (2, nx+1, ny+1), all float64, in place. ``ratio`` is a time step over the spacing.
 
-    Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells, else 0; heavy_flux
-    (2, nx+1, ny+1), share of a cell, of the last sweep of `transport_phase` in either direction; solid, as it
-    was given; hold: 1 for walls (left, right, bottom, top) that do not slip, 0 for those that do.
+    Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells and on open ones of the box's
+    sides, else 0; heavy_flux (2, nx+1, ny+1), share of a cell, of the last sweep of `transport_phase` in
+    either direction; solid, as it was given; hold: 1 for walls (left, right, bottom, top) that do not slip, 0
+    for those that do.
     """
 
-    def __init__(self, solid: Tensor):
-        """``solid`` (nx, ny) uint8 is kept. Raises UsageError without numba."""
+    def __init__(self, solid: Tensor, walls: Walls | None = None):
+        """``solid`` (nx, ny) uint8 is kept. None for ``walls``: a closed box. Raises UsageError without
+        numba."""
         if not available():
             raise UsageError("a simulation on the CPU needs numba, which is missing: pip install numba")
         (nx, ny), self.solid = solid.shape, solid
@@ -36,12 +40,16 @@ class HostLoops:
             zeros(nx, ny).numpy(),
             zeros(1).numpy(),
         )
-        self.open_faces = open_faces(solid)
+        self._walls, border = walls, zeros(2, nx + 1, ny + 1) if walls is None else walls.open
+        self._entering = border.numpy() if walls is None else walls.entering.numpy()
+        self._border = None if walls is None else border
+        self.open_faces = open_faces(solid, self._border)
         self.hold = (1.0,) * 4
+        self._closed = tuple(_closed_corners(side) for side in sides(border))
 
     def follow_solid(self) -> None:
         """Notice that the solids changed."""
-        self.open_faces.copy_(open_faces(self.solid))
+        self.open_faces.copy_(open_faces(self.solid, self._border))
 
     def add_stir(self, velocity: Tensor, *stir: float) -> None:
         """Pull the velocity inside a disc towards another one, fully at its centre. ``stir``: centre along x
@@ -58,7 +66,11 @@ class HostLoops:
         """
         fields = current, previous, density, phase, self.solid, self.open_faces
         heavy, light, *others = numbers
-        forces.viscous_stage(*(field.numpy() for field in fields), heavy, light, self.hold, *others)
+        hold = tuple(held * corners for held, corners in zip(self.hold, self._closed, strict=True))
+        forces.viscous_stage(*(field.numpy() for field in fields), heavy, light, hold, *others)
+        if self._walls is not None:
+            for side, same in zip(sides(previous), sides(current), strict=True):
+                side.copy_(same)
 
     def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
         """Add surface tension's pull; ``impulse``: time step times it over the spacing squared."""
@@ -71,12 +83,13 @@ class HostLoops:
 
     def transport_phase(
         self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool
-    ) -> None:
+    ) -> float:
         """Sweep ``phase`` along a ``direction``, the ``first`` one of a transport step or the other; the
-        fluxes stay for `transport_momentum`.
+        fluxes stay for `transport_momentum`. Returns what of the heavy phase came in through the box's sides,
+        less what left, in cells.
         """
         fields = phase.numpy(), self.solid.numpy(), velocity.numpy(), self._heavy_flux, self._majority
-        interface.transport_phase(*fields, self._volume, ratio, direction, first)
+        return interface.transport_phase(*fields, self._entering, self._volume, ratio, direction, first)
 
     def transport_momentum(
         self,
@@ -99,6 +112,9 @@ class HostLoops:
         flow = carried.numpy(), velocity.numpy(), began.numpy(), self._heavy_flux, self._majority
         fields = density.numpy(), phase.numpy(), self.open_faces.numpy(), self._dilated, self._scratch
         advection.transport_momentum(*flow, *fields, transported.numpy(), heavy, kick, ratio, direction)
+        if self._walls is not None:
+            fields = *flow[:2], self.open_faces.numpy(), density.numpy(), self._entering
+            advection.carry_border(*fields, heavy, ratio, direction, transported.numpy())
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
         """``out`` (nx, ny) <- net outflow of every cell: divergence times spacing."""
@@ -112,6 +128,13 @@ class HostLoops:
     def subtract_gradient(
         self, velocity: Tensor, pressure: Tensor, operator: PoissonOperator, ratio: float
     ) -> None:
-        """velocity -= ratio * face weight * difference of ``pressure`` (nx, ny) across the face."""
+        """velocity -= ratio * face weight * difference of ``pressure`` (nx, ny) across the face, zero
+        outside."""
         weights = operator.face_weights_x.numpy(), operator.face_weights_y.numpy()
         forces.subtract_gradient(velocity.numpy(), pressure.numpy(), *weights, ratio)
+
+
+def _closed_corners(opened: Tensor) -> np.ndarray:
+    """1 at the corners along a side of the box that no ``opened`` (n,) face ends at, else 0: (n + 1,)."""
+    faces = np.pad(opened.numpy(), 1)
+    return 1.0 - np.maximum(faces[1:], faces[:-1])
