@@ -115,7 +115,7 @@ class Simulation(Fields):
         self._fill_initial_state()
         openings = None if self.walls is None else self.walls.openings
         self.projection = Projection(self.density, self.solid, settings, self._loops, openings)
-        self._impose_walls()
+        self._begin_with_walls()
         self._before = [torch.empty_like(field) for field in self._changing()]  # the step
 
     def _changing(self) -> tuple[torch.Tensor, ...]:
@@ -151,7 +151,11 @@ class Simulation(Fields):
         """Return to the scene's initial state; settings and preconditioner stay."""
         self._fill_initial_state()
         self.projection.reset(self.solid)
+        self._begin_with_walls()
+
+    def _begin_with_walls(self) -> None:
         self._impose_walls()
+        self._outflow = self._loops.largest_outflow(self.velocity)
 
     def _impose_walls(self) -> None:
         """Give the sides of the box the velocities of inflows, and none where they are closed."""
@@ -162,7 +166,6 @@ class Simulation(Fields):
         for field in (self.velocity, self._moved):
             for faces in zip(*map(sides, (field, self._loops.open_faces, speed)), strict=True):
                 faces[0].mul_(faces[1]).add_(faces[2])
-        self._outflow = max(self._outflow, self._loops.largest_outflow(self._moved))
 
     def begin_with(self, phase: torch.Tensor, velocity: torch.Tensor | None = None) -> None:
         """Start from ``phase`` (nx, ny) and ``velocity`` (2, nx+1, ny+1) in m/s, by default at rest, with the

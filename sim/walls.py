@@ -116,11 +116,9 @@ class Walls:
         return speed
 
 
-def sides(field: torch.Tensor) -> list[torch.Tensor]:
-    """The left, right, bottom and top faces of a face field (2, nx+1, ny+1), views."""
-    return [_side(field, axis, place) for axis in (0, 1) for place in (0, -1)]
-
-
-def _side(field: torch.Tensor, axis: int, place: int) -> torch.Tensor:
-    """The faces of a face field (2, nx+1, ny+1) on one side of the box, a view."""
-    return field[axis].select(axis, place)[: field.shape[2 - axis] - 1]
+def sides(field: torch.Tensor, inside: int = 0) -> list[torch.Tensor]:
+    """The faces of a face field (2, nx+1, ny+1) on the left, right, bottom and top of the box, or as many
+    cells ``inside``: views.
+    """
+    places = inside, -1 - inside
+    return [field[d].select(d, place)[: field.shape[2 - d] - 1] for d in (0, 1) for place in places]

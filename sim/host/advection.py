@@ -66,13 +66,14 @@ def predict(
                 donors[d, i],
             )
             now, then = velocity[d, i], began[d, i]
+            push = 0.0 if e == d == 0 and (i == 0 or i == nx) else kick  # not on the box's own sides
             if e == 0:
                 behind, ahead = carried[d, max(i - 1, 0)], carried[d, min(i + 1, rows - 1)]
                 mass_behind, mass_ahead = masses[d, max(i - 1, 0)], masses[d, min(i + 1, rows - 1)]
                 for j in range(columns):
                     even = faces[j] * evenness(m[j], mass_behind[j], mass_ahead[j])
                     out[j] = even * limited_slope(u[j], behind[j], ahead[j])
-                    donor[j] = u[j] + even * kick * (now[j] - then[j])
+                    donor[j] = u[j] + even * push * (now[j] - then[j])
             else:
                 for j in range(1, columns - 1):
                     even = faces[j] * evenness(m[j], m[j - 1], m[j + 1])
@@ -80,7 +81,7 @@ def predict(
                     donor[j] = u[j] + even * kick * (now[j] - then[j])
                 for j, inner in ((0, 1), (columns - 1, columns - 2)):  # a wall's side has no difference
                     even = faces[j] * evenness(m[j], m[j], m[inner])
-                    out[j], donor[j] = 0.0, u[j] + even * kick * (now[j] - then[j])
+                    out[j], donor[j] = 0.0, u[j] + even * (1 - d) * kick * (now[j] - then[j])
 
 
 @compiled
@@ -267,8 +268,8 @@ def carry_border(
                 if d == e and open_faces[d, i, j] > 0.0:
                     moved = velocity[d, i, j] * ratio
                     if moved > 0.0 if place else moved < 0.0:
-                        new = (new + abs(moved) * carried[d, p, q]) / (1.0 + abs(moved))
+                        new += min(abs(moved), 1.0) * (carried[d, p, q] - new)
                     else:
-                        mass = 1.0 + (heavy - 1.0) * entering[d, i, j]
-                        new /= 1.0 + abs(moved) * mass / density[x, y]
+                        share = abs(moved) * (1.0 + (heavy - 1.0) * entering[d, i, j]) / density[x, y]
+                        new *= 1.0 - share if share < 0.5 else 0.25 / share  # never turned round
                 out[d, i, j] = new

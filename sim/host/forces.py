@@ -41,13 +41,14 @@ def shear_row(
     heavy: float,
     light: float,
     hold: Corners,
+    closed: Corners,
     sums: Array,
     out: Array,
 ) -> None:
     """Shear stress * spacing at the corners (i, j), as sim.device.forces.corner_shear; ``sums`` (2, ny + 2)
     is scratch: how many fluid cells lie left and right of each place, and the sum of their inverse
-    viscosities. ``hold``: 1 for the corners along walls (left, right, bottom, top) that do not slip, 0 for
-    those that do, and along open ones.
+    viscosities. ``hold``: 0 for the corners along walls (left, right, bottom, top) that slip, else 1;
+    ``closed``: 0 for those along open sides, where nothing changes outwards, else 1.
     """
     nx, ny = solid.shape
     wet, inverse = sums[0], sums[1]
@@ -61,18 +62,19 @@ def shear_row(
             inverse[j + 1] += 1.0 / viscosity if solids[j] == 0 else 0.0
     u, right, left = velocity[0, i], velocity[1, min(i, nx - 1)], velocity[1, max(i - 1, 0)]
     # the wall stands half a spacing away where one of a pair of faces is missing
-    right_weight, left_weight = 1.0, 1.0
-    if i == 0:
-        right_weight, left_weight = 2.0, 0.0
-    elif i == nx:
-        right_weight, left_weight = 0.0, 2.0
-    out[0], out[ny] = 2.0 * u[0], -2.0 * u[ny - 1]
+    out[0], out[ny] = 2.0 * closed[2][i] * u[0], -2.0 * closed[3][i] * u[ny - 1]
     for j in range(1, ny):
         out[j] = u[j] - u[j - 1]
+    if 0 < i < nx:
+        for j in range(ny + 1):
+            out[j] = out[j] + right[j] - left[j]
+    else:
+        inside, walls, sign = (right, closed[0], 2.0) if i == 0 else (left, closed[1], -2.0)
+        for j in range(ny + 1):
+            out[j] += sign * walls[j] * inside[j]
     for j in range(ny + 1):
         both = wet[j] + wet[j + 1]
-        rate = out[j] + right_weight * right[j] - left_weight * left[j]
-        stress = both / (inverse[j] + inverse[j + 1]) * rate
+        stress = both / (inverse[j] + inverse[j + 1]) * out[j]
         out[j] = stress if both > 0.0 else 0.0
     if i == 0 or i == nx:
         held = hold[0] if i == 0 else hold[1]
@@ -93,6 +95,7 @@ def viscous_stage(
     heavy: float,
     light: float,
     hold: Corners,
+    closed: Corners,
     weight_current: float,
     weight_previous: float,
     ratio: float,
@@ -100,10 +103,10 @@ def viscous_stage(
     """As sim.device.forces.viscous_stage."""
     nx, ny = solid.shape
     shears, sums = np.zeros((2, ny + 1)), np.zeros((2, ny + 2))
-    shear_row(0, current, solid, phase, heavy, light, hold, sums, shears[0])
+    shear_row(0, current, solid, phase, heavy, light, hold, closed, sums, shears[0])
     for i in range(nx):
         shear, above = shears[i % 2], shears[(i + 1) % 2]
-        shear_row(i + 1, current, solid, phase, heavy, light, hold, sums, above)
+        shear_row(i + 1, current, solid, phase, heavy, light, hold, closed, sums, above)
         rho, fractions = density[i], phase[i]
         if i > 0:
             u, below, on, out = current[0, i], current[0, i - 1], current[0, i + 1], previous[0, i]

@@ -66,11 +66,25 @@ class HostLoops:
         """
         fields = current, previous, density, phase, self.solid, self.open_faces
         heavy, light, *others = numbers
-        hold = tuple(held * corners for held, corners in zip(self.hold, self._closed, strict=True))
-        forces.viscous_stage(*(field.numpy() for field in fields), heavy, light, hold, *others)
+        pairs = zip(self.hold, self._closed, strict=True)
+        hold = tuple(1.0 - (1.0 - held) * corners for held, corners in pairs)
+        border = []
         if self._walls is not None:
-            for side, same in zip(sides(previous), sides(current), strict=True):
-                side.copy_(same)
+            lanes = (
+                sides(current),
+                sides(previous),
+                sides(current, 1),
+                sides(previous, 1),
+                sides(self.open_faces),
+            )
+            for now, before, now_inside, before_inside, opened in zip(*lanes, strict=True):
+                mixed = others[0] * now_inside + others[1] * before_inside
+                border.append(
+                    (before, torch.where(opened > 0.0, others[0] * now + others[1] * before, now), mixed)
+                )
+        forces.viscous_stage(*(field.numpy() for field in fields), heavy, light, hold, self._closed, *others)
+        for (side, kept, mixed), inside, opened in zip(border, sides(previous, 1), lanes[-1], strict=True):
+            torch.addcmul(kept, opened, inside - mixed, out=side)  # the face inside feels the same
 
     def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
         """Add surface tension's pull; ``impulse``: time step times it over the spacing squared."""
