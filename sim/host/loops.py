@@ -68,23 +68,26 @@ class HostLoops:
         heavy, light, *others = numbers
         pairs = zip(self.hold, self._closed, strict=True)
         hold = tuple(1.0 - (1.0 - held) * corners for held, corners in pairs)
-        border = []
-        if self._walls is not None:
-            lanes = (
-                sides(current),
-                sides(previous),
-                sides(current, 1),
-                sides(previous, 1),
-                sides(self.open_faces),
-            )
-            for now, before, now_inside, before_inside, opened in zip(*lanes, strict=True):
-                mixed = others[0] * now_inside + others[1] * before_inside
-                border.append(
-                    (before, torch.where(opened > 0.0, others[0] * now + others[1] * before, now), mixed)
-                )
+        kept = [] if self._walls is None else self._border_before(current, previous, *others[:2])
         forces.viscous_stage(*(field.numpy() for field in fields), heavy, light, hold, self._closed, *others)
-        for (side, kept, mixed), inside, opened in zip(border, sides(previous, 1), lanes[-1], strict=True):
-            torch.addcmul(kept, opened, inside - mixed, out=side)  # the face inside feels the same
+        for (before, opened, mixed), side, inside in zip(
+            kept, sides(previous), sides(previous, 1), strict=False
+        ):
+            torch.addcmul(before, opened, inside - mixed, out=side)
+
+    def _border_before(
+        self, current: Tensor, previous: Tensor, own: float, other: float
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For every side of the box what `viscous_stage` starts from, whether faces are open, and what it
+        starts from one cell inside: an open face feels the viscosity that the face inside feels.
+        """
+        kept = []
+        opened = sides(self.open_faces)
+        lanes = (sides(field, inside) for inside in (0, 1) for field in (current, previous))
+        for faces, now, before, now_inside, before_inside in zip(opened, *lanes, strict=True):
+            mixed = torch.where(faces > 0.0, own * now + other * before, now)
+            kept.append((mixed, faces, own * now_inside + other * before_inside))
+        return kept
 
     def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
         """Add surface tension's pull; ``impulse``: time step times it over the spacing squared."""
