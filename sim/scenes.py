@@ -66,7 +66,7 @@ class SceneFile(Settings):
     background: Literal["heavy", "light"]  # what fills the box at first
     shapes: Annotated[list[Shape], BeforeValidator(read_shapes)]  # painted in order
     expect: Expectations
-    walls: SceneWalls = Field(default_factory=dict, description="the box's sides that are not closed")
+    walls: SceneWalls = Field(default_factory=dict, description="sides that are not closed: see sim.walls")
 
 
 class Scene(SceneFile):
