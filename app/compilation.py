@@ -18,6 +18,7 @@ from precond import PCG, PoissonOperator, PreconditionerError, make_precondition
 from precond.auto import CANDIDATES, Auto
 from precond.host.compiled import compiled_anew
 from sim.host.loops import HostLoops
+from sim.walls import Walls, read_walls
 
 SHAPE = (16, 8)
 STARTED_AGAIN = "HTP_FLUID_STARTED_AGAIN"  # in the environment of a program that has begun anew
@@ -116,7 +117,7 @@ def drawing() -> Iterator[None]:
 def stepping() -> Iterator[None]:
     """Call every loop of the simulation once."""
     nx, ny = SHAPE
-    loops = HostLoops(torch.zeros(SHAPE, dtype=torch.uint8))
+    loops = HostLoops(torch.zeros(SHAPE, dtype=torch.uint8), Walls(read_walls({"top": "open"}), SHAPE))
     phase, density = torch.zeros(2, nx, ny, dtype=torch.float64)
     velocity, moved = torch.zeros(2, 2, nx + 1, ny + 1, dtype=torch.float64)
     density += 1.0

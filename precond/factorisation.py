@@ -12,17 +12,17 @@ from precond.poisson import PoissonOperator
 
 
 def pinned_matrix(operator: PoissonOperator) -> scipy.sparse.csr_matrix | None:
-    """A with the diagonal of one cell per fluid component doubled and ones for empty rows: positive definite.
+    """A, one diagonal entry per sealed component doubled, with ones for empty rows: positive definite.
 
-    For a right-hand side of mean zero over every component its solution solves A x = b exactly, being zero in
-    the doubled cells: the sum of all equations of a component says so. None when A is not finite.
+    For a right-hand side of mean zero over every sealed component its solution solves A x = b exactly, being
+    zero in the doubled cells: the sum of all equations of a component says so. None when A is not finite.
     """
     matrix = operator.to_csr()
     if not np.isfinite(matrix.data).all():
         return None
     diagonal = operator.diagonal().cpu().numpy().ravel()
     extra = np.zeros_like(diagonal)
-    anchors = operator.anchors.cpu().numpy()
+    anchors = operator.anchors.cpu().numpy()[operator.sealed]
     extra[anchors] = diagonal[anchors]
     extra[diagonal == 0] = 1.0
     return scipy.sparse.csr_matrix(matrix + scipy.sparse.diags_array(extra))

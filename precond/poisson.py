@@ -1,4 +1,4 @@
-"""The variable-density Poisson operator A = -div(w grad) on a closed box, five-point finite volumes."""
+"""The variable-density Poisson operator A = -div(w grad) on a box, five-point finite volumes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from precond.host.compiled import available
 SMALLEST_SIDE = 8
 _VERSIONS = itertools.count(1)
 FACE_DENSITIES = ("harmonic", "arithmetic")
+Openings = tuple[Any, Any]  # of the left and right walls (2, ny) and of the bottom and top ones (2, nx), bool
 Device = torch.device | str
 
 
@@ -68,26 +69,47 @@ def _validated(density: Any) -> Tensor:
     return density
 
 
+def _openings(openings: Openings, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Copies of both arrays, bool. Raises ValueError for other shapes."""
+    arrays = tuple(np.array(array, dtype=bool) for array in openings)
+    wanted = (2, shape[1]), (2, shape[0])
+    if tuple(array.shape for array in arrays) != wanted:
+        raise ValueError(f"openings must have the shapes {wanted[0]} and {wanted[1]}")
+    return arrays
+
+
 class PoissonOperator:
     """A = -div(w grad) with zero flux through walls and solids; unit spacing, positive semidefinite.
+
+    Faces of the box named by ``openings`` are no walls: there the solution is given, half a spacing from the
+    centre of the cell, whose density is the face's. Their weights 2 / rho stand where those of walls are
+    zero, so that a row's four weights add up to its diagonal, and are coupled to nothing. A given value other
+    than zero goes into the right-hand side, times the weight.
 
     The weight of a face between fluid cells i and j is one over a mean of their densities: by default the
     harmonic one, (rho_i + rho_j) / (2 rho_i rho_j), as in arXiv 2605.13343; with ``face_density``
     "arithmetic", 2 / (rho_i + rho_j), for which the projection is orthogonal in the kinetic energy of a
     momentum-conserving scheme. The null space is spanned by the indicator of every connected fluid component
-    and of every solid cell. All tensors are float64, allocated once and updated in place; `update`, `matvec`
-    and `project` make no host sync.
+    without an opening, a sealed one, and of every solid cell. All tensors are float64, allocated once and
+    updated in place; `update`, `matvec` and `project` make no host sync.
 
     Attributes:
         shape: (nx, ny), x first. device: where every tensor lives. density: (nx, ny), the last density given.
         solid: (nx, ny) bool. fluid: (nx, ny), 1 on fluid cells, else 0. face_weights_x: (nx + 1, ny),
         face_weights_y: (nx, ny + 1), zero at walls and next to solids. anchors: (components,) int64, the flat
-        index i * ny + j of one cell of every fluid component. component_sizes: cells in each of them. labels:
-        (nx, ny) int64, component of each cell, -1 in solids (numpy). products: with A so far, but for those
-        that a device made by itself.
+        index i * ny + j of one cell of every fluid component. component_sizes: cells in each of them. sealed:
+        (components,) bool (numpy), and nullity, how many are. labels: (nx, ny) int64, component of each cell,
+        -1 in solids (numpy). openings: (2, ny) and (2, nx) bool (numpy), or None for a closed box. products:
+        with A so far, but for those that a device made by itself.
     """
 
-    def __init__(self, shape: tuple[int, int], device: Device = "cpu", face_density: str = "harmonic"):
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        device: Device = "cpu",
+        face_density: str = "harmonic",
+        openings: Openings | None = None,
+    ):
         """An operator without coefficients; `from_density` is the public way in."""
         if face_density not in FACE_DENSITIES:
             raise ValueError(f"face_density must be one of {', '.join(FACE_DENSITIES)}, not '{face_density}'")
@@ -100,6 +122,12 @@ class PoissonOperator:
         self.face_weights_x = self._zeros(nx + 1, ny)
         self.face_weights_y = self._zeros(nx, ny + 1)
         self._diagonal, self.fluid = self._zeros(nx, ny), self._zeros(nx, ny)
+        self.openings = None if openings is None else _openings(openings, self.shape)
+        self._border = []  # of each wall: face weights, densities, 2 on open faces of fluid cells
+        if self.openings is not None:
+            wx, wy, rho = self.face_weights_x, self.face_weights_y, self.density
+            sides = (wx[0], rho[0]), (wx[-1], rho[-1]), (wy[:, 0], rho[:, 0]), (wy[:, -1], rho[:, -1])
+            self._border = [(*side, torch.zeros_like(side[1])) for side in sides]
         self._weights_next = self._zeros(nx, ny)  # face_weights_y[:, 1:], contiguous: zero where a row ends
         self._component = torch.zeros(nx * ny, dtype=torch.int64, device=self.device)
         self._component_sum = self._zeros(nx * ny + 1)
@@ -118,17 +146,23 @@ class PoissonOperator:
 
     @classmethod
     def from_density(
-        cls, density: Any, solid: Any = None, device: Device | None = None, face_density: str = "harmonic"
+        cls,
+        density: Any,
+        solid: Any = None,
+        device: Device | None = None,
+        face_density: str = "harmonic",
+        openings: Openings | None = None,
     ) -> PoissonOperator:
         """The operator of ``density`` (nx, ny) > 0, any unit, with ``solid`` (nx, ny) bool cells closed off.
 
-        Both are copied. ``face_density`` is one of FACE_DENSITIES. Raises ValueError when density is not 2-D,
-        smaller than 8 x 8, not finite or not positive, or when the shapes differ.
+        All are copied. ``face_density`` is one of FACE_DENSITIES; ``openings`` are the faces of the left and
+        right walls (2, ny) and of the bottom and top ones (2, nx) that are open, bool. Raises ValueError when
+        density is not 2-D, smaller than 8 x 8, not finite or not positive, or when the shapes differ.
         """
         if device is None:
             device = density.device if isinstance(density, Tensor) else "cpu"
         density = _validated(density)
-        operator = cls(tuple(density.shape), device, face_density)
+        operator = cls(tuple(density.shape), device, face_density, openings)
         operator.density.copy_(density)
         operator.set_solid(torch.zeros(operator.shape, dtype=torch.bool) if solid is None else solid)
         return operator
@@ -156,10 +190,11 @@ class PoissonOperator:
         self.component_sizes = sizes[has_solid:]
         self.anchors = torch.from_numpy(first[has_solid:].copy()).to(self.device)
         self.components = int(count)
+        self._notice_openings(fluid)
         self.has_solid = bool(has_solid)
         self.geometry_version = next(_VERSIONS)
         weight = np.zeros(self._component_weight.numel())
-        weight[1 : count + 1] = 1.0 / self.component_sizes
+        weight[1 : count + 1] = self.sealed / self.component_sizes
         self._component.copy_(torch.from_numpy(labels.ravel()))
         self._component_weight.copy_(torch.from_numpy(weight))
         self.fluid.copy_(torch.from_numpy(fluid))
@@ -167,6 +202,21 @@ class PoissonOperator:
             self._open_x.copy_(self.fluid[1:] * self.fluid[:-1])
             self._open_y.copy_(self.fluid[:, 1:] * self.fluid[:, :-1])
         self.update(self.density)
+
+    def _notice_openings(self, fluid: np.ndarray) -> None:
+        """Find which components are sealed, and the open faces of cells that are ``fluid`` (nx, ny) bool."""
+        self.sealed = np.ones(self.components, dtype=bool)
+        if self.openings is not None:
+            (left, right), (bottom, top) = self.openings
+            opened = np.zeros(self.shape, dtype=bool)
+            sides = opened[0], opened[-1], opened[:, 0], opened[:, -1]
+            cells = fluid[0], fluid[-1], fluid[:, 0], fluid[:, -1]
+            walls = zip(sides, cells, (left, right, bottom, top), self._border, strict=True)
+            for side, inside, open_faces, (*_, factor) in walls:
+                side |= inside & open_faces
+                factor.copy_(torch.from_numpy(2.0 * (inside & open_faces)))
+            self.sealed[self.labels[opened]] = False
+        self.nullity = int(self.sealed.sum())
 
     def update(self, density: Any) -> None:
         """New coefficients from ``density`` (nx, ny), in place, without host sync; its values are not
@@ -177,6 +227,8 @@ class PoissonOperator:
         self.density.copy_(as_grid(density, "density", self.shape))
         self.version = next(_VERSIONS)
         wx, wy = self.face_weights_x, self.face_weights_y
+        for weights, density, factor in self._border:
+            torch.div(factor, density, out=weights)
         if self._compiled:
             changed = wx.numpy(), wy.numpy(), self._weights_next.numpy(), self._diagonal.numpy()
             harmonic = self.face_density == "harmonic"
@@ -195,7 +247,7 @@ class PoissonOperator:
         if self.has_solid:
             wx[1:-1].mul_(self._open_x)
             wy[:, 1:-1].mul_(self._open_y)
-        self._weights_next.copy_(wy[:, 1:])
+        self._weights_next[:, :-1].copy_(wy[:, 1:-1])
         torch.add(wx[1:], wx[:-1], out=self._diagonal)
         self._diagonal.add_(wy[:, 1:]).add_(wy[:, :-1])
 
@@ -247,9 +299,15 @@ class PoissonOperator:
         out = torch.empty(self.shape, dtype=torch.float64, device=self.device) if out is None else out
         return self.bind(p.contiguous(), out)()
 
+    def border_weights(self) -> list[Tensor]:
+        """Live face weights of the left, right, bottom and top walls where any face is open; else none."""
+        return [weights for weights, *_ in self._border]
+
     def project(self, v: Tensor) -> Tensor:
-        """Remove ``v``'s mean over each fluid component and zero its solids, in place; returns it."""
+        """Remove ``v``'s mean over each sealed component and zero its solids, in place; returns it."""
         self.check_shape(v)
+        if self.nullity == 0:
+            return v.mul_(self.fluid) if self.has_solid else v
         if self._compiled and self.components == 1 and v.is_contiguous():
             grid.project(v.numpy(), self.fluid.numpy(), float(self.component_sizes[0]))
             return v

@@ -9,7 +9,8 @@ from sim.simulation import Simulation
 
 @dataclass(frozen=True)
 class SceneStart:
-    """What the checks compare with: volume in m^2 and energy in J/m of the initial state."""
+    """What the checks compare with: volume in m^2, less what entered, and energy in J/m of the initial
+    state."""
 
     volume: float
     energy: float
@@ -17,7 +18,7 @@ class SceneStart:
     @classmethod
     def of(cls, simulation: Simulation) -> SceneStart:
         """Of ``simulation`` as it is."""
-        return cls(simulation.phase_volume(), simulation.total_energy())
+        return cls(simulation.phase_volume() - simulation.entered, simulation.total_energy())
 
 
 def failures(simulation: Simulation, start: SceneStart) -> list[str]:
@@ -27,7 +28,7 @@ def failures(simulation: Simulation, start: SceneStart) -> list[str]:
     settings = simulation.settings
     potential = settings.gravity * height**2 * width * settings.contrast
     measured = {
-        "volume_drift": abs(simulation.phase_volume() - start.volume)
+        "volume_drift": abs(simulation.phase_volume() - simulation.entered - start.volume)
         / max(start.volume, simulation.spacing**2),
         "speed": simulation.max_speed(),
         "heavy_height": simulation.heavy_height() / height,

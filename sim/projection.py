@@ -19,6 +19,7 @@ from precond import (
     make_preconditioner,
 )
 from precond.errors import in_one_line
+from precond.poisson import Openings
 from sim.reuse_policy import ReusePolicy
 from sim.settings import SimulationSettings
 
@@ -31,11 +32,20 @@ class Projection:
     breaks down.
     """
 
-    def __init__(self, density: torch.Tensor, solid: torch.Tensor, settings: SimulationSettings, loops: Any):
-        """``loops`` are those of sim.host.loops or sim.device.loops."""
+    def __init__(
+        self,
+        density: torch.Tensor,
+        solid: torch.Tensor,
+        settings: SimulationSettings,
+        loops: Any,
+        openings: Openings | None = None,
+    ):
+        """``loops`` are those of sim.host.loops or sim.device.loops; ``openings`` as in precond.poisson: the
+        pressure is zero there.
+        """
         self._loops = loops
         self.operator = PoissonOperator.from_density(
-            density, solid.bool(), device=density.device, face_density="arithmetic"
+            density, solid.bool(), density.device, "arithmetic", openings
         )
         self.pressure = torch.zeros_like(density)  # (nx, ny) float64, Pa
         self.right_hand_side = torch.zeros_like(density)  # of the last solve, and its absolute tolerance
@@ -103,7 +113,7 @@ class Projection:
 
         ``density`` is (nx, ny), ``ratio`` the time step over the spacing in s/m. With u = u* - ratio w grad
         p, a divergence-free u needs A p = -div(u*) / ratio, differences taken over one cell; with
-        ``welling`` (nx, ny), m/s, u has that net outflow, whose sum over a fluid component is zero. Returns
+        ``welling`` (nx, ny), m/s, u has that net outflow, whose sum over a sealed component is zero. Returns
         the attempts in their order, x left out: the chosen method's and, where that broke down, FALLBACK's.
         When the last one broke down too, velocity and ``pressure`` are as they were.
         """

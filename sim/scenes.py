@@ -14,6 +14,7 @@ from precond.config import Number, Settings, Text, read_yaml, setting, validated
 from precond.errors import UsageError
 from sim.settings import SimulationSettings
 from sim.shapes import Shape, read_shapes
+from sim.walls import SceneWalls
 
 SCENE_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "scenes"
 THUMBNAIL_FOLDER = SCENE_FOLDER / "thumbnails"
@@ -65,15 +66,18 @@ class SceneFile(Settings):
     background: Literal["heavy", "light"]  # what fills the box at first
     shapes: Annotated[list[Shape], BeforeValidator(read_shapes)]  # painted in order
     expect: Expectations
+    walls: SceneWalls = Field(default_factory=dict, description="sides that are not closed: see sim.walls")
 
 
 class Scene(SceneFile):
-    """A scene: its name, and what its file holds, in that order. Raises UsageError for what does not fit."""
+    """A scene: its name, and what its file holds, in that order; closed unless there are walls. Raises
+    UsageError for what does not fit.
+    """
 
     name: str
 
     def __init__(self, name: str, *content: Any) -> None:
-        super().__init__(name=name, **dict(zip(SceneFile.names(), content, strict=True)))
+        super().__init__(name=name, **dict(zip(SceneFile.names(), content, strict=False)))
 
     def initial_state(self, grid: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Phase fraction, float64 (nx, ny), and solid mask, bool (nx, ny). Raises UsageError when no fluid is

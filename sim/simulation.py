@@ -27,6 +27,7 @@ from sim.settings import WALLS, SettingsError, SimulationSettings
 from sim.sources import KINDS, Sources
 from sim.state import State
 from sim.viscosity import largest_diffusion, viscous_weights
+from sim.walls import Walls, sides
 
 PAINTS = ("heavy", "light", "solid", "erase", *KINDS)
 TRANSPORT_COURANT = 0.5  # largest share of a cell that may leave it in one transport step: bounds the phase
@@ -95,12 +96,13 @@ class StepReport:
 
 
 class Simulation(Fields):
-    """Two incompressible fluids in a closed box with solids, under gravity and surface tension.
+    """Two incompressible fluids in a box with solids, under gravity and surface tension.
 
     Tensors, all on ``device``: ``phase`` (nx, ny) float64, 1 where the heavy fluid is; ``density`` (nx, ny)
     float64 in kg/m^3, the light fluid's being 1; ``solid`` (nx, ny) uint8; ``velocity`` (2, nx+1, ny+1)
     float64 in m/s, component d on the lower face of cell (i, j), projected; index i runs along x, j upwards.
-    ``sources`` holds where fluid wells up and leaves.
+    ``sources`` holds where fluid wells up and leaves, ``walls`` which sides of the box are not closed (None:
+    all are). ``entered``: m^2 of the heavy fluid that came in through those since the start, less what left.
     """
 
     def __init__(self, settings: SimulationSettings, scene: Scene):
@@ -118,10 +120,13 @@ class Simulation(Fields):
         self.solid = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
         self.velocity = faces()  # projected
         self._moved, self._spare = faces(), faces()  # after transport, where the next step begins; scratch
-        self._loops = _loops(self.solid)
+        self.walls = Walls(scene.walls, self.shape) if any(scene.walls.values()) else None
+        self._loops = _loops(self.solid, self.walls)
         self.sources = Sources(self.phase)
         self._fill_initial_state()
-        self.projection = Projection(self.density, self.solid, settings, self._loops)
+        openings = None if self.walls is None else self.walls.openings
+        self.projection = Projection(self.density, self.solid, settings, self._loops, openings)
+        self._begin_with_walls()
         self._before = [torch.empty_like(field) for field in self._changing()]  # the step
 
     def _changing(self) -> tuple[torch.Tensor, ...]:
@@ -140,7 +145,7 @@ class Simulation(Fields):
         self._stirs: list[tuple[float, ...]] = []
         self.time = 0.0
         self.step_count = 0
-        self._outflow = 0.0
+        self._outflow = self.entered = 0.0
         self._renew_density()
 
     def _renew_density(self) -> None:
@@ -157,6 +162,21 @@ class Simulation(Fields):
         """Return to the scene's initial state; settings and preconditioner stay."""
         self._fill_initial_state()
         self.projection.reset(self.solid)
+        self._begin_with_walls()
+
+    def _begin_with_walls(self) -> None:
+        self._impose_walls()
+        self._outflow = self._loops.largest_outflow(self.velocity)
+
+    def _impose_walls(self) -> None:
+        """Give the sides of the box the velocities of inflows, and none where they are closed."""
+        if self.walls is None:
+            return
+        operator = self.projection.operator
+        speed = self.walls.follow(operator.labels, operator.sealed)
+        for field in (self.velocity, self._moved):
+            for faces in zip(*map(sides, (field, self._loops.open_faces, speed)), strict=True):
+                faces[0].mul_(faces[1]).add_(faces[2])
 
     def begin_with(self, phase: torch.Tensor, velocity: torch.Tensor | None = None) -> None:
         """Start from ``phase`` (nx, ny) and ``velocity`` (2, nx+1, ny+1) in m/s, by default at rest, with the
@@ -167,6 +187,7 @@ class Simulation(Fields):
         if velocity is not None:
             torch.mul(velocity.to(self.device), self._loops.open_faces, out=self.velocity)
             self._moved.copy_(self.velocity)
+        self._impose_walls()
         self._outflow = self._loops.largest_outflow(self.velocity)
         self._renew_density()
 
@@ -200,7 +221,7 @@ class Simulation(Fields):
                     f"{last.method}{too}; reset the scene, or lower the contrast"
                 )
             outflow = self._largest_outflow(ratio)
-            transport_steps = self._transport(ratio, outflow)
+            transport_steps, entered = self._transport(ratio, outflow)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
         except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError) as error:
@@ -208,6 +229,7 @@ class Simulation(Fields):
                 field.copy_(kept)
             raise SimulationError(in_one_line(error), attempts) from error
         self._outflow = outflow
+        self.entered += entered * self.spacing**2
         self._stirs.clear()
         self.time += time_step
         self.step_count += 1
@@ -272,30 +294,31 @@ class Simulation(Fields):
             )
         return outflow
 
-    def _transport(self, ratio: float, outflow: float) -> int:
+    def _transport(self, ratio: float, outflow: float) -> tuple[int, float]:
         """Carry phase and momentum with the projected velocity, in as many equal steps as its Courant number
-        asks for.
+        asks for; returns their number, and the heavy fluid that came in through the box's sides, in cells.
         """
         steps = max(1, math.ceil(outflow * ratio / TRANSPORT_COURANT - 1e-9))
         began = self._before[3]  # the momentum before this step's forces and projection
         fields, kick = (self.velocity, began, self.density, self.phase), 0.0 if self._stirs else 0.5
         carried, target, spare = self.velocity, self._moved, self._spare
-        sources, heavy = self.sources, self._contrast
+        sources, heavy, entered = self.sources, self._contrast, [0.0]
         for sweep in range(2 * steps):
             along = (self.step_count + sweep + sweep // 2) % 2  # in turns, which makes a pair second order
             first = sweep % 2 == 0
             if sources.active and first:
                 sources.begin_transport(self.phase, ratio * self.spacing / steps)
-            self._loops.transport_phase(self.phase, self.velocity, ratio / steps, along, first)
+            through = self._loops.transport_phase(self.phase, self.velocity, ratio / steps, along, first)
+            entered.append(through)
             if sources.active and not first:
-                sources.settle(self.phase, self.velocity, self._loops, ratio / steps)
+                sources.settle(self.phase, self.velocity, self._loops, ratio / steps, sum(entered[-2:]))
                 sources.add_mass(self.density, heavy)
             self._loops.transport_momentum(carried, *fields, target, heavy, kick, ratio / steps, along)
             if sources.active and not first:
                 sources.slow(target, self.density, heavy)
             carried, target, spare = target, spare, target
         self._moved, self._spare = carried, target
-        return steps
+        return steps, sum(entered)
 
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
         """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError for
@@ -403,6 +426,7 @@ class Simulation(Fields):
         self._moved.mul_(self._loops.open_faces)
         self.projection.operator.set_solid(self.solid.bool())
         self.projection.pressure[changed] = 0.0
+        self._impose_walls()
 
     def _centres(self, axis: int) -> torch.Tensor:
         """The cells' centres along an axis, in m."""
@@ -442,6 +466,7 @@ class Simulation(Fields):
         self._loops.follow_solid()
         self.projection.reset(self.solid)
         self.projection.pressure.copy_(state.pressure)
+        self._impose_walls()
         self._renew_density()
 
     def phase_volume(self) -> float:
@@ -484,10 +509,14 @@ def _usable(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _loops(solid: torch.Tensor) -> Any:
-    """The loops of the device on which ``solid`` lies; Taichi is loaded for CUDA alone."""
+def _loops(solid: torch.Tensor, walls: Walls | None) -> Any:
+    """The loops of the device on which ``solid`` lies; Taichi is loaded for CUDA alone. Raises SettingsError
+    for ``walls`` there.
+    """
     if solid.device.type == "cpu":
-        return HostLoops(solid)
+        return HostLoops(solid, walls)
+    if walls is not None:
+        raise SettingsError("walls: sides that are not closed work on a CPU alone so far; use --device cpu")
     from sim.device.loops import DeviceLoops
 
     return DeviceLoops(solid)

@@ -2,7 +2,8 @@
 
 What sources bring in, drains take out, in every connected part of the fluid: the smaller side gives the
 volume, the larger one shares it. A part with only one of the two stays closed, or no pressure could exist.
-Everything here is torch on whole fields, for a CPU and CUDA alike, and nothing of it runs without a source.
+Where a part reaches an opening of the box, every source and drain has its full rate. Everything here is torch
+on whole fields, for a CPU and CUDA alike, and nothing of it runs without a source.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Sources:
 
     Attributes: kind (nx, ny) uint8, 0 or 1 + the index in KINDS, painted by others; solids stop it up while
     they cover it. source (nx, ny) float64 in 1/s: the volume that wells up per volume and time, negative
-    where it leaves, of sum zero over every connected part of the fluid.
+    where it leaves, of sum zero over every connected part of the fluid without an opening.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -52,12 +53,13 @@ class Sources:
         draining = fluid & (kind == len(KINDS))
         welling = fluid & (kind > 0) & ~draining
         cells = [np.bincount(parts[where], minlength=operator.components) for where in (welling, draining)]
-        volume = rate * np.minimum(*cells)  # of every part, in cells per second
+        least = np.where(operator.sealed, np.minimum(*cells), np.inf)
         source = np.zeros(kind.shape)
         for where, sign, count in zip((welling, draining), (1.0, -1.0), cells, strict=True):
+            volume = rate * np.minimum(count, least)  # of every part, in cells per second
             source[where] = sign * volume[parts[where]] / count[parts[where]]
         self.source.copy_(torch.from_numpy(source))
-        self.active = bool(volume.any())
+        self.active = bool(source.any())
 
     def begin_transport(self, phase: Tensor, time_step: float) -> None:
         """Keep ``phase`` (nx, ny) as it is before a transport step of ``time_step`` seconds."""
@@ -65,8 +67,9 @@ class Sources:
         torch.clamp(self.source, min=0.0, out=self._welled).mul_(time_step)
         torch.clamp(self.source, max=0.0, out=self._left).mul_(-time_step)
 
-    def settle(self, phase: Tensor, velocity: Tensor, loops: Any, ratio: float) -> None:
-        """Set ``phase`` to what the fluxes of ``loops`` make of it with the sources' share.
+    def settle(self, phase: Tensor, velocity: Tensor, loops: Any, ratio: float, entered: float) -> None:
+        """Set ``phase`` to what the fluxes of ``loops`` make of it with the sources' share; ``entered``, in
+        cells, is what came in through the sides of the box.
 
         A drain takes the mixture that flowed in. What a solver's tolerance leaves of the divergence goes back
         to the interface, as in transport_phase, which counts a source as an error of that kind.
@@ -76,7 +79,7 @@ class Sources:
         brought = self._welled * (self.kind == 1)
         heavy.sub_((gained + self._welled - self._left) * (self._before > 0.5)).add_(brought)
         new = heavy / (1.0 + self._left)
-        expected = float(self._before.sum() + brought.sum() - (heavy - new).sum())
+        expected = float(self._before.sum() + brought.sum() - (heavy - new).sum()) + entered
         new.clamp_(0.0, 1.0)
         after, shares = float(new.sum()), (new * (1.0 - new), 1.0 - new, new)  # of all that cells can take
         missing = expected - after

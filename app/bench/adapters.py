@@ -50,7 +50,7 @@ Adapter = Callable[[Any], Callable[[], Solve]]
 
 def make_operator(problem: Problem, device: str) -> PoissonOperator:
     """The operator of ``problem`` that all preconditioners of a case are made for."""
-    return PoissonOperator.from_density(problem.density, problem.solid, device, problem.face_density)
+    return problem.operator(device)
 
 
 def make_adapter(

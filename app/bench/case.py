@@ -44,9 +44,10 @@ class Judge:
         self._matrix = scipy.sparse.csr_array(operator.to_csr())
         component = operator.labels.ravel() + 1
         sums = np.bincount(component, self._b)
+        sums[1:] *= operator.sealed
         sums[0] = np.abs(self._b[component == 0]).sum()
         if np.abs(sums).max() > 1e-10 * np.abs(self._b).sum():
-            self.fault = "b is not of mean zero over each component, as well-posed conditions have it"
+            self.fault = "b is not of mean zero over each sealed component, as well-posed conditions have it"
 
     def residual(self, x: torch.Tensor | np.ndarray) -> float:
         """||b - A x|| / ||b|| of ``x``, of the shape of b."""

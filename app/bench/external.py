@@ -1,8 +1,8 @@
 """Solvers of other libraries, each run as its own documentation advises, on the same systems.
 
 They get an ExternalSystem, made for them outside the timing, and a right-hand side of mean zero over each
-component. Where one needs a definite matrix it is that of precond.factorisation, whose solution solves the
-same system. What they say of their residual is not used: app.bench.case computes it from their solution.
+sealed component. Where one needs a definite matrix it is that of precond.factorisation, whose solution solves
+the same system. What they say of their residual is not used: app.bench.case computes it from their solution.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ Ready = tuple[
 @dataclass(frozen=True)
 class ExternalSystem:
     """A x = b of the n cells that are coupled to any: matrix (n, n) CSR float64, semidefinite; pinned, the
-    same with the diagonal of one cell per component doubled; cells (n,), their flat indices; component (n,),
-    of each cell.
+    same with the diagonal of one cell per sealed component doubled; cells (n,), their flat indices; component
+    (n,), of each cell; sealed, of each component.
     """
 
     matrix: scipy.sparse.csr_matrix
     pinned: scipy.sparse.csr_matrix
     cells: np.ndarray
     component: np.ndarray
+    sealed: np.ndarray
 
     @classmethod
     def of(cls, operator: PoissonOperator) -> ExternalSystem:
@@ -50,20 +51,21 @@ class ExternalSystem:
             raise ValueError("the matrix is not finite")
         cells = np.flatnonzero(operator.diagonal().cpu().numpy().ravel() > 0.0)
         full = scipy.sparse.csr_matrix(operator.to_csr())
-        _, component = np.unique(operator.labels.ravel()[cells], return_inverse=True)
-        return cls(full[cells][:, cells].tocsr(), pinned[cells][:, cells].tocsr(), cells, component)
+        present, component = np.unique(operator.labels.ravel()[cells], return_inverse=True)
+        matrices = (matrix[cells][:, cells].tocsr() for matrix in (full, pinned))
+        return cls(*matrices, cells, component, operator.sealed[present])
 
     def projected(self, preconditioner: Any) -> scipy.sparse.linalg.LinearOperator:
-        """``preconditioner`` of `pinned` as one of `matrix`: means over components are taken out of its
-        results, in which rounding otherwise piles up until CG finds the matrix indefinite.
+        """``preconditioner`` of `pinned` as one of `matrix`: means over sealed components are taken out of
+        its results, in which rounding otherwise piles up until CG finds the matrix indefinite.
         """
         sizes = np.bincount(self.component)
 
         def apply(r: np.ndarray) -> np.ndarray:
             z = preconditioner @ r
-            if len(sizes) == 1:
+            if len(sizes) == 1 and self.sealed[0]:
                 return z - z.mean()
-            return z - (np.bincount(self.component, z) / sizes)[self.component]
+            return z - (self.sealed * np.bincount(self.component, z) / sizes)[self.component]
 
         return scipy.sparse.linalg.LinearOperator(self.matrix.shape, matvec=apply, dtype=np.float64)
 

@@ -23,7 +23,7 @@ def thumbnails() -> None:
         simulation = Simulation(scene_settings(name, {"preconditioner": "multigrid"}), scene)
         while simulation.time < max(MOMENT_S, 0.5 * scene.duration_s):
             simulation.step()
-        image = Image.fromarray(render(simulation, View(), FINER))
+        image = Image.fromarray(render(simulation, View(), FINER * max(simulation.shape)))
         image.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.LANCZOS)
         print(save_png(THUMBNAIL_FOLDER / f"{name}.png", image))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from precond import PoissonOperator, UsageError
 from precond.auto import Auto
+from precond.poisson import Openings
 
 if TYPE_CHECKING:  # who solves the system needs no simulation
     from app.engine import Engine
@@ -18,8 +19,9 @@ if TYPE_CHECKING:  # who solves the system needs no simulation
 class System:
     """A p = b with all that defines it and its solve; copies, so that the simulation may go on.
 
-    density, right_hand_side, start: (nx, ny) float64, start None for zero. solid: (nx, ny) bool. The solve
-    ends at max(rtol ||b||, atol) or after max_iterations. frame and scene: where it comes from.
+    density, right_hand_side, start: (nx, ny) float64, start None for zero. solid: (nx, ny) bool. openings: as
+    PoissonOperator has them. The solve ends at max(rtol ||b||, atol) or after max_iterations. frame and
+    scene: where it comes from.
     """
 
     density: np.ndarray
@@ -32,6 +34,7 @@ class System:
     max_iterations: int
     frame: int = 0
     scene: str = ""
+    openings: Openings | None = None
 
     @classmethod
     def of(cls, engine: Engine) -> System:
@@ -49,7 +52,8 @@ class System:
         start = None if start is None else start.to("cpu", copy=True).numpy()
         limits = settings.rtol, projection.atol, settings.max_iterations
         origin = engine.frame, settings.scene
-        return cls(*copies, start, projection.operator.face_density, *limits, *origin)
+        operator = projection.operator
+        return cls(*copies, start, operator.face_density, *limits, *origin, operator.openings)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,7 +68,7 @@ class System:
 
     def operator(self) -> PoissonOperator:
         """A new A, on the CPU."""
-        return PoissonOperator.from_density(self.density, self.solid, "cpu", self.face_density)
+        return PoissonOperator.from_density(self.density, self.solid, "cpu", self.face_density, self.openings)
 
 
 def present_method(engine: Engine) -> str:

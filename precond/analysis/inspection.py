@@ -170,11 +170,11 @@ def _leaf_norms(near: Callable[[Tensor], Tensor], coupled: Tensor, far: Tensor) 
 
 
 def _kernel(form: TwoLevel, basis: Tensor) -> Tensor:
-    """Orthonormal kernel of U^T A U, (K r, g): what U represents of the fluid components' constants."""
+    """Orthonormal kernel of U^T A U, (K r, g): what U represents of the sealed components' constants."""
     labels = torch.from_numpy(np.append(form.operator.labels.ravel(), -1)).to(basis.device)
     labels = torch.where(form.leaves.coupled, labels[form.leaves.vectors.cells], -1)  # (K, L)
     constants = []
-    for component in labels[labels >= 0].unique():
+    for component in np.flatnonzero(form.operator.sealed):
         inside = (labels == component).to(basis.dtype)[..., None]  # (K, L, 1)
         constants.append((basis.mT @ inside).view(-1) / inside.sum().sqrt())
     if not constants:

@@ -83,13 +83,13 @@ def dense_preconditioner(preconditioner: Preconditioner) -> np.ndarray:
 def root_on_range(operator: PoissonOperator) -> np.ndarray:
     """R (cells, n) float64 with A = R R^T and R^T R diagonal: R^T M R has the eigenvalues of A^1/2 M A^1/2.
 
-    n is the fluid cells less the components, A's kernel.
+    n is the fluid cells less the sealed components, A's kernel.
     """
     fluid = np.flatnonzero(~operator.solid.cpu().numpy().ravel())
     dense = operator.to_csr()[fluid][:, fluid].toarray()
     values, vectors = np.linalg.eigh(dense)
-    root = np.zeros((operator.solid.numel(), len(fluid) - operator.components))
-    root[fluid] = vectors[:, operator.components :] * np.sqrt(values[operator.components :])
+    root = np.zeros((operator.solid.numel(), len(fluid) - operator.nullity))
+    root[fluid] = vectors[:, operator.nullity :] * np.sqrt(values[operator.nullity :])
     return root
 
 

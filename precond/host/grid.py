@@ -1,6 +1,5 @@
 """The Poisson operator's own loops: face weights of a density, products, projection. Grids are (nx, ny)
-float64, weights as in precond.poisson; those of walls are zero, so that what stands behind them does not
-matter.
+float64, weights as in precond.poisson; those of walls are zero, and behind open faces stands a zero.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def set_weights(
     diagonal: Array,
 ) -> None:
     """Face weights between fluid cells from ``density``, ``weights_next`` (weights_y without its first
-    column) and the diagonal, the sum of a cell's four.
+    column, zero in the last) and the diagonal, the sum of a cell's four, those of the box's border included.
     """
     nx, ny = density.shape
     for i in range(nx):
@@ -58,6 +57,11 @@ def multiply(p: Array, weights_x: Array, weights_y: Array, out: Array) -> None:
             target[j] += weight[j] * (here[j] - here[j - 1])
         for j in range(ny - 1):
             target[j] += weight[j + 1] * (here[j] - here[j + 1])
+        target[0] += weight[0] * here[0]
+        target[ny - 1] += weight[ny] * here[ny - 1]
+    for j in range(ny):
+        out[0, j] += weights_x[0, j] * p[0, j]
+        out[nx - 1, j] += weights_x[nx, j] * p[nx - 1, j]
 
 
 @compiled

@@ -217,9 +217,10 @@ class CompiledIterations:
     def begin(self, preconditioner: Preconditioner) -> None:
         """As TorchIterations.begin."""
         operator, self._preconditioner = self._operator, preconditioner
-        self._one_component = operator.components == 1
-        self._cells = float(operator.component_sizes[0]) if self._one_component else 0.0
-        diagonal = preconditioner.as_diagonal() if self._one_component else None
+        self._projects, self._cells = operator.nullity > 0, 0.0
+        if operator.components == operator.nullity == 1:
+            self._projects, self._cells = False, float(operator.component_sizes[0])
+        diagonal = None if self._projects else preconditioner.as_diagonal()
         self._diagonal = np.empty((0, 0)) if diagonal is None else diagonal.numpy()
         self._p.zero_()
         self.coefficients = []
@@ -229,7 +230,7 @@ class CompiledIterations:
     def advance(self, due: int, tolerance: float) -> tuple[list[float], Outcome | None]:
         """As TorchIterations.advance."""
         self._preconditioner._apply(self._r, self._z)
-        if not self._one_component:
+        if self._projects:
             self._operator.project(self._z)
         flexible = not self._preconditioner.symmetric_positive_definite
         count = due if self._diagonal.size else 1

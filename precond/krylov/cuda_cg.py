@@ -66,8 +66,9 @@ class CudaCG:
         self._sums_p, self._sums_r = zeros(2, partials)
         self.state, self.history = zeros(slots.SLOTS), zeros(limit + 2)
         self._multiply_x = operator.bind(self.x, self._ap)
-        one_component = operator.components == 1
-        self._cells = float(operator.component_sizes[0]) if one_component else 0.0
+        self._projects, self._cells = operator.nullity > 0, 0.0
+        if operator.components == operator.nullity == 1:
+            self._projects, self._cells = False, float(operator.component_sizes[0])
         capture = Capture(operator.device)
         self._load = capture.program(self.load)
         self._attempt = self._in_one_launch() if single_launch else None
@@ -163,7 +164,7 @@ class CudaCG:
         operator = self.operator
         (x, r, z, p, ap, r_before), fluid = self._flat, operator.fluid.view(-1)
         self.preconditioner._apply(self._r, self._z)
-        if not self._cells:
+        if self._projects:
             operator.project(self._z)
         ops.dots(r, z, r_before, fluid, self._sums_z, self._flexible)
         ops.direction(z, fluid, p, self._sums_z, self._sums_r, self.state, self.history, self._cells)

@@ -99,7 +99,10 @@ class LeafFeatures:
         """Follow the operator's solids: the mask and what depends on it alone, without a host sync."""
         fluid = self._padded(~self.operator.solid, False)  # (K, L)
         open_faces = fluid.view(-1)[self.neighbours] & self._exists  # (K L, 4)
-        inside = (fluid & open_faces.any(dim=1).view_as(fluid)).double()[..., None]  # (K, L, 1)
+        coupled = open_faces.any(dim=1).view_as(fluid)
+        if self.operator.openings is not None:
+            coupled = coupled | self._padded(self.operator.diagonal() > 0.0, False)
+        inside = (fluid & coupled).double()[..., None]  # (K, L, 1)
         self.mask.copy_(inside[..., 0])
         self._counts = inside.sum(dim=1)  # (K, 1)
         self._cells_in_leaf = self._counts.clamp(min=1.0)
@@ -156,7 +159,7 @@ class LeafFeatures:
             return
         flat = diagonal.view(-1)
         pairs = flat[self.neighbours]  # (K L, 4)
-        weights = weights.view(-1, 4)
+        weights = weights.view(-1, 4) * self._exists  # nothing beyond an opening
         self.neighbour_weights.copy_(weights / flat[:, None])
         scaled = (weights * torch.rsqrt(pairs * flat[:, None])).view(-1)  # (4 K L,)
         self.bias.view(-1).index_copy_(0, self._coupling_to, -scaled[self._coupling_from].float())

@@ -68,7 +68,11 @@ class Faces:
     def update(self) -> None:
         """Follow the operator's present coefficients and solids, in place."""
         x, y = self.operator.face_weights_x, self.operator.face_weights_y
-        weights = torch.stack([x[:-1], x[1:], y[:, :-1], y[:, 1:]]).flatten(1)  # (4, N)
+        weights = torch.stack([x[:-1], x[1:], y[:, :-1], y[:, 1:]])
+        if self.operator.openings is not None:
+            for border in (weights[0, 0], weights[1, -1], weights[2, :, 0], weights[3, :, -1]):
+                border.zero_()  # nothing is beyond an opening
+        weights = weights.flatten(1)  # (4, N)
         diagonal = self.operator.diagonal().view(-1)
         coupled = diagonal > 0.0
         self.coupled.copy_(coupled)

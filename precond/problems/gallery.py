@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from precond.partition.morton import morton_order
-from precond.poisson import PoissonOperator
+from precond.poisson import Openings, PoissonOperator
 
 TEST_SEED = 10_000  # test frame i draws from default_rng(10000 + i), training frame i from default_rng(i)
 RIGHT_HAND_SIDE_SEED = 123
@@ -46,8 +46,8 @@ SPLITS = {  # "train" and "test", and the generalisation study's four sets to tr
 
 @dataclass(frozen=True)
 class Problem:
-    """A x = b: density and b (nx, ny) float64, b of mean zero, solid (nx, ny) bool, n fluid cells; the faces'
-    mean density is one of precond.poisson.FACE_DENSITIES.
+    """A x = b: density and b (nx, ny) float64, b of mean zero over sealed components, solid (nx, ny) bool, n
+    fluid cells; the faces' mean density and openings are as in precond.poisson.
     """
 
     density: Tensor
@@ -55,6 +55,7 @@ class Problem:
     b: Tensor
     n: int
     face_density: str = "harmonic"
+    openings: Openings | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,7 +64,9 @@ class Problem:
 
     def operator(self, device: torch.device | str = "cpu") -> PoissonOperator:
         """The operator of this problem."""
-        return PoissonOperator.from_density(self.density, self.solid, device, self.face_density)
+        return PoissonOperator.from_density(
+            self.density, self.solid, device, self.face_density, self.openings
+        )
 
 
 def right_hand_side(n: int) -> np.ndarray:

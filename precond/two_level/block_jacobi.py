@@ -31,7 +31,8 @@ class BlockJacobi(Preconditioner):
     what it was, D_k lies between 1 - drift and 1 + drift times the block whose inverse is kept.
 
     Cells without couplings and the padding of the last leaf are decoupled rows of the identity, scaled. A
-    fluid component that lies within one leaf makes its block singular: the diagonal of its anchor is doubled.
+    sealed component that lies within one leaf makes its block singular: the diagonal of its anchor is
+    doubled.
 
     Attributes, on the operator's device: blocks (K, L, L) float64, the D_k behind inverses (K, L, L) float32,
     which are the present ones but for leaves kept by `update`. coupled (K, L) bool, False on padding, on
@@ -59,7 +60,7 @@ class BlockJacobi(Preconditioner):
         self.position = self.vectors.position
         position, count = self.position.cpu().numpy(), len(self.vectors.cells)
         self._leaf = position // leaf_size  # of each cell
-        self.faces = LeafFaces.of(operator.shape, position, leaf_size, device)
+        self.faces = LeafFaces.of(operator, position, leaf_size)
         self._shared = shared and aligned and device.type == "cpu" and available()
         zeros = operator.diagonal().new_zeros
         self.blocks = zeros(count, leaf_size, leaf_size)
@@ -92,7 +93,7 @@ class BlockJacobi(Preconditioner):
         closed = np.ones(operator.components, dtype=bool)
         closed[labels[fluid & (self._leaf != self._leaf[anchors][labels])]] = False
         factor = np.ones(self._leaf.size + 1)
-        factor[anchors[closed]] = 2.0
+        factor[anchors[closed & operator.sealed]] = 2.0
         self._pinning.copy_(torch.from_numpy(factor[cells]))
         coupled = np.append(fluid & ~closed[labels], False)[cells]
         self.coupled = torch.from_numpy(coupled).to(operator.device)  # (K, L)

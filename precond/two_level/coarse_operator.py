@@ -1,7 +1,7 @@
 """The coarse operator A_c = U^T A U, the Galerkin product of the leaves' bases.
 
 One r x r block a leaf and one a pair of leaves that share a face. Its null space is known, one vector for
-every group of fluid components that share leaves, and removed by pinning a constant column.
+every group of sealed components that share leaves, and removed by pinning a constant column.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class LeafPairs:
     @classmethod
     def of(cls, operator: PoissonOperator, position: np.ndarray, leaf_size: int) -> LeafPairs:
         """The pairs of the grid; ``position`` (nx ny,) is each cell's place in the flat (K, L)."""
-        cells, exists = faces_of_grid(operator.shape)
-        a, b = position[cells]  # flat (K L) places
+        cells, exists = faces_of_grid(operator)
+        a, b = position[cells]  # flat (K L) places; the same at the box's border
         face = np.flatnonzero(exists & (a // leaf_size != b // leaf_size))
         a, b = np.minimum(a, b)[face], np.maximum(a, b)[face]
         count = int(position.max()) // leaf_size + 1
@@ -115,7 +115,7 @@ def assembled(diagonal: Tensor, off: Tensor, pairs: LeafPairs) -> Tensor:
 
 def pinned_leaves(operator: PoissonOperator, cells: Tensor, coupled: Tensor) -> np.ndarray:
     """One leaf for every null vector of A_c: components that share a leaf have one constant column between
-    them. ``coupled`` (K, L) bool marks the cells that the basis covers.
+    them, which is none if one of them is not sealed. ``coupled`` (K, L) bool marks the cells of the basis.
     """
     inside = coupled.cpu().numpy()
     leaf = np.nonzero(inside)[0]
@@ -124,5 +124,6 @@ def pinned_leaves(operator: PoissonOperator, cells: Tensor, coupled: Tensor) -> 
     graph = scipy.sparse.coo_array((np.ones(len(leaf)), ends), shape=(size, size))
     _, group = scipy.sparse.csgraph.connected_components(graph, directed=False)
     occupied = np.unique(leaf)
+    occupied = occupied[~np.isin(group[occupied], group[len(inside) :][~operator.sealed])]
     _, first = np.unique(group[occupied], return_index=True)
     return occupied[first]

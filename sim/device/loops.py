@@ -44,10 +44,11 @@ class DeviceLoops:
 
     def transport_phase(
         self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool
-    ) -> None:
-        """As HostLoops.transport_phase."""
+    ) -> float:
+        """As HostLoops.transport_phase, in a closed box."""
         fields = phase, self.solid, velocity, self.heavy_flux, self._majority, self._work, self._row_sums
         interface.transport_phase(*map(kernel_argument, fields), ratio, direction, first)
+        return 0.0
 
     def transport_momentum(
         self,

@@ -69,13 +69,14 @@ def predict(
                 donors[d, i],
             )
             now, then = velocity[d, i], began[d, i]
+            push = 0.0 if e == d == 0 and (i == 0 or i == nx) else kick  # not on the box's own sides
             if e == 0:
                 behind, ahead = carried[d, max(i - 1, 0)], carried[d, min(i + 1, rows - 1)]
                 mass_behind, mass_ahead = masses[d, max(i - 1, 0)], masses[d, min(i + 1, rows - 1)]
                 for j in range(columns):
                     even = faces[j] * evenness(m[j], mass_behind[j], mass_ahead[j])
                     out[j] = even * limited_slope(u[j], behind[j], ahead[j])
-                    donor[j] = u[j] + even * kick * (now[j] - then[j])
+                    donor[j] = u[j] + even * push * (now[j] - then[j])
             else:
                 for j in range(1, columns - 1):
                     even = faces[j] * evenness(m[j], m[j - 1], m[j + 1])
@@ -83,7 +84,7 @@ def predict(
                     donor[j] = u[j] + even * kick * (now[j] - then[j])
                 for j, inner in ((0, 1), (columns - 1, columns - 2)):  # a wall's side has no difference
                     even = faces[j] * evenness(m[j], m[j], m[inner])
-                    out[j], donor[j] = 0.0, u[j] + even * kick * (now[j] - then[j])
+                    out[j], donor[j] = 0.0, u[j] + even * (1 - d) * kick * (now[j] - then[j])
 
 
 @compiled
@@ -112,6 +113,26 @@ def sides(
         from_after = after[j] - rest * slope_after[j]
         flux[j] = mass
         carried[j] = mass * (from_before if mass > 0.0 else from_after)
+
+
+@compiled
+def side_masses(
+    speed: Array,
+    heavy_flux: Array,
+    donor: Array,
+    excess: float,
+    ratio: float,
+    outward: float,
+    flux: Array,
+    carried: Array,
+) -> None:
+    """As `sides`, through a side of the box across x, which ``outward`` (1 or -1) points out of: what enters
+    is at rest along it.
+    """
+    for j in range(1, len(donor) - 1):
+        through = (speed[j - 1] + speed[j]) * ratio + excess * (heavy_flux[j - 1] + heavy_flux[j])
+        flux[j] = 0.5 * through
+        carried[j] = flux[j] * donor[j] if outward * through > 0.0 else 0.0
 
 
 @compiled
@@ -214,6 +235,10 @@ def carry(
         else:
             across, carry = masses_through[0], momenta[0]
             if i > 0:
+                for j, inner in ((0, 0), (ny, ny - 1)):  # through the box's sides, as `side_masses`
+                    mass = (v[i - 1, j] + v[i, j]) * ratio + excess * (flux[i - 1, j] + flux[i, j])
+                    leaves = mass < 0.0 if j == 0 else mass > 0.0
+                    across[j], carry[j] = 0.5 * mass, 0.5 * mass * donor[i, inner] if leaves else 0.0
                 rows = v[i - 1, 1:ny], v[i, 1:ny], flux[i - 1, 1:ny], flux[i, 1:ny]
                 sources = donor[i, : ny - 1], donor[i, 1:ny], slope[i, : ny - 1], slope[i, 1:ny]
                 sides(*rows, *sources, excess, ratio, across[1:], carry[1:])
@@ -223,6 +248,8 @@ def carry(
 
     u, donor, slope = carried[1], donors[1], slopes[1]  # and of the y faces
     masses_through[:], momenta[:] = 0.0, 0.0
+    if e == 0 and begin == 0:
+        side_masses(v[0], flux[0], donor[0], excess, ratio, -1.0, masses_through[0], momenta[0])
     for i in range(max(begin - 1, 0), end):
         last, new, after = i % 2, (i + 1) % 2, min(i + 1, nx - 1)
         if e == 0:
@@ -230,6 +257,8 @@ def carry(
             rows = v[i + 1, : ny - 1], v[i + 1, 1:ny], flux[i + 1, : ny - 1], flux[i + 1, 1:ny]
             sources = donor[i, 1:ny], donor[after, 1:ny], slope[i, 1:ny], slope[after, 1:ny]
             sides(*rows, *sources, excess, ratio, through[2][1:], through[3][1:])
+            if i == nx - 1:
+                side_masses(v[nx], flux[nx], donor[i], excess, ratio, 1.0, *through[2:])
         else:
             across, carry = masses_through[0], momenta[0]
             rows = v[i, :ny], v[i, 1:], flux[i, :ny], flux[i, 1:]
@@ -271,3 +300,38 @@ def transport_momentum(
     foresee(carried, velocity, began, open_faces, dilated, scratch, kick, e, 0, nx)
     fields = density, phase, open_faces
     carry(carried, velocity, heavy_flux, *fields, scratch, transported, heavy, ratio, e, 0, nx)
+
+
+@compiled
+def carry_border(
+    carried: Array,
+    velocity: Array,
+    open_faces: Array,
+    density: Array,
+    entering: Array,
+    heavy: float,
+    ratio: float,
+    e: int,
+    out: Array,
+) -> None:
+    """The velocities of faces on the sides of the box after a sweep along ``e``: as before, but on open ones
+    across ``e`` with what comes from inside, or from outside, where it was at rest. So what enters loses the
+    pressure that its speed is worth over the half cell to the first centre.
+    """
+    nx, ny = density.shape
+    for d in range(2):
+        count, last = (ny, nx) if d == 0 else (nx, ny)
+        for k in range(count):
+            for place, inner, cell in ((0, 1, 0), (last, last - 1, last - 1)):
+                i, j = (place, k) if d == 0 else (k, place)
+                p, q = (inner, k) if d == 0 else (k, inner)
+                x, y = (cell, k) if d == 0 else (k, cell)
+                new = carried[d, i, j]
+                if d == e and open_faces[d, i, j] > 0.0:
+                    moved = velocity[d, i, j] * ratio
+                    if moved > 0.0 if place else moved < 0.0:
+                        new += min(abs(moved), 1.0) * (carried[d, p, q] - new)
+                    else:
+                        share = abs(moved) * (1.0 + (heavy - 1.0) * entering[d, i, j]) / density[x, y]
+                        new *= 1.0 - share if share < 0.5 else 0.25 / share  # never turned round
+                out[d, i, j] = new

@@ -9,6 +9,7 @@ import numpy as np
 from precond.host.compiled import compiled
 
 Array = np.ndarray
+Corners = tuple[Array, Array, Array, Array]  # (ny + 1,), (ny + 1,), (nx + 1,), (nx + 1,)
 
 
 @compiled
@@ -39,13 +40,15 @@ def shear_row(
     phase: Array,
     heavy: float,
     light: float,
-    hold: tuple[float, float, float, float],
+    hold: Corners,
+    closed: Corners,
     sums: Array,
     out: Array,
 ) -> None:
     """Shear stress * spacing at the corners (i, j), as sim.device.forces.corner_shear; ``sums`` (2, ny + 2)
     is scratch: how many fluid cells lie left and right of each place, and the sum of their inverse
-    viscosities. ``hold``: 1 for walls (left, right, bottom, top) that do not slip, 0 for those that do.
+    viscosities. ``hold``: 0 for the corners along walls (left, right, bottom, top) that slip, else 1;
+    ``closed``: 0 for those along open sides, where nothing changes outwards, else 1.
     """
     nx, ny = solid.shape
     wet, inverse = sums[0], sums[1]
@@ -59,21 +62,26 @@ def shear_row(
             inverse[j + 1] += 1.0 / viscosity if solids[j] == 0 else 0.0
     u, right, left = velocity[0, i], velocity[1, min(i, nx - 1)], velocity[1, max(i - 1, 0)]
     # the wall stands half a spacing away where one of a pair of faces is missing
-    right_weight, left_weight, held = 1.0, 1.0, 1.0
-    if i == 0:
-        right_weight, left_weight, held = 2.0, 0.0, hold[0]
-    elif i == nx:
-        right_weight, left_weight, held = 0.0, 2.0, hold[1]
-    out[0], out[ny] = 2.0 * u[0], -2.0 * u[ny - 1]
+    out[0], out[ny] = 2.0 * closed[2][i] * u[0], -2.0 * closed[3][i] * u[ny - 1]
     for j in range(1, ny):
         out[j] = u[j] - u[j - 1]
+    if 0 < i < nx:
+        for j in range(ny + 1):
+            out[j] = out[j] + right[j] - left[j]
+    else:
+        inside, walls, sign = (right, closed[0], 2.0) if i == 0 else (left, closed[1], -2.0)
+        for j in range(ny + 1):
+            out[j] += sign * walls[j] * inside[j]
     for j in range(ny + 1):
         both = wet[j] + wet[j + 1]
-        rate = out[j] + right_weight * right[j] - left_weight * left[j]
-        stress = both / (inverse[j] + inverse[j + 1]) * rate
-        out[j] = held * stress if both > 0.0 else 0.0
-    out[0] *= hold[2]
-    out[ny] *= hold[3]
+        stress = both / (inverse[j] + inverse[j + 1]) * out[j]
+        out[j] = stress if both > 0.0 else 0.0
+    if i == 0 or i == nx:
+        held = hold[0] if i == 0 else hold[1]
+        for j in range(ny + 1):
+            out[j] *= held[j]
+    out[0] *= hold[2][i]
+    out[ny] *= hold[3][i]
 
 
 @compiled
@@ -86,7 +94,8 @@ def viscous_stage(
     open_faces: Array,
     heavy: float,
     light: float,
-    hold: tuple[float, float, float, float],
+    hold: Corners,
+    closed: Corners,
     weight_current: float,
     weight_previous: float,
     ratio: float,
@@ -96,10 +105,10 @@ def viscous_stage(
     """As sim.device.forces.viscous_stage, in the rows ``begin`` to ``end`` (excluded) of cells."""
     ny = solid.shape[1]
     shears, sums = np.zeros((2, ny + 1)), np.zeros((2, ny + 2))
-    shear_row(begin, current, solid, phase, heavy, light, hold, sums, shears[begin % 2])
+    shear_row(begin, current, solid, phase, heavy, light, hold, closed, sums, shears[begin % 2])
     for i in range(begin, end):
         shear, above = shears[i % 2], shears[(i + 1) % 2]
-        shear_row(i + 1, current, solid, phase, heavy, light, hold, sums, above)
+        shear_row(i + 1, current, solid, phase, heavy, light, hold, closed, sums, above)
         rho, fractions = density[i], phase[i]
         if i > 0:
             u, below, on, out = current[0, i], current[0, i - 1], current[0, i + 1], previous[0, i]
@@ -147,13 +156,19 @@ def largest_outflow(velocity: Array) -> float:
 def subtract_gradient(
     velocity: Array, pressure: Array, weights_x: Array, weights_y: Array, ratio: float
 ) -> None:
-    """velocity -= ratio * face weight * difference of the pressure across the face."""
+    """velocity -= ratio * face weight * difference of the pressure across the face; it is zero outside the
+    box."""
     nx, ny = pressure.shape
     for i in range(nx):
         row, along, weights = pressure[i], velocity[1, i], weights_y[i]
+        along[0] -= ratio * weights[0] * row[0]
+        along[ny] += ratio * weights[ny] * row[ny - 1]
         for j in range(1, ny):
             along[j] -= ratio * weights[j] * (row[j] - row[j - 1])
         if i > 0:
             before, across, weights = pressure[i - 1], velocity[0, i], weights_x[i]
             for j in range(ny):
                 across[j] -= ratio * weights[j] * (row[j] - before[j])
+    for j in range(ny):
+        velocity[0, 0, j] -= ratio * weights_x[0, j] * pressure[0, j]
+        velocity[0, nx, j] += ratio * weights_x[nx, j] * pressure[nx - 1, j]

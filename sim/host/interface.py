@@ -102,8 +102,12 @@ def interface_normal(block: Array) -> tuple[float, float]:
 
 
 @compiled
-def upwind_fluxes(phase: Array, velocity: Array, heavy_flux: Array, ratio: float, e: int) -> None:
-    """The heavy flux of every face of direction ``e`` as if its donor were mixed evenly."""
+def upwind_fluxes(
+    phase: Array, velocity: Array, heavy_flux: Array, entering: Array, ratio: float, e: int
+) -> None:
+    """The heavy flux of every face of direction ``e`` as if its donor were mixed evenly; ``entering`` is the
+    heavy share of what comes in through the sides of the box.
+    """
     nx, ny = phase.shape
     for i in range(nx):
         here, speeds, flux = phase[i], velocity[e, i], heavy_flux[e, i]
@@ -111,14 +115,19 @@ def upwind_fluxes(phase: Array, velocity: Array, heavy_flux: Array, ratio: float
             for j in range(1, ny):
                 c = speeds[j] * ratio
                 flux[j] = c * (here[j - 1] if c > 0.0 else here[j])
-            flux[0] = flux[ny] = 0.0
+            low, high = speeds[0] * ratio, speeds[ny] * ratio
+            flux[0] = low * (here[0] if low < 0.0 else entering[1, i, 0])
+            flux[ny] = high * (here[ny - 1] if high > 0.0 else entering[1, i, ny])
         elif i > 0:
             before = phase[i - 1]
             for j in range(ny):
                 c = speeds[j] * ratio
                 flux[j] = c * (before[j] if c > 0.0 else here[j])
     if e == 0:
-        heavy_flux[0, 0, :] = heavy_flux[0, nx, :] = 0.0
+        for j in range(ny):
+            low, high = velocity[0, 0, j] * ratio, velocity[0, nx, j] * ratio
+            heavy_flux[0, 0, j] = low * (phase[0, j] if low < 0.0 else entering[0, 0, j])
+            heavy_flux[0, nx, j] = high * (phase[nx - 1, j] if high > 0.0 else entering[0, nx, j])
 
 
 @compiled
@@ -158,12 +167,15 @@ def transport_phase(
     velocity: Array,
     heavy_flux: Array,
     majority: Array,
+    entering: Array,
     volume: Array,
     ratio: float,
     e: int,
     first: bool,
-) -> None:
-    """As sim.device.interface.transport_phase."""
+) -> float:
+    """As sim.device.interface.transport_phase, and with `upwind_fluxes`' ``entering``; returns what of the
+    heavy phase came in through the sides of the box, less what left, in cells.
+    """
     nx, ny = phase.shape
     if first:
         before = 0.0
@@ -173,8 +185,14 @@ def transport_phase(
                 kinds[j] = 1.0 if row[j] > 0.5 else 0.0
                 before += row[j]
         volume[0] = before
-    upwind_fluxes(phase, velocity, heavy_flux, ratio, e)
+    upwind_fluxes(phase, velocity, heavy_flux, entering, ratio, e)
     mixed_fluxes(phase, solid, velocity, heavy_flux, ratio, e)
+    entered = 0.0
+    for i in range(nx if e == 1 else 0):
+        entered += heavy_flux[1, i, 0] - heavy_flux[1, i, ny]
+    for j in range(ny if e == 0 else 0):
+        entered += heavy_flux[0, 0, j] - heavy_flux[0, nx, j]
+    volume[0] += entered
     after, room, fluid = 0.0, 0.0, 0.0
     for i in range(nx):
         row, kinds, x = phase[i], majority[i], i + 1 - e
@@ -184,7 +202,7 @@ def transport_phase(
             new = row[j] + lower_flux[j] - upper_flux[j] + kinds[j] * (upper[j] - lower[j]) * ratio
             row[j] = min(max(new, 0.0), 1.0)
     if first:
-        return
+        return entered
     for i in range(nx):
         row, solids = phase[i], solid[i]
         for j in range(ny):
@@ -209,6 +227,7 @@ def transport_phase(
             f = row[j]
             more = mixed_share * f * (1.0 - f) + light_share * (1.0 - f) + heavy_share * f
             row[j] = f + more if solids[j] == 0 else f
+    return entered
 
 
 @compiled

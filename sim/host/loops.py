@@ -14,19 +14,22 @@ from precond.host import threads
 from precond.host.compiled import available
 from sim.faces import open_faces
 from sim.host import advection, energy, forces, interface
+from sim.walls import Walls, sides
 
 
 class HostLoops:
     """What a step does to fields on one grid: ``phase`` and ``density`` (nx, ny), face fields such as
     ``velocity`` (2, nx+1, ny+1), all float64, in place. ``ratio`` is a time step over the spacing.
 
-    Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells, else 0; heavy_flux
-    (2, nx+1, ny+1), share of a cell, of the last sweep of `transport_phase` in either direction; solid, as it
-    was given; hold: 1 for walls (left, right, bottom, top) that do not slip, 0 for those that do.
+    Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells and on open ones of the box's
+    sides, else 0; heavy_flux (2, nx+1, ny+1), share of a cell, of the last sweep of `transport_phase` in
+    either direction; solid, as it was given; hold: 1 for walls (left, right, bottom, top) that do not slip, 0
+    for those that do.
     """
 
-    def __init__(self, solid: Tensor):
-        """``solid`` (nx, ny) uint8 is kept. Raises UsageError without numba."""
+    def __init__(self, solid: Tensor, walls: Walls | None = None):
+        """``solid`` (nx, ny) uint8 is kept. None for ``walls``: a closed box. Raises UsageError without
+        numba."""
         if not available():
             raise UsageError("a simulation on the CPU needs numba, which is missing: pip install numba")
         (nx, ny), self.solid = solid.shape, solid
@@ -39,13 +42,17 @@ class HostLoops:
             zeros(1).numpy(),
         )
         self._rows = nx, threads.chunks(nx, nx * ny)
-        self.open_faces = open_faces(solid)
+        self._walls, border = walls, zeros(2, nx + 1, ny + 1) if walls is None else walls.open
+        self._entering = border.numpy() if walls is None else walls.entering.numpy()
+        self._border = None if walls is None else border
+        self.open_faces = open_faces(solid, self._border)
         self._no_welling = np.empty((0, 0))
         self.hold = (1.0,) * 4
+        self._closed = tuple(_closed_corners(side) for side in sides(border))
 
     def follow_solid(self) -> None:
         """Notice that the solids changed."""
-        self.open_faces.copy_(open_faces(self.solid))
+        self.open_faces.copy_(open_faces(self.solid, self._border))
 
     def add_stir(self, velocity: Tensor, *stir: float) -> None:
         """Pull the velocity inside a disc towards another one, fully at its centre. ``stir``: centre along x
@@ -62,8 +69,29 @@ class HostLoops:
         """
         fields = current, previous, density, phase, self.solid, self.open_faces
         heavy, light, *others = numbers
-        arrays, numbers = [field.numpy() for field in fields], (heavy, light, self.hold, *others)
+        pairs = zip(self.hold, self._closed, strict=True)
+        hold = tuple(1.0 - (1.0 - held) * corners for held, corners in pairs)
+        kept = [] if self._walls is None else self._border_before(current, previous, *others[:2])
+        arrays, numbers = [field.numpy() for field in fields], (heavy, light, hold, self._closed, *others)
         threads.run_rows(partial(forces.viscous_stage, *arrays, *numbers), *self._rows)
+        for (before, opened, mixed), side, inside in zip(
+            kept, sides(previous), sides(previous, 1), strict=False
+        ):
+            torch.addcmul(before, opened, inside - mixed, out=side)
+
+    def _border_before(
+        self, current: Tensor, previous: Tensor, own: float, other: float
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For every side of the box what `viscous_stage` starts from, whether faces are open, and what it
+        starts from one cell inside: an open face feels the viscosity that the face inside feels.
+        """
+        kept = []
+        opened = sides(self.open_faces)
+        lanes = (sides(field, inside) for inside in (0, 1) for field in (current, previous))
+        for faces, now, before, now_inside, before_inside in zip(opened, *lanes, strict=True):
+            mixed = torch.where(faces > 0.0, own * now + other * before, now)
+            kept.append((mixed, faces, own * now_inside + other * before_inside))
+        return kept
 
     def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
         """Add surface tension's pull; ``impulse``: time step times it over the spacing squared."""
@@ -76,12 +104,13 @@ class HostLoops:
 
     def transport_phase(
         self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool
-    ) -> None:
+    ) -> float:
         """Sweep ``phase`` along a ``direction``, the ``first`` one of a transport step or the other; the
-        fluxes stay for `transport_momentum`.
+        fluxes stay for `transport_momentum`. Returns what of the heavy phase came in through the box's sides,
+        less what left, in cells.
         """
         fields = phase.numpy(), self.solid.numpy(), velocity.numpy(), self._heavy_flux, self._majority
-        interface.transport_phase(*fields, self._volume, ratio, direction, first)
+        return interface.transport_phase(*fields, self._entering, self._volume, ratio, direction, first)
 
     def transport_momentum(
         self,
@@ -109,6 +138,7 @@ class HostLoops:
             flow = carried, velocity, began, flux, majority
             numbers = heavy, kick, ratio, direction
             advection.transport_momentum(*flow, *fields, dilated, scratch, moved, *numbers)
+            self._carry_border(carried, velocity, *fields[::2], heavy, ratio, direction, moved)
             return
         numbers = heavy, ratio, direction
         passes = (
@@ -120,6 +150,23 @@ class HostLoops:
         )
         for one in passes:  # each reads what the one before left in rows around its own
             threads.run_rows(one, *self._rows)
+        self._carry_border(carried, velocity, *fields[::2], *numbers, moved)
+
+    def _carry_border(
+        self,
+        carried: np.ndarray,
+        velocity: np.ndarray,
+        density: np.ndarray,
+        opened: np.ndarray,
+        heavy: float,
+        ratio: float,
+        direction: int,
+        out: np.ndarray,
+    ) -> None:
+        if self._walls is not None:
+            advection.carry_border(
+                carried, velocity, opened, density, self._entering, heavy, ratio, direction, out
+            )
 
     def net_outflow(self, velocity: Tensor, out: Tensor) -> Tensor:
         """``out`` (nx, ny) <- net outflow of every cell: divergence times spacing."""
@@ -144,6 +191,13 @@ class HostLoops:
     def subtract_gradient(
         self, velocity: Tensor, pressure: Tensor, operator: PoissonOperator, ratio: float
     ) -> None:
-        """velocity -= ratio * face weight * difference of ``pressure`` (nx, ny) across the face."""
+        """velocity -= ratio * face weight * difference of ``pressure`` (nx, ny) across the face, zero
+        outside."""
         weights = operator.face_weights_x.numpy(), operator.face_weights_y.numpy()
         forces.subtract_gradient(velocity.numpy(), pressure.numpy(), *weights, ratio)
+
+
+def _closed_corners(opened: Tensor) -> np.ndarray:
+    """1 at the corners along a side of the box that no ``opened`` (n,) face ends at, else 0: (n + 1,)."""
+    faces = np.pad(opened.numpy(), 1)
+    return 1.0 - np.maximum(faces[1:], faces[:-1])

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from precond.partition.leaf_faces import LeafFaces, face_weights
+from precond.poisson import PoissonOperator
 from precond.two_level.block_jacobi import BlockJacobi
 from precond.two_level.coarse_operator import CoarseOperator, LeafPairs, galerkin_blocks
 
@@ -15,7 +16,7 @@ def test_faces_add_up_to_the_leaves_blocks(make_case, leaf_size, aligned):
     case = make_case((22, 13), 100.0, True)
     leaves = BlockJacobi(case.operator, leaf_size, aligned=aligned)
     position = leaves.position.numpy()
-    faces = LeafFaces.of((22, 13), position, leaf_size)
+    faces = LeafFaces.of(PoissonOperator((22, 13)), position, leaf_size)
     weights = face_weights(case.operator)[faces.face]
     count = len(faces.face)
     cells = np.full(count * leaf_size + 1, 22 * 13)

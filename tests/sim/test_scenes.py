@@ -28,7 +28,7 @@ SCENES = {
         "maze",
         "pegs",
     ),
-    *("porous-bed", "rayleigh-taylor", "rising-bubbles", "stripes", "waterfall"),
+    *("channel", "filling", "porous-bed", "rayleigh-taylor", "rising-bubbles", "stripes", "waterfall"),
 }
 
 

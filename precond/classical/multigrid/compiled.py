@@ -29,9 +29,10 @@ Array = np.ndarray
 STEPS = (1, 0), (0, 1), (1, 1), (1, -1)  # to the neighbours whose couplings a cell keeps
 
 # Planes of ``exact``: couplings of A (4) and its diagonal, D^-1/2 and D^1/2, interpolation from this level
-# (9), vectors, and of the finest level the couplings of S = D^-1/2 A D^-1/2 (2).
-A, DIAGONAL, SCALE, ROOT, P, X, R, RESIDUAL, FINEST = 0, 4, 5, 6, 7, 16, 17, 18, 19
-EXACT = 21
+# (9), vectors, of the finest level the couplings of S = D^-1/2 A D^-1/2 (2), and the couplings to openings of
+# the box, which are A's row sums.
+A, DIAGONAL, SCALE, ROOT, P, X, R, RESIDUAL, FINEST, GROUND = 0, 4, 5, 6, 7, 16, 17, 18, 19, 21
+EXACT = 22
 # Planes of ``short``: couplings of S (4), its diagonal, the interpolation in the scale of S (9), and whether
 # a row is more than rounding, 1 or 0.
 S, S_DIAGONAL, S_P, KEPT = 0, 4, 5, 14
@@ -70,10 +71,17 @@ class CompiledCycle:
         """Follow the operator's coefficients, or unless ``everything`` what changed of them; ``shift`` is the
         coarsest operator's, relative.
         """
-        weights = operator.face_weights_x.numpy(), operator.face_weights_y.numpy()
+        weights, ground = (operator.face_weights_x.numpy(), operator.face_weights_y.numpy()), np.empty((0, 0))
+        if operator.openings is not None:
+            (x, y), ground = (each.copy() for each in weights), np.zeros(operator.shape)
+            cells = ground[0], ground[-1], ground[:, 0], ground[:, -1]
+            for border, cell in zip((x[0], x[-1], y[:, 0], y[:, -1]), cells, strict=True):
+                cell += border
+                border[:] = 0.0
+            weights = x, y
         unit = 0.0 if everything else self._unit
         arrays = self._levels, self._exact, self._short, self._changed, self._band
-        self._unit = set_up(*arrays, *weights, operator.has_solid, shift, self._first, unit)
+        self._unit = set_up(*arrays, *weights, ground, operator.has_solid, shift, self._first, unit)
 
     def apply(self, residual: Tensor, out: Tensor) -> None:
         """``out`` = M ``residual``, both (nx, ny), but for the means."""
@@ -101,6 +109,7 @@ def set_up(
     band: Array,
     weights_x: Array,
     weights_y: Array,
+    ground: Array,
     has_solid: bool,
     shift: float,
     first: float,
@@ -109,6 +118,7 @@ def set_up(
     """All levels from the face weights; returns the unit in which the stencils are kept, a power of four in
     which A's largest entry is about one. Where it is still ``unit_before`` only what depends on other face
     weights than before is made anew; the solids are the same. ``changed`` (rows, 2): first and last column.
+    ``ground`` (nx, ny): the weights of open faces, which are none of the others; of size 0 in a closed box.
     """
     nx, ny, _ = size_of(levels, 0)
     largest = 0.0
@@ -119,12 +129,17 @@ def set_up(
     exponent = math.frexp(largest)[1] if largest < math.inf else 0
     unit = math.ldexp(1.0, -(exponent // 2)) ** 2
     load(exact, changed, weights_x, weights_y, unit, unit != unit_before)
+    for i in range(ground.shape[0]):
+        for j in range(ground.shape[1]):
+            exact[GROUND, i + 1, j + 1] = unit * ground[i, j]
     last = len(levels) - 1
     for level in range(last):
         coarse_changes(levels, changed, level, REACH + (2 * KEPT_REACH if has_solid else 0))
         scale_stencil(levels, exact, short, changed, level)
         interpolate(levels, exact, changed, level)
         coarsen(levels, exact, changed, level)
+        if ground.size:
+            coarsen_ground(levels, exact, changed, level)
         if has_solid:
             drop_empty_rows(levels, exact, short, changed, level)
     factorise(levels, exact, band, shift, first)
@@ -203,7 +218,7 @@ def scale_stencil(levels: Array, exact: Array, short: Array, changed: Array, lev
     """D^-1/2, D^1/2 and S from A; empty rows (solid and isolated cells) get D^-1/2 = 0."""
     nx, ny, top = size_of(levels, level)
     east, north, north_east, south_east = exact[A], exact[A + 1], exact[A + 2], exact[A + 3]
-    diagonal, scale, root = exact[DIAGONAL], exact[SCALE], exact[ROOT]
+    diagonal, scale, root, ground = exact[DIAGONAL], exact[SCALE], exact[ROOT], exact[GROUND]
     for i in range(top + 1, top + nx + 1):
         low, high = around(changed, i, top, nx, ny, 1)
         for j in range(low, high + 1):
@@ -214,7 +229,8 @@ def scale_stencil(levels: Array, exact: Array, short: Array, changed: Array, lev
                 total += south_east[i, j] + south_east[i - 1, j + 1]
                 size += abs(north_east[i, j]) + abs(north_east[i - 1, j - 1])
                 size += abs(south_east[i, j]) + abs(south_east[i - 1, j + 1])
-            size += abs(total)
+            total += ground[i, j]
+            size += ground[i, j] + abs(total)
             diagonal[i, j], root[i, j] = total, math.sqrt(size)
             scale[i, j] = 0.0 if size <= TINY else 1.0 / root[i, j]
             short[S_DIAGONAL, i, j] = total * scale[i, j] ** 2
@@ -304,13 +320,28 @@ def coarsen(levels: Array, exact: Array, changed: Array, level: int) -> None:
 
 
 @compiled
+def coarsen_ground(levels: Array, exact: Array, changed: Array, level: int) -> None:
+    """The row sums of P^T A P: P^T times A's, as interpolation keeps the constant."""
+    _, _, top = size_of(levels, level)
+    cx, _, coarse_top = size_of(levels, level + 1)
+    ground, p = exact[GROUND], exact[P:X]
+    for i in range(coarse_top + 1, coarse_top + cx + 1):
+        x = top + 2 * (i - coarse_top) - 1
+        for j in range(changed[i, 0], changed[i, 1] + 1):
+            total = 0.0
+            for b in range(9):
+                total += p[b, i, j] * ground[x - 1 + b // 3, 2 * j - 2 + b % 3]
+            ground[i, j] = total
+
+
+@compiled
 def drop_empty_rows(levels: Array, exact: Array, short: Array, changed: Array, level: int) -> None:
     """Zero the rows of level + 1 that are pure rounding: a function that is constant on a closed pocket has
     no energy. What changed is as `coarsen` left it; its rim is there for the sums inside.
     """
     _, _, top = size_of(levels, level)
     cx, _, coarse_top = size_of(levels, level + 1)
-    a, p, root, kept = exact[A:DIAGONAL], exact[P:X], exact[ROOT], short[KEPT]
+    a, p, root, kept, ground = exact[A:DIAGONAL], exact[P:X], exact[ROOT], short[KEPT], exact[GROUND]
     for i in range(coarse_top + 1, coarse_top + cx + 1):
         x = top + 2 * (i - coarse_top) - 1
         low, high = coarse_columns(levels, changed, level, i - coarse_top, REACH + KEPT_REACH)
@@ -318,11 +349,12 @@ def drop_empty_rows(levels: Array, exact: Array, short: Array, changed: Array, l
             parts = 0.0
             for b in range(9):
                 parts += (p[b, i, j] * root[x - 1 + b // 3, 2 * j - 2 + b % 3]) ** 2
-            energy = a[0, i, j] + a[0, i - 1, j] + a[1, i, j] + a[1, i, j - 1]
+            energy = ground[i, j] + a[0, i, j] + a[0, i - 1, j] + a[1, i, j] + a[1, i, j - 1]
             energy += a[2, i, j] + a[2, i - 1, j - 1] + a[3, i, j] + a[3, i - 1, j + 1]
             kept[i, j] = 1.0 if energy > ROUNDING * parts + VANISHING else 0.0
     for i in range(coarse_top + 1, coarse_top + cx + 1):
         for j in range(changed[i, 0], changed[i, 1] + 1):
+            ground[i, j] *= kept[i, j]
             for k in range(4):
                 ahead, aside = STEPS[k]
                 a[k, i, j] *= kept[i, j] * kept[i + ahead, j + aside]
@@ -351,13 +383,13 @@ def factorise(levels: Array, exact: Array, band: Array, shift: float, first: flo
     band: row k holds columns k - width to k, the last as its inverse, 0 for a null vector.
     """
     nx, ny, top = size_of(levels, len(levels) - 1)
-    a = exact[A:DIAGONAL, top:]
+    a, ground = exact[A:DIAGONAL, top:], exact[GROUND, top:]
     width = band.shape[1] - 1
     along, across = (width - 1, 1) if ny <= nx else (1, width - 1)  # from a cell to the next in x and in y
     band[:] = 0.0
     for i in range(1, nx + 1):
         for j in range(1, ny + 1):
-            total = a[0, i, j] + a[0, i - 1, j] + a[1, i, j] + a[1, i, j - 1]
+            total = ground[i, j] + a[0, i, j] + a[0, i - 1, j] + a[1, i, j] + a[1, i, j - 1]
             total += a[2, i, j] + a[2, i - 1, j - 1] + a[3, i, j] + a[3, i - 1, j + 1]
             row = along * (i - 1) + across * (j - 1)
             band[row, width] = first * (1.0 + shift) * total

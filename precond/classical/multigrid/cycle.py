@@ -49,7 +49,8 @@ class Multigrid(Preconditioner):
         if operator.device.type == "cpu" and available():
             self._compiled = CompiledCycle(operator.shape, COARSEST, FIRST, RATIO)
             return
-        self._finest = level = Level(operator.shape, operator.device, five_point=True)
+        open_box = operator.openings is not None
+        self._finest = level = Level(operator.shape, operator.device, five_point=True, open_box=open_box)
         self._transfers: list[Transfer] = []
         while not self._transfers or level.size > COARSEST:
             self._transfers.append(Transfer(level))
@@ -76,7 +77,7 @@ class Multigrid(Preconditioner):
             transfer.coarsen(has_solid)
         for transfer in self._transfers[:-1]:
             transfer.scale()
-        self._coarsest.setup(shift, 1 / FIRST)
+        self._coarsest.setup(shift, 1 / FIRST, self.operator.nullity == self.operator.components)
         torch.mul(self._finest.scale, FIRST * unit, out=self._scale_out)
 
     def _update_stages(self) -> list[Stage]:

@@ -28,13 +28,17 @@ def strided(v: Tensor, start: int, *dimensions: tuple[int, int]) -> Tensor:
 class Level:
     """Stencil and work vectors, all float64, of an (nx, ny) level.
 
-    The stencil holds G = -A: the couplings off the centre, minus their sum at the centre. Row k = 3 kx + ky
-    couples a cell to the one at offset (1 - kx, 1 - ky). The cycle works on S = D^-1/2 A D^-1/2, D the sums
-    of absolute values of A's rows.
+    The stencil holds G = -A: the couplings off the centre, minus their sum at the centre, and minus
+    ``ground``, the couplings to openings of the box. Row k = 3 kx + ky couples a cell to the one at offset (1
+    - kx, 1 - ky). The cycle works on S = D^-1/2 A D^-1/2, D the sums of absolute values of A's rows.
     """
 
-    def __init__(self, shape: tuple[int, int], device: torch.device, five_point: bool = False):
-        """``five_point``: couplings to diagonal neighbours stay zero, and work on them is left out."""
+    def __init__(
+        self, shape: tuple[int, int], device: torch.device, five_point: bool = False, open_box: bool = False
+    ):
+        """``five_point``: couplings to diagonal neighbours stay zero, and work on them is left out;
+        ``open_box``: there is ``ground``, None without.
+        """
         self.shape, self.device = shape, device
         # Slices of the stencil's rows that hold couplings; together they are every row that is used.
         self.rows = (slice(1, 9, 2), slice(4, 5)) if five_point else (slice(0, 9),)
@@ -47,6 +51,7 @@ class Level:
         self.cells = self.zeros(self.size)  # 1 in cells, 0 in the entry that ends each row
         self.grid(self.cells).fill_(1.0)
         self.r, self.x, self.residual, self.scale, self.root = self.padded(5)
+        self.ground = self.padded() if open_box else None
         self.y = self.zeros(self.size)
         self._scaled = self.zeros(3, 3, self.size)  # -S: (kx, ky) for the cell at offset (kx - 1, ky - 1)
         self._products = self.zeros(3, 3, self.size)
@@ -91,6 +96,14 @@ class Level:
         couplings = {1: wx[1:], 7: wx[:-1], 3: wy[:, 1:], 5: wy[:, :-1]}
         for row, weights in couplings.items():
             torch.mul(weights, unit, out=self.grid(self.stencil[row]))
+        if self.ground is not None:
+            ground = self.grid(self.ground).zero_()
+            cells = ground[0], ground[-1], ground[:, 0], ground[:, -1]
+            places = (7, (0,)), (1, (-1,)), (5, (slice(None), 0)), (3, (slice(None), -1))
+            for cell, (row, place) in zip(cells, places, strict=True):
+                border = self.grid(self.stencil[row])[place]  # of what there is no neighbour to couple to
+                cell.add_(border)
+                border.zero_()
         torch.mul(operator.diagonal(), -unit, out=self.grid(self.stencil[4]))
 
     def scale_stencil(self) -> None:
@@ -100,6 +113,8 @@ class Level:
         self._bordered_x.zero_()
         torch.abs(self.stencil, out=self._products.view(9, self.size))
         torch.sum(self._products, (0, 1), out=self._row_sum)
+        if self.ground is not None:
+            self._row_sum.add_(self.ground)
         torch.le(self._row_sum, TINY, out=self._empty)
         torch.rsqrt(self._row_sum, out=self.scale).masked_fill_(self._empty, 0.0)
         torch.mul(self._row_sum, self.scale, out=self.root)
@@ -133,8 +148,10 @@ class CoarsestInverse:
         self._constant = torch.outer(level.cells, level.cells)
         self._inverse = level.zeros(n, n)
 
-    def setup(self, shift: float, factor: float) -> None:
-        """Keep ``factor`` times the inverse; ``shift``, relative, covers null vectors but the constant."""
+    def setup(self, shift: float, factor: float, singular: bool) -> None:
+        """Keep ``factor`` times the inverse; ``shift``, relative, covers null vectors but the constant, which
+        is one where the operator is ``singular``.
+        """
         level, dense = self.level, self._dense
         values = self._flat.index_select(0, self._source).neg_()
         dense.zero_().view(-1).index_copy_(0, self._target, values)
@@ -142,7 +159,8 @@ class CoarsestInverse:
         mean = diagonal.mean()
         mean = mean + (mean <= TINY)  # no row at all: the identity
         diagonal.addcmul_((diagonal <= TINY).double(), mean).mul_(1 + shift)
-        dense.addcmul_(self._constant, mean / level.size)
+        if singular:
+            dense.addcmul_(self._constant, mean / level.size)
         factorised, _ = torch.linalg.cholesky_ex(dense)
         torch.mul(inverse_of_factors(factorised), factor, out=self._inverse)
 

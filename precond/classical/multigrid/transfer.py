@@ -52,7 +52,8 @@ class Transfer:
     def __init__(self, fine: Level):
         nx, ny = fine.shape
         self.fine = fine
-        self.coarse = coarse = Level(((nx + 1) // 2, (ny + 1) // 2), fine.device)
+        self._open_box = fine.ground is not None
+        self.coarse = coarse = Level(((nx + 1) // 2, (ny + 1) // 2), fine.device, open_box=self._open_box)
         # Entry (fx, fy) of coarse I leads to fine 2 I + (fx - 1, fy - 1).
         self._weights = coarse.padded(3, 3)
         self._weight_lines = coarse.lines(self._weights)
@@ -132,6 +133,7 @@ class Transfer:
         """Scaled weights, fine vectors seen from coarse cells, parities that prolongation adds up."""
         fine, coarse = self.fine, self.coarse
         self._root_seen, self._residual_seen = self._footprints(fine.root), self._footprints(fine.residual)
+        self._ground_seen = self._footprints(fine.ground) if self._open_box else None
         self._scaled = coarse.lines(coarse.zeros(3, 3, coarse.size))
         self._restricted = torch.zeros_like(self._scaled)
         self._coarse_scale, self._coarse_x = coarse.lines(coarse.scale), coarse.lines(coarse.x)
@@ -162,6 +164,9 @@ class Transfer:
         for sums, partner, products in self._pairs:
             torch.mul(sums, partner, out=products)
         torch.mm(self._reduce, self._pair_products, out=self.coarse.stencil[:4])
+        if self._open_box:
+            torch.mul(self._weight_lines, self._ground_seen, out=self._restricted)  # P keeps the constant
+            torch.sum(self._restricted.view(9, self.coarse.size), 0, out=self.coarse.ground)
         self._complete_stencil()
         torch.mul(self._weight_lines, self._root_seen, out=self._scaled)
         if drop_empty:
@@ -175,6 +180,8 @@ class Transfer:
         stencil[4].zero_()
         torch.sum(stencil, 0, out=self._row_total)
         torch.neg(self._row_total, out=stencil[4])
+        if self._open_box:
+            stencil[4].sub_(self.coarse.ground)
 
     def _drop_empty_rows(self) -> None:
         """Zero the rows of pure rounding: a function constant on a closed pocket has no energy."""
@@ -185,6 +192,8 @@ class Transfer:
         self._kept.copy_(self._row_total < 0)
         for row, partner in zip(self.coarse.stencil, self._kept_partners, strict=False):
             row.mul_(partner).mul_(self._kept)
+        if self._open_box:
+            self.coarse.ground.mul_(self._kept)
         self._complete_stencil()
 
     def scale(self) -> None:
