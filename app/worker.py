@@ -5,6 +5,8 @@ that neither the window nor the simulation waits for the other.
 from __future__ import annotations
 
 import math
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +18,7 @@ from sim.fields import Snapshot
 
 REST = 0.1  # seconds without anything to do after which to look again
 LATE = 0.1  # seconds behind which the pace gives up catching up
+BEHIND = 5  # levels of the system's priority that the steps stay below the window
 MEASURED = 1.0  # seconds over which the rate is measured
 
 
@@ -128,7 +131,7 @@ class Worker:
             self._asked.popleft()()
         report = self._step() if self.ready() and not self.done else None
         self.after_turn()
-        if self._wants_snapshot and (changed or report is not None):
+        if changed or (self._wants_snapshot and report is not None):
             self._take_snapshot()
         return report is not None
 
@@ -152,6 +155,8 @@ class Worker:
         self.snapshot = Snapshot(self.engine.simulation)
 
     def _work(self) -> None:
+        if sys.platform == "linux":  # where a thread has a priority of its own: the window's comes first
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
         try:
             while not self._stopped:
                 self._wake.clear()

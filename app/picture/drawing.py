@@ -57,8 +57,15 @@ def render(fields: Fields, view: View, side: int) -> np.ndarray:
     return np.ascontiguousarray(draw(fields, view, size_of(fields.shape, side)).rgba[..., :3])
 
 
-def draw(fields: Fields, view: View, size: tuple[int, int], tracers: Tracers | None = None) -> Picture:
+def draw(
+    fields: Fields,
+    view: View,
+    size: tuple[int, int],
+    tracers: Tracers | None = None,
+    blue_first: bool = False,
+) -> Picture:
     """Draw ``view`` in ``size`` = (width, height) pixels; see Picture. ``tracers`` are moved on and shown.
+    ``blue_first``: the bytes of a pixel are B, G, R, A.
 
     Of ``fields`` it reads field, phase_fraction, solid_mask, velocity, shape, domain, spacing, time and
     settings.contrast.
@@ -87,7 +94,8 @@ def draw(fields: Fields, view: View, size: tuple[int, int], tracers: Tracers | N
         if solid_anywhere:
             contour.spread(shares, solid)
         levels = contour.padded(shares, 0.0, LEVELS - 1.0)
-    pixels = np.empty((height, width), np.uint32)
+    pixels, order = np.empty((height, width), np.uint32), slice(None, None, -1 if blue_first else 1)
+    line = np.ascontiguousarray(line_ink(name)[order])
     raster.paint(
         pixels,
         levels,
@@ -95,16 +103,16 @@ def draw(fields: Fields, view: View, size: tuple[int, int], tracers: Tracers | N
         contour.sides(outline),
         walls.outline,
         walls.sides,
-        np.stack(inks),
-        solid_ink(name),
-        line_ink(name),
+        np.ascontiguousarray(np.stack(inks)[..., order]),
+        np.ascontiguousarray(solid_ink(name)[order]),
+        line,
         LINE_OPACITY[lit] * view.interface,
         view.light,
         lit,
     )
     if tracers is not None and view.traced:
         tracers.follow(fields, solid)
-        tracers.draw(pixels, line_ink(name), solid)
+        tracers.draw(pixels, line, solid)
     return Picture(pixels.view(np.uint8).reshape(height, width, 4), values, colours)
 
 

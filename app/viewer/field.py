@@ -9,6 +9,7 @@ from app.viewer import theme
 from app.viewer.canvas import Texture, draw_colour_bar
 from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.partition_picture import outline
+from app.viewer.redraw import Redraw
 from app.viewer.session import Point, Session
 from sim.sources import KINDS
 
@@ -20,14 +21,16 @@ WHEEL_FACTOR = 1.15
 class FieldPanel:
     """Turns the mouse on a session's picture into stirring and painting, and draws it as large as fits.
 
-    ``rectangle`` (left, top, width, height) is where the picture is, in pixels of the screen.
+    ``rectangle`` (left, top, width, height) is where the picture is, in pixels of the screen; ``active``: a
+    button is held on it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, redraw: Redraw) -> None:
+        self._redraw = redraw
         self.rectangle = (0.0, 0.0, 1.0, 1.0)
         self._texture = Texture()
         self._stroke: Point | None = None  # where a stroke has got to, in metres
-        self._hovered = self._active = False
+        self._hovered = self.active = False
 
     def take_input(self, session: Session) -> None:
         """Ask for what the mouse does on the picture, which takes the rest of the current window."""
@@ -43,21 +46,21 @@ class FieldPanel:
         buttons = imgui.ButtonFlags_.mouse_button_left | imgui.ButtonFlags_.mouse_button_right
         imgui.invisible_button("picture", (max(width, 1.0), max(height, 1.0)), buttons)
         self._hovered = imgui.is_item_hovered()
-        self._active = imgui.is_item_active() and imgui.is_mouse_pos_valid()
+        self.active = imgui.is_item_active() and imgui.is_mouse_pos_valid()
         io, here = imgui.get_io(), self._mouse_at(session)
         if self._hovered and io.mouse_wheel:
             session.brush.radius *= WHEEL_FACTOR**io.mouse_wheel
         if self._hovered and session.inspector.follow:
             session.inspector.cell = _cell(session, here)
-        if self._active and self._stroke is None:
+        if self.active and self._stroke is None:
             session.ask(session.engine.begin_stroke)
         grabs = self._stroke is None
-        begin, self._stroke = self._stroke or here, here if self._active else None
-        if self._active and session.brush.paint == MOVE:
+        begin, self._stroke = self._stroke or here, here if self.active else None
+        if self.active and session.brush.paint == MOVE:
             session.ask(session.move, begin, here, io.delta_time, grabs)
-        elif self._active and imgui.is_mouse_down(imgui.MouseButton_.right):
+        elif self.active and imgui.is_mouse_down(imgui.MouseButton_.right):
             session.ask(session.paint, begin, here)
-        elif self._active and begin != here:
+        elif self.active and begin != here:
             session.ask(session.stir, begin, here, io.delta_time)
 
     def _mouse_at(self, session: Session) -> Point:
@@ -70,14 +73,18 @@ class FieldPanel:
         """Draw the present state where `take_input` found its place."""
         (left, top, width, height), canvas = self.rectangle, imgui.get_window_draw_list()
         session.side = max(width, height) * imgui.get_io().display_framebuffer_scale.x
+        session.blue_first = self._redraw.paints
         picture, view = session.draw(), session.view
-        canvas.add_image(self._texture.show(picture.rgba), (left, top), (left + width, top + height))
+        if self._redraw.paints:
+            self._redraw.paint(picture.rgba, left, top, width, height)
+        else:
+            canvas.add_image(self._texture.show(picture.rgba), (left, top), (left + width, top + height))
         bar_at = left + width + theme.scaled(12.0)
         draw_colour_bar(canvas, view.colours, picture.scale, view.unit, bar_at, top, height)
         self._draw_sources(canvas, session)
         if session.inspector.shown:
             self._draw_leaf(canvas, session)
-        if self._hovered or self._active:
+        if self._hovered or self.active:
             mouse, radius = imgui.get_io().mouse_pos, session.brush.radius * min(width, height)
             radius = theme.scaled(7.0) if session.brush.paint == MOVE else radius  # a hand has no size
             colour = MATERIALS[session.brush.paint].colour

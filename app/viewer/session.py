@@ -107,6 +107,7 @@ class Session:
         self.front = ""  # the tab that is asked to come to the front
         self.shown: Snapshot = self.worker.snapshot  # what the picture is of
         self.side = 512.0  # pixels along the picture's longer side, as the window has room
+        self.blue_first = False  # the order of colours in the picture
         self.tracers = Tracers()
         self.theme = engine.settings.theme
         self.picture: Picture = blank(self.shown.shape)
@@ -120,7 +121,7 @@ class Session:
         self.available = set(available_preconditioners())
         self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
         self._views = {self.view.field: self.view}
-        self._drawn: tuple[View, tuple[int, int]] | None = None  # the picture's view and size
+        self._drawn: tuple | None = None  # the picture's view, size and order of colours
         self._message = self._warning = Message()
         self._warned_of: FrameReport | None = None
         self._recorder: Recorder | None = None
@@ -160,10 +161,10 @@ class Session:
     def draw(self) -> Picture:
         """Draw the newest state, fine enough for the screen; nothing while that is still compiled."""
         snapshot = self.worker.look()
-        wanted = self.view, size_of(snapshot.shape, self.side, MOST_PIXELS)
+        wanted = self.view, size_of(snapshot.shape, self.side, MOST_PIXELS), self.blue_first
         can_draw = self.compilation is None or self.compilation.can_draw
         if can_draw and (snapshot is not self.shown or wanted != self._drawn):
-            self.picture = draw(snapshot, *wanted, self.tracers)
+            self.picture = draw(snapshot, *wanted[:2], self.tracers, self.blue_first)
             self.shown, self._drawn = snapshot, wanted
         return self.picture
 
