@@ -27,6 +27,7 @@ from app.viewer.materials import MOVE
 from app.worker import Worker
 from precond import available_preconditioners, registered_preconditioners
 from precond.errors import UsageError
+from precond.host.compiled import compiled_anew
 from sim.fields import Snapshot
 from sim.scenes import available_scenes, load_scene
 from sim.simulation import PAINTS
@@ -150,7 +151,8 @@ class Session:
         """Exchange what is computed beside the window, while the engine holds still."""
         self.inspector.refresh()
         self.beside.refresh()
-        if self.compilation is not None and self.compilation.done:
+        compilation = self.compilation
+        if compilation is not None and (compilation.done or compilation.ready and not compiled_anew()):
             self.beside.prepare()
 
     @property

@@ -36,6 +36,7 @@ def show(engine: Engine, frames: int | None = None) -> str:
             return _opened(window)
         finally:
             session.beside.close()
+    session.beside.start_early()
     session.compilation = Compilation(chosen.preconditioner, LATER)
     sys.setswitchinterval(SWITCH_SECONDS)
     worker.start()

@@ -119,7 +119,8 @@ class Window:
 
     def _note_opened(self) -> None:
         self.opened = True
-        self.redraw.open()
+        if not self.params.use_imgui_test_engine:  # which takes its turn while the toolkit renders
+            self.redraw.open()
         self.on_opened()
         self.screen_scale = hello_imgui.dpi_window_size_factor()
         if self.layout_scale and abs(self.layout_scale / self.screen_scale - 1.0) > SAME_SCALE:
