@@ -80,8 +80,8 @@ class Helper:
         return job
 
     def start_early(self) -> None:
-        """Start the process as a copy of this one, with all that is loaded: seconds less. That is sound before
-        there is a second thread, on Linux; elsewhere the first job starts it.
+        """Start the process as a copy of this one, with all that is loaded, which saves seconds. That is
+        sound before there is a second thread, on Linux; elsewhere the first job starts it.
         """
         if sys.platform == "linux" and threading.active_count() == 1:
             with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""No more is drawn than has changed. Panels that nobody touches are built again a few times a second; and where
-the processor draws the window (Mesa's llvmpipe, whose next picture begins as the last one ended) the pixels of
-those that were not built again stay.
+"""Where the processor draws the window (Mesa's llvmpipe), no more is drawn than has changed: panels that
+nobody touches are built again a few times a second, and between that their pixels stay, for the next picture
+begins there as the last one ended.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels o
 
 
 class Panel:
-    """One dockable window; ``draw`` fills it every ``seconds``, and for every picture while it is ``fresh``."""
+    """One dockable window, which ``draw`` fills every ``seconds``, and at every picture while it is touched.
+    ``fresh``: it was filled for this picture; ``box``: where it is.
+    """
 
     def __init__(self, name: str, draw: Callable[[], object], seconds: float = 0.0, flags: int = 0) -> None:
         self.name, self.draw, self.seconds, self.flags = name, draw, seconds, flags
@@ -41,8 +43,11 @@ class Panel:
         """Begin and end the window, filled anew or as it was."""
         now = time.monotonic()
         self.fresh = self._left > 0 or now >= self._due
+        window = imgui.internal.find_window_by_name(self.name)
         if not self.fresh:
             imgui.internal.set_next_window_refresh_policy(KEEP)
+        elif window is not None:
+            window.skip_items = False  # as it was when it was kept: it would have no scroll bar
         shown = imgui.begin(self.name, None, self.flags)
         window = imgui.internal.get_current_window()
         if window.skip_refresh:
@@ -83,14 +88,15 @@ class Redraw:
     def begin(self, busy: bool) -> None:
         """Before the panels are shown. ``busy``: somebody types, or holds something that is no picture."""
         size, mouse = tuple(imgui.get_io().display_size), imgui.get_io().mouse_pos
-        if busy or size != self._size or imgui.is_popup_open("", imgui.PopupFlags_.any_popup):
+        busy |= self._screen is None or size != self._size
+        if busy or imgui.is_popup_open("", imgui.PopupFlags_.any_popup):
             self.everything()
         self._size = size
         under = [panel for panel in self.panels if _inside(mouse, panel.box)]
         for panel in under:
             panel.touch()
         if not under and _inside(mouse, (0.0, 0.0, *size)):  # at the line between two panels
-            self._whole = SETTLE
+            self.everything()
 
     def render(self) -> None:
         """Before the toolkit renders: leave out of the picture what stays as it is."""
@@ -100,18 +106,18 @@ class Redraw:
         data = imgui.get_draw_data()
         lists = list(data.cmd_lists)
         owners = [next((p for p in self.panels if p.owns(one._owner_name)), None) for one in lists]
-        for one, owner in zip(lists, owners, strict=True):
-            if owner is None and not one._owner_name.startswith(HOST):  # a tooltip, a list
-                self._whole = SETTLE
         boxes = [(0.0, 0.0, *data.display_size)]
         if self._whole == 0:
             boxes = [panel.box for panel in self.panels if panel.fresh]
             data.cmd_lists.clear()
             for one, owner in zip(lists, owners, strict=True):
-                if owner is not None and owner.fresh:
+                if owner is None or owner.fresh:  # their scroll bars are the host's
                     data.cmd_lists.push_back(one)
             self.kept += len(boxes) < len(self.panels)
         self._whole = max(self._whole - 1, 0)
+        for one, owner in zip(lists, owners, strict=True):
+            if owner is None and not one._owner_name.startswith(HOST):  # a tooltip, a list
+                self.everything()
         self._screen.clear(boxes)
         if self._image is not None:
             self._screen.show(*self._image)
@@ -134,8 +140,8 @@ def _inside(place: imgui.ImVec2, box: Box) -> bool:
 
 
 class _Screen:
-    """Clears parts of a window that the processor draws, keeps the toolkit from clearing all of it, and copies
-    an image into it.
+    """Clears parts of a window that the processor draws, keeps the toolkit from clearing all of it, and
+    copies an image into it.
     """
 
     def __init__(self, function: Callable[..., Callable]) -> None:

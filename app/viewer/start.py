@@ -20,7 +20,7 @@ from app.viewer.window import Window
 from app.worker import Worker
 
 SWITCH_SECONDS = 5e-4  # after which the window and the simulation take turns at the interpreter
-RENDERER_THREADS = max(os.cpu_count() - 2, 0)  # of Mesa's, where the processor draws: window and steps go first
+RENDERER_THREADS = max((os.cpu_count() or 1) - 2, 0)  # of Mesa's: the window's own and the steps' go first
 LATER = ("multigrid", "coarse-learned", "hmatrix")  # compiled while the fluids move
 
 

@@ -142,7 +142,8 @@ class Window:
             self._portrait = not self._portrait
             hello_imgui.switch_layout("portrait" if self._portrait else "Default")
         busy = keys.handle_keys(session) or bool(session.front) or self.params.use_imgui_test_engine
-        busy |= before != (theme.applied, self._portrait) or (imgui.is_any_item_active() and not self.field.active)
+        busy |= before != (theme.applied, self._portrait)
+        busy |= imgui.is_any_item_active() and not self.field.active
         self.redraw.begin(busy)
         keys.draw_help(session)
         self.gallery.draw(session)

@@ -118,5 +118,5 @@ def test_random_input_leaves_no_message_and_no_growth(display, tmp_path, monkeyp
     assert abs(hand.strokes - len(strokes)) <= 1  # the last may not have arrived
     assert len(strokes) > 3
     assert engine.frame > 0
-    print(f"{engine.frame} frames, {hand.strokes} strokes, MB at the begin, in the middle, at the end: {memory}")
+    print(f"{engine.frame} frames, {hand.strokes} strokes, MB at begin, middle and end: {memory}")
     assert memory[-1] - memory[1] < GROWTH_MB
