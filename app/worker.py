@@ -5,8 +5,6 @@ that neither the window nor the simulation waits for the other.
 from __future__ import annotations
 
 import math
-import os
-import sys
 import threading
 import time
 from collections import deque
@@ -18,7 +16,6 @@ from sim.fields import Snapshot
 
 REST = 0.1  # seconds without anything to do after which to look again
 LATE = 0.1  # seconds behind which the pace gives up catching up
-BEHIND = 5  # levels of the system's priority that the steps stay below the window
 MEASURED = 1.0  # seconds over which the rate is measured
 
 
@@ -155,8 +152,6 @@ class Worker:
         self.snapshot = Snapshot(self.engine.simulation)
 
     def _work(self) -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own: the window's comes first
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
         try:
             while not self._stopped:
                 self._wake.clear()

@@ -152,7 +152,7 @@ class Session:
         self.inspector.refresh()
         self.beside.refresh()
         compilation = self.compilation
-        if compilation is not None and (compilation.done or (compilation.ready and not compiled_anew())):
+        if compilation is not None and (compilation.done or (compilation.can_draw and not compiled_anew())):
             self.beside.prepare()
 
     @property

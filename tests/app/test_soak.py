@@ -48,7 +48,8 @@ class Hand:
             wide, high = io.display_size
             io.add_mouse_pos_event(wide * self.random.random(), high * self.random.random())
             return
-        io.add_mouse_pos_event(left + width * self.random.random(), top + height * self.random.random())
+        x, y = (1.0 + (side - 2.0) * self.random.random() for side in (width, height))  # not on its edge
+        io.add_mouse_pos_event(left + x, top + y)
         if self.pressed is None and pick < 0.2:
             self.pressed = int(pick < 0.06)
             self.strokes += 1
