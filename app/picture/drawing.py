@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from app.picture import contour, raster
 from app.picture.light import brightness
-from app.picture.palettes import LEVELS, flat_inks, fluid_inks, line_ink, solid_ink, value_inks
+from app.picture.palettes import (
+    LEVELS,
+    SOURCE_COLOURS,
+    flat_inks,
+    fluid_inks,
+    line_ink,
+    solid_ink,
+    value_inks,
+)
 from app.picture.view import Scale, View, automatic_range
 from app.picture.walls import walls_of
+from sim.sources import KINDS
 
 if TYPE_CHECKING:
     from app.picture.tracers import Tracers
@@ -53,8 +63,19 @@ def size_of(shape: tuple[int, int], side: float, most: float = math.inf) -> tupl
 
 
 def render(fields: Fields, view: View, side: int) -> np.ndarray:
-    """Draw ``view`` as (height, width, 3) uint8, row 0 on top, with ``side`` pixels along the longer side."""
-    return np.ascontiguousarray(draw(fields, view, size_of(fields.shape, side)).rgba[..., :3])
+    """Draw ``view`` as (height, width, 3) uint8, row 0 on top, with ``side`` pixels along the longer side; of
+    sources and drains the borders.
+    """
+    image = np.ascontiguousarray(draw(fields, view, size_of(fields.shape, side)).rgba[..., :3])
+    kinds = fields.source_kinds()  # (nx, ny), 0 or 1 + index in KINDS
+    if kinds.any():
+        (height, width, _), (nx, ny) = image.shape, kinds.shape
+        rows = ny - 1 - np.arange(height) * ny // height
+        seen = kinds[np.arange(width) * nx // width][:, rows].T  # (height, width)
+        least, most = (pick(seen, size=3, mode="constant") for pick in (minimum_filter, maximum_filter))
+        border = (seen > 0) & (least != most)
+        image[border] = np.array([SOURCE_COLOURS[kind] for kind in KINDS], np.uint8)[seen[border] - 1]
+    return image
 
 
 def draw(
