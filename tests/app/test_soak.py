@@ -20,6 +20,7 @@ from app.worker import Worker
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
 GROWTH_MB = 60.0
+UNDO_BYTES = 4 * 2**20  # so little that what undo keeps is full before the middle, and growth is a leak's
 TABS = ("Plots", "Race", "Partition", "Method")
 METHODS = ("auto", "multigrid", "coarse-iterated", "coarse-learned", "jacobi", "hmatrix")
 
@@ -86,6 +87,7 @@ def test_random_input_leaves_no_message_and_no_growth(display, tmp_path, monkeyp
     from imgui_bundle import immapp
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("app.engine.UNDO_BYTES", UNDO_BYTES)
     engine = Engine(app_settings({"grid": (64, 32), "preconditioner": "multigrid"}))
     strokes, failures = [], []
     engine.subscribe(
