@@ -27,13 +27,13 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels o
 
 class Panel:
     """One dockable window, which ``draw`` fills every ``seconds``, and at every picture while it is touched.
-    ``fresh``: it was filled for this picture; ``box``: where it is.
+    ``fresh``: it was filled for this picture; ``box``: where it is; ``docked``: over no other one.
     """
 
     def __init__(self, name: str, draw: Callable[[], object], seconds: float = 0.0, flags: int = 0) -> None:
         self.name, self.draw, self.seconds, self.flags = name, draw, seconds, flags
         self.box: Box = (0.0, 0.0, 0.0, 0.0)
-        self.fresh, self._due, self._left = True, 0.0, SETTLE
+        self.fresh, self.docked, self._due, self._left = True, True, 0.0, SETTLE
 
     def touch(self) -> None:
         """Somebody changes something in it."""
@@ -55,7 +55,7 @@ class Panel:
         elif shown:
             self.fresh, self._left, self._due = True, max(self._left - 1, 0), now + self.seconds
             (left, top), (width, height) = imgui.get_window_pos(), imgui.get_window_size()
-            self.box = left, top, left + width, top + height
+            self.box, self.docked = (left, top, left + width, top + height), imgui.is_window_docked()
             self.draw()
         imgui.end()
 
@@ -88,7 +88,7 @@ class Redraw:
     def begin(self, busy: bool) -> None:
         """Before the panels are shown. ``busy``: somebody types, or holds something that is no picture."""
         size, mouse = tuple(imgui.get_io().display_size), imgui.get_io().mouse_pos
-        busy |= self._screen is None or size != self._size
+        busy |= self._screen is None or size != self._size or not all(panel.docked for panel in self.panels)
         if busy or imgui.is_popup_open("", imgui.PopupFlags_.any_popup):
             self.everything()
         self._size = size
