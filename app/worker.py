@@ -16,6 +16,7 @@ from sim.fields import Snapshot
 
 REST = 0.1  # seconds without anything to do after which to look again
 LATE = 0.1  # seconds behind which the pace gives up catching up
+SLOW_MS = 15.0  # of a step, about a picture's time
 MEASURED = 1.0  # seconds over which the rate is measured
 
 
@@ -126,9 +127,12 @@ class Worker:
         changed = bool(self._asked)
         while self._asked:
             self._asked.popleft()()
+        last = self.engine.last
+        if changed and last is not None and last.frame_ms > SLOW_MS:
+            self._take_snapshot()  # what was painted or set shows before the step is done
         report = self._step() if self.ready() and not self.done else None
         self.after_turn()
-        if self._wants_snapshot and (changed or report is not None):
+        if changed or (self._wants_snapshot and report is not None):
             self._take_snapshot()
         return report is not None
 

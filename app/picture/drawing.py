@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from app.picture import contour, raster
 from app.picture.light import brightness
-from app.picture.palettes import LEVELS, flat_inks, fluid_inks, line_ink, solid_ink, value_inks
+from app.picture.palettes import (
+    LEVELS,
+    SOURCE_COLOURS,
+    flat_inks,
+    fluid_inks,
+    line_ink,
+    solid_ink,
+    value_inks,
+)
 from app.picture.view import Scale, View, automatic_range
 from app.picture.walls import walls_of
+from sim.sources import KINDS
 
 if TYPE_CHECKING:
     from app.picture.tracers import Tracers
@@ -53,12 +63,30 @@ def size_of(shape: tuple[int, int], side: float, most: float = math.inf) -> tupl
 
 
 def render(fields: Fields, view: View, side: int) -> np.ndarray:
-    """Draw ``view`` as (height, width, 3) uint8, row 0 on top, with ``side`` pixels along the longer side."""
-    return np.ascontiguousarray(draw(fields, view, size_of(fields.shape, side)).rgba[..., :3])
+    """Draw ``view`` as (height, width, 3) uint8, row 0 on top, with ``side`` pixels along the longer side; of
+    sources and drains the borders.
+    """
+    image = np.ascontiguousarray(draw(fields, view, size_of(fields.shape, side)).rgba[..., :3])
+    kinds = fields.source_kinds()  # (nx, ny), 0 or 1 + index in KINDS
+    if kinds.any():
+        (height, width, _), (nx, ny) = image.shape, kinds.shape
+        rows = ny - 1 - np.arange(height) * ny // height
+        seen = kinds[np.arange(width) * nx // width][:, rows].T  # (height, width)
+        least, most = (pick(seen, size=3, mode="constant") for pick in (minimum_filter, maximum_filter))
+        border = (seen > 0) & (least != most)
+        image[border] = np.array([SOURCE_COLOURS[kind] for kind in KINDS], np.uint8)[seen[border] - 1]
+    return image
 
 
-def draw(fields: Fields, view: View, size: tuple[int, int], tracers: Tracers | None = None) -> Picture:
+def draw(
+    fields: Fields,
+    view: View,
+    size: tuple[int, int],
+    tracers: Tracers | None = None,
+    blue_first: bool = False,
+) -> Picture:
     """Draw ``view`` in ``size`` = (width, height) pixels; see Picture. ``tracers`` are moved on and shown.
+    ``blue_first``: the bytes of a pixel are B, G, R, A.
 
     Of ``fields`` it reads field, phase_fraction, solid_mask, velocity, shape, domain, spacing, time and
     settings.contrast.
@@ -87,7 +115,8 @@ def draw(fields: Fields, view: View, size: tuple[int, int], tracers: Tracers | N
         if solid_anywhere:
             contour.spread(shares, solid)
         levels = contour.padded(shares, 0.0, LEVELS - 1.0)
-    pixels = np.empty((height, width), np.uint32)
+    pixels, order = np.empty((height, width), np.uint32), slice(None, None, -1 if blue_first else 1)
+    line = np.ascontiguousarray(line_ink(name)[order])
     raster.paint(
         pixels,
         levels,
@@ -95,16 +124,16 @@ def draw(fields: Fields, view: View, size: tuple[int, int], tracers: Tracers | N
         contour.sides(outline),
         walls.outline,
         walls.sides,
-        np.stack(inks),
-        solid_ink(name),
-        line_ink(name),
+        np.ascontiguousarray(np.stack(inks)[..., order]),
+        np.ascontiguousarray(solid_ink(name)[order]),
+        line,
         LINE_OPACITY[lit] * view.interface,
         view.light,
         lit,
     )
     if tracers is not None and view.traced:
         tracers.follow(fields, solid)
-        tracers.draw(pixels, line_ink(name), solid)
+        tracers.draw(pixels, line, solid)
     return Picture(pixels.view(np.uint8).reshape(height, width, 4), values, colours)
 
 

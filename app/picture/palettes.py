@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 LEVELS = 256
 SOLID_COLOUR = (142, 116, 88)
+SOURCE_COLOURS = {"heavy source": (112, 230, 250), "light source": (204, 184, 250), "drain": (242, 107, 102)}
 _SOURCES = {
     "viridis": "bids:viridis",
     "magma": "bids:magma",

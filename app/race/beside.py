@@ -20,6 +20,10 @@ class Beside:
         self.lessons = Lessons(engine, self.studying)
         self._ready = False
 
+    def start_early(self) -> None:
+        """Start the process for races at once, where it can be done in no time."""
+        self._racing.start_early()
+
     def prepare(self) -> None:
         """Have the process for races started and all methods warmed up, once."""
         if not self._ready:

@@ -62,6 +62,7 @@ class Race:
         self._job: Job | None = None
         self._taken = 0  # of the job's results
         self._since = 0.0
+        self._awaited = -1  # the frame to begin on
 
     @property
     def running(self) -> bool:
@@ -80,8 +81,10 @@ class Race:
         return SECONDS * max(1.0, cells / CELLS)
 
     def start(self) -> None:
-        """Race on the system of the engine's last frame; what hinders is said."""
-        self.message = ""
+        """Race on the system of the engine's last frame, or of the next one where grid or solids have changed
+        since; what hinders is said.
+        """
+        self.message, self._awaited = "", -1
         if not self.chosen:
             self.message = "no method is ticked"
             return
@@ -89,6 +92,7 @@ class Race:
             self.system = System.of(self._engine)
         except UsageError as error:
             self.message = str(error)
+            self._awaited = -1 if self._engine.paused else self._engine.frame + 1
             return
         self.lanes = []
         self._left = sorted(self.chosen, key=lambda name: (self._costs.get(name, math.inf), name))
@@ -106,6 +110,8 @@ class Race:
         """Take the results that have arrived; a method that took the process with it, or does not come back,
         has failed, and the race goes on without it.
         """
+        if 0 < self._awaited <= self._engine.frame:
+            self.start()
         job = self._job
         if job is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -67,6 +68,7 @@ def draw_colour_bar(
         theme.write(canvas, x + bar + 6.0, y - 0.5 * line, label)
 
 
+@lru_cache(maxsize=8)
 def ticks(scale: Scale) -> list[tuple[float, str]]:
     """Round values on ``scale`` with their labels: powers of ten and the ends, or even steps."""
     low, high = scale.low, scale.high

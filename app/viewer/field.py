@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+
 import numpy as np
 from imgui_bundle import imgui
 
@@ -9,25 +12,30 @@ from app.viewer import theme
 from app.viewer.canvas import Texture, draw_colour_bar
 from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.partition_picture import outline
+from app.viewer.redraw import Redraw
 from app.viewer.session import Point, Session
 from sim.sources import KINDS
 
 BAR_SPACE = 84.0  # colour bar and its numbers
 FOOT = 24.0
 WHEEL_FACTOR = 1.15
+TRAIL_SECONDS = 0.25  # that the way of the hand is seen
 
 
 class FieldPanel:
     """Turns the mouse on a session's picture into stirring and painting, and draws it as large as fits.
 
-    ``rectangle`` (left, top, width, height) is where the picture is, in pixels of the screen.
+    ``rectangle`` (left, top, width, height) is where the picture is, in pixels of the screen; ``active``: a
+    button is held on it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, redraw: Redraw) -> None:
+        self._redraw = redraw
         self.rectangle = (0.0, 0.0, 1.0, 1.0)
         self._texture = Texture()
+        self._trail: deque[tuple[float, Point, Point, bool]] = deque()  # when, from, to, whether it paints
         self._stroke: Point | None = None  # where a stroke has got to, in metres
-        self._hovered = self._active = False
+        self._hovered = self.active = False
 
     def take_input(self, session: Session) -> None:
         """Ask for what the mouse does on the picture, which takes the rest of the current window."""
@@ -43,21 +51,24 @@ class FieldPanel:
         buttons = imgui.ButtonFlags_.mouse_button_left | imgui.ButtonFlags_.mouse_button_right
         imgui.invisible_button("picture", (max(width, 1.0), max(height, 1.0)), buttons)
         self._hovered = imgui.is_item_hovered()
-        self._active = imgui.is_item_active() and imgui.is_mouse_pos_valid()
+        self.active = imgui.is_item_active() and imgui.is_mouse_pos_valid()
         io, here = imgui.get_io(), self._mouse_at(session)
         if self._hovered and io.mouse_wheel:
             session.brush.radius *= WHEEL_FACTOR**io.mouse_wheel
         if self._hovered and session.inspector.follow:
             session.inspector.cell = _cell(session, here)
-        if self._active and self._stroke is None:
+        if self.active and self._stroke is None:
             session.ask(session.engine.begin_stroke)
         grabs = self._stroke is None
-        begin, self._stroke = self._stroke or here, here if self._active else None
-        if self._active and session.brush.paint == MOVE:
+        begin, self._stroke = self._stroke or here, here if self.active else None
+        paints = imgui.is_mouse_down(imgui.MouseButton_.right) and session.brush.paint != MOVE
+        if self.active and (paints or begin != here):
+            self._trail.append((time.monotonic(), begin, here, paints))
+        if self.active and session.brush.paint == MOVE:
             session.ask(session.move, begin, here, io.delta_time, grabs)
-        elif self._active and imgui.is_mouse_down(imgui.MouseButton_.right):
+        elif self.active and paints:
             session.ask(session.paint, begin, here)
-        elif self._active and begin != here:
+        elif self.active and begin != here:
             session.ask(session.stir, begin, here, io.delta_time)
 
     def _mouse_at(self, session: Session) -> Point:
@@ -70,18 +81,23 @@ class FieldPanel:
         """Draw the present state where `take_input` found its place."""
         (left, top, width, height), canvas = self.rectangle, imgui.get_window_draw_list()
         session.side = max(width, height) * imgui.get_io().display_framebuffer_scale.x
+        session.blue_first = self._redraw.paints
         picture, view = session.draw(), session.view
-        canvas.add_image(self._texture.show(picture.rgba), (left, top), (left + width, top + height))
+        if self._redraw.paints:
+            self._redraw.paint(picture.rgba, left, top, width, height)
+        else:
+            canvas.add_image(self._texture.show(picture.rgba), (left, top), (left + width, top + height))
         bar_at = left + width + theme.scaled(12.0)
         draw_colour_bar(canvas, view.colours, picture.scale, view.unit, bar_at, top, height)
         self._draw_sources(canvas, session)
         if session.inspector.shown:
             self._draw_leaf(canvas, session)
-        if self._hovered or self._active:
+        if self._hovered or self.active:
             mouse, radius = imgui.get_io().mouse_pos, session.brush.radius * min(width, height)
             radius = theme.scaled(7.0) if session.brush.paint == MOVE else radius  # a hand has no size
             colour = MATERIALS[session.brush.paint].colour
             canvas.push_clip_rect((left, top), (left + width, top + height), True)
+            self._draw_trail(canvas, session, radius)
             canvas.add_circle_filled((mouse.x, mouse.y), radius, theme.packed(colour, 0.35), 40)
             for line, thickness in ((0xA0000000, 3.5), (0xE0FFFFFF, 1.5)):  # seen on any field
                 canvas.add_circle((mouse.x, mouse.y), radius, line, 40, thickness)
@@ -91,6 +107,21 @@ class FieldPanel:
             self._draw_banner(canvas, session.warning, theme.RED)
         if message := session.message:
             self._draw_banner(canvas, message.text, theme.RED if message.error else theme.ACCENT, below=True)
+
+    def _draw_trail(self, canvas: imgui.ImDrawList, session: Session, radius: float) -> None:
+        """Where the hand just went, at once, for a step of a large grid takes longer than a picture."""
+        (left, top, width, height), (width_m, height_m) = self.rectangle, session.shown.domain
+        now, colour = time.monotonic(), MATERIALS[session.brush.paint].colour
+        while self._trail and now - self._trail[0][0] > TRAIL_SECONDS:
+            self._trail.popleft()
+        for when, begin, end, paints in self._trail:
+            ink = theme.packed(colour if paints else theme.WHITE, 0.6 * (1.0 - (now - when) / TRAIL_SECONDS))
+            (x0, y0), (x1, y1) = (
+                (left + x / width_m * width, top + (1.0 - y / height_m) * height) for x, y in (begin, end)
+            )
+            canvas.add_line((x0, y0), (x1, y1), ink, 2.0 * radius if paints else 2.0)
+            if paints:
+                canvas.add_circle_filled((x1, y1), radius, ink, 32)
 
     def _draw_leaf(self, canvas: imgui.ImDrawList, session: Session) -> None:
         """The border of the leaf that was pointed at, bright on dark so that it shows on any field."""

@@ -72,15 +72,18 @@ OTHERS = (
 )
 
 
-def handle_keys(session: Session) -> None:
-    """Ask for what the keys pressed in this frame mean, unless somebody is typing a value."""
-    io = imgui.get_io()
+def handle_keys(session: Session) -> bool:
+    """Ask for what the keys pressed in this frame mean, unless somebody is typing a value; whether there is
+    any.
+    """
+    io, pressed = imgui.get_io(), False
     if io.want_text_input:
-        return
+        return True
     for key in KEYS:
         if key.ctrl == io.key_ctrl and any(
             imgui.is_key_pressed(code, repeat=key.name == ".") for code in key.codes
         ):
+            pressed = True
             if key.at_once:
                 key.action(session)
             else:
@@ -90,6 +93,8 @@ def handle_keys(session: Session) -> None:
             imgui.internal.close_popup_to_level(0, True)
         elif session.show_help:
             session.show_help = False
+        pressed = True
+    return pressed
 
 
 def draw_help(session: Session) -> None:

@@ -27,6 +27,7 @@ from app.viewer.materials import MOVE
 from app.worker import Worker
 from precond import available_preconditioners, registered_preconditioners
 from precond.errors import UsageError
+from precond.host.compiled import compiled_anew
 from sim.fields import Snapshot
 from sim.scenes import available_scenes, load_scene
 from sim.simulation import PAINTS
@@ -107,6 +108,7 @@ class Session:
         self.front = ""  # the tab that is asked to come to the front
         self.shown: Snapshot = self.worker.snapshot  # what the picture is of
         self.side = 512.0  # pixels along the picture's longer side, as the window has room
+        self.blue_first = False  # the order of colours in the picture
         self.tracers = Tracers()
         self.theme = engine.settings.theme
         self.picture: Picture = blank(self.shown.shape)
@@ -120,7 +122,7 @@ class Session:
         self.available = set(available_preconditioners())
         self.notice = engine.notice  # stays beside the preconditioner until another one is chosen
         self._views = {self.view.field: self.view}
-        self._drawn: tuple[View, tuple[int, int]] | None = None  # the picture's view and size
+        self._drawn: tuple | None = None  # the picture's view, size and order of colours
         self._message = self._warning = Message()
         self._warned_of: FrameReport | None = None
         self._recorder: Recorder | None = None
@@ -149,7 +151,8 @@ class Session:
         """Exchange what is computed beside the window, while the engine holds still."""
         self.inspector.refresh()
         self.beside.refresh()
-        if self.compilation is not None and self.compilation.done:
+        compilation = self.compilation
+        if compilation is not None and (compilation.done or (compilation.can_draw and not compiled_anew())):
             self.beside.prepare()
 
     @property
@@ -160,10 +163,10 @@ class Session:
     def draw(self) -> Picture:
         """Draw the newest state, fine enough for the screen; nothing while that is still compiled."""
         snapshot = self.worker.look()
-        wanted = self.view, size_of(snapshot.shape, self.side, MOST_PIXELS)
+        wanted = self.view, size_of(snapshot.shape, self.side, MOST_PIXELS), self.blue_first
         can_draw = self.compilation is None or self.compilation.can_draw
         if can_draw and (snapshot is not self.shown or wanted != self._drawn):
-            self.picture = draw(snapshot, *wanted, self.tracers)
+            self.picture = draw(snapshot, *wanted[:2], self.tracers, self.blue_first)
             self.shown, self._drawn = snapshot, wanted
         return self.picture
 

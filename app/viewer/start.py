@@ -20,11 +20,13 @@ from app.viewer.window import Window
 from app.worker import Worker
 
 SWITCH_SECONDS = 5e-4  # after which the window and the simulation take turns at the interpreter
+RENDERER_THREADS = max((os.cpu_count() or 1) - 2, 0)  # of Mesa's: the window's own and the steps' go first
 LATER = ("multigrid", "coarse-learned", "hmatrix")  # compiled while the fluids move
 
 
 def show(engine: Engine, frames: int | None = None) -> str:
     """Run the window until it is closed or ``frames`` steps were taken; returns why none can open, or ""."""
+    os.environ.setdefault("LP_NUM_THREADS", str(RENDERER_THREADS))
     worker = Worker(engine, engine.settings.speed)
     session = Session(engine, worker)
     window = Window(session, frames)
@@ -34,6 +36,7 @@ def show(engine: Engine, frames: int | None = None) -> str:
             return _opened(window)
         finally:
             session.beside.close()
+    session.beside.start_early()
     session.compilation = Compilation(chosen.preconditioner, LATER)
     sys.setswitchinterval(SWITCH_SECONDS)
     worker.start()

@@ -9,7 +9,7 @@ from app.config import settings
 Colour = tuple[float, float, float, float]
 
 FONT_SIZE = 15.0
-CLEAR = (0.0, 0.0, 0.0, 0.0)
+CLEAR, WHITE = (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0)
 _DARK = {
     "BACKGROUND": (0.055, 0.067, 0.094, 1.0),
     "PANEL": (0.078, 0.094, 0.129, 1.0),

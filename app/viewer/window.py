@@ -20,6 +20,7 @@ from app.viewer.overlay import draw_leaves
 from app.viewer.partition import PartitionPanel
 from app.viewer.plots import draw_plots
 from app.viewer.race import RacePanel
+from app.viewer.redraw import Panel, Redraw
 from app.viewer.session import Session
 
 SIZE = (1280, 800)
@@ -29,6 +30,7 @@ TITLE = "htp-fluid"
 PICTURES_A_SECOND = 60
 SAME_SCALE = 0.01  # relative change of the screen's scale that a layout lives through
 COMPILING_SECONDS = 0.1  # between two pictures, so that the compiler is not kept waiting
+CONTROLS_SECONDS, PLOTS_SECONDS = 0.25, 0.1  # after which a panel that nobody touches is built again
 NO_TABS = int(imgui.internal.DockNodeFlagsPrivate_.no_tab_bar)
 
 
@@ -47,7 +49,6 @@ class Window:
         self.screen_scale = 1.0  # pixels per point of the screen,
         self.layout_scale: float | None = None  # and of the one that the saved layout was made on
         self.on_opened: Callable[[], object] = bool
-        self.field = FieldPanel()
         self.gallery = Gallery()
         self.partition, self.race, self.method = PartitionPanel(), RacePanel(), MethodPanel()
         self.frames = frames
@@ -55,6 +56,11 @@ class Window:
             session.worker.steps_left = frames
         self._portrait = _is_portrait(session)
         self._hud = Hud()
+        wheel = imgui.WindowFlags_.no_scroll_with_mouse | imgui.WindowFlags_.no_scrollbar  # is the brush's
+        controls = Panel("Controls", lambda: draw_controls(session), CONTROLS_SECONDS)
+        fluid = Panel("Fluid", self._draw_fluid, flags=wheel)
+        self.redraw = Redraw((controls, fluid, Panel("Plots", self._draw_plots, PLOTS_SECONDS)))
+        self.field = FieldPanel(self.redraw)
         self._advanced = self._waited = False
         self._began = self._elsewhere = 0.0  # when the frame began, and its seconds without drawing
         self.params = self._make_params()
@@ -84,7 +90,7 @@ class Window:
         callbacks.post_init = self._note_opened
         callbacks.pre_new_frame = self._begin_frame
         callbacks.show_gui = self._read_keys
-        callbacks.before_imgui_render = self._advance  # where the panel with the picture is hidden
+        callbacks.before_imgui_render = self._render
         callbacks.after_swap = self._end_frame
         return params
 
@@ -92,15 +98,13 @@ class Window:
         """Controls on the left, the fluid large beside them, tabs with plots and partition below it, or on
         its right where it is higher than wide.
         """
-        split, panel = hello_imgui.DockingSplit, hello_imgui.DockableWindow
+        split, panels = hello_imgui.DockingSplit, self.redraw.panels
         windows = [
-            panel("Controls", "Left", lambda: draw_controls(self.session), can_be_closed_=False),
-            panel("Fluid", "MainDockSpace", self._draw_fluid, can_be_closed_=False),
-            panel("Plots", "Below", self._draw_plots, can_be_closed_=False),
+            hello_imgui.DockableWindow(panel.name, space, panel.show, can_be_closed_=False)
+            for panel, space in zip(panels, ("Left", "MainDockSpace", "Below"), strict=True)
         ]
-        windows[1].imgui_window_flags = (  # the wheel there is the brush's
-            imgui.WindowFlags_.no_scroll_with_mouse | imgui.WindowFlags_.no_scrollbar
-        )
+        for window in windows:
+            window.call_begin_end = False
         left = split("MainDockSpace", "Left", imgui.Dir.left, CONTROLS_WIDTH / SIZE[0], NO_TABS)
         towards, share = (imgui.Dir.right, 0.44) if portrait else (imgui.Dir.down, 0.33)
         below = split("MainDockSpace", "Below", towards, share, NO_TABS)
@@ -115,6 +119,8 @@ class Window:
 
     def _note_opened(self) -> None:
         self.opened = True
+        if not self.params.use_imgui_test_engine:  # which takes its turn while the toolkit renders
+            self.redraw.open()
         self.on_opened()
         self.screen_scale = hello_imgui.dpi_window_size_factor()
         if self.layout_scale and abs(self.layout_scale / self.screen_scale - 1.0) > SAME_SCALE:
@@ -129,14 +135,22 @@ class Window:
         self._began, self._elsewhere, self._advanced = time.perf_counter(), 0.0, False
 
     def _read_keys(self) -> None:
-        if theme.applied != self.session.theme:
+        session, before = self.session, (theme.applied, self._portrait)
+        if theme.applied != session.theme:
             self._apply_theme()
-        if self._portrait != _is_portrait(self.session):
+        if self._portrait != _is_portrait(session):
             self._portrait = not self._portrait
             hello_imgui.switch_layout("portrait" if self._portrait else "Default")
-        keys.handle_keys(self.session)
-        keys.draw_help(self.session)
-        self.gallery.draw(self.session)
+        busy = keys.handle_keys(session) or bool(session.front) or self.params.use_imgui_test_engine
+        busy |= before != (theme.applied, self._portrait)
+        busy |= imgui.is_any_item_active() and not self.field.active
+        self.redraw.begin(busy)
+        keys.draw_help(session)
+        self.gallery.draw(session)
+
+    def _render(self) -> None:
+        self._advance()  # where the panel with the picture is hidden
+        self.redraw.render()
 
     def _advance(self) -> None:
         """Changes, strokes and the step of this frame, timed apart from drawing."""
@@ -157,6 +171,7 @@ class Window:
         self.params.app_shall_exit |= session.worker.done
         if session.asks_for_layout:
             session.asks_for_layout, self.params.docking_params.layout_reset = False, True
+            self.redraw.everything()
 
     def _draw_fluid(self) -> None:
         top = imgui.get_cursor_screen_pos()

@@ -29,7 +29,7 @@ def test_stopped_early_it_leaves_nobody_waiting():
 def test_the_window_takes_no_step_before_and_does_what_is_asked_for():
     engine = Engine(app_settings({"grid": (32, 16), "preconditioner": "jacobi"}))
     session = Session(engine)
-    session.compilation = SimpleNamespace(ready=False, done=False)
+    session.compilation = SimpleNamespace(ready=False, can_draw=False, done=False)
     session.ask(session.change, "contrast", 7.0)
     assert not session.advance()
     session.step()

@@ -23,7 +23,7 @@ from app.picture import (
     save_png,
     size_of,
 )
-from app.picture.palettes import fluid_inks, solid_ink
+from app.picture.palettes import SOURCE_COLOURS, fluid_inks, solid_ink
 from app.picture.walls import walls_of
 
 PLAIN = View(colormap="grey", interface=False, light=False)  # the light fluid black, the heavy one white
@@ -40,6 +40,7 @@ class Still:
         self.velocity = torch.zeros(2, self.shape[0] + 1, self.shape[1] + 1, dtype=torch.float64)
         self.settings = SimpleNamespace(contrast=contrast)
         self.solid = np.zeros(self.shape, bool) if solid is None else solid
+        self.kinds = np.zeros(self.shape, np.uint8)
         self.fields = {"density": 1.0 + (contrast - 1.0) * self.fraction, **fields}
 
     def field(self, name):
@@ -50,6 +51,9 @@ class Still:
 
     def solid_mask(self):
         return self.solid.copy()
+
+    def source_kinds(self):
+        return self.kinds.copy()
 
 
 def bottom_left(nx=12, ny=8):
@@ -423,3 +427,15 @@ def test_long_thin_walls_and_gaps_are_drawn_along_all_their_length(width, uprigh
         outline = walls_of(mask).outline[1:-1, 1:-1]  # (ny, nx)
         inside = (outline > 0.0).T
         assert (inside != (expected if upright else expected.T)).mean() < 0.01
+
+
+def test_sources_and_drains_have_borders():
+    still = Still(np.zeros((16, 8)))
+    still.kinds[2:6, 1:4], still.kinds[10:14, 4:8] = 1, 3
+    image = render(still, PLAIN, 160)
+    for kind, left, right, top, bottom in (("heavy source", 20, 60, 40, 70), ("drain", 100, 140, 0, 40)):
+        border = (image == SOURCE_COLOURS[kind]).all(axis=2)
+        expected = np.zeros_like(border)
+        expected[top:bottom, left:right] = True
+        expected[top + 1 : bottom - 1, left + 1 : right - 1] = False
+        np.testing.assert_array_equal(border, expected)

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -137,6 +138,40 @@ def test_before_the_first_frame_it_says_so(helper):
     race.start()
     assert "before the first frame" in race.message
     assert not race.running
+
+
+def test_where_walls_were_just_painted_it_begins_with_the_next_step(here):
+    engine = maze()
+    race = Race(engine, here)
+    race.chosen = {"jacobi", "direct"}
+    width, height = engine.simulation.domain
+    engine.paint(0.5 * width, 0.5 * height, 0.1 * height, "solid")
+    race.start()
+    assert "take a step first" in race.message
+    race.refresh()
+    assert not race.lanes
+    engine.step()
+    for _ in range(3):
+        race.refresh()
+    assert (race.message, race.system.frame) == ("", engine.frame)
+    assert {lane.method: lane.converged for lane in race.lanes} == {"jacobi": True, "direct": True}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the first job starts the process")
+def test_a_process_started_early_computes(monkeypatch):
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    helper = Helper()
+    helper.start_early()
+    pid = helper.pid
+    assert pid is not None
+    engine = maze()
+    race = Race(engine, helper)
+    race.chosen = {"jacobi", "multigrid"}
+    race.start()
+    finish(race)
+    assert helper.pid == pid
+    assert all(lane.converged for lane in race.lanes)
+    helper.stop()
 
 
 def spoil(monkeypatch, name, apply):

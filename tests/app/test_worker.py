@@ -83,6 +83,27 @@ def test_a_snapshot_stays_as_it_is_and_a_new_one_comes(run):
     np.testing.assert_array_equal(first.field("density"), kept)
 
 
+def test_what_was_asked_for_shows_before_a_slow_step_is_done(monkeypatch):
+    engine = make()
+    worker = Worker(engine)
+    worker.turn()
+    seen, step = [], engine.advance
+
+    def noted():
+        seen.append(worker.snapshot.solid_mask().any())
+        return step()
+
+    monkeypatch.setattr(engine, "advance", noted)
+    for slow, expected in ((False, False), (True, True)):
+        monkeypatch.setattr("app.worker.SLOW_MS", 0.0 if slow else math.inf)
+        engine.reset()
+        worker.turn()
+        worker.ask(lambda: engine.paint(1.0, 0.5, 0.1, "solid"))
+        worker.turn()
+        assert seen[-1] == expected
+        assert worker.snapshot.solid_mask().any()
+
+
 def test_nothing_moves_while_somebody_looks_into_the_engine(run):
     engine = make()
     worker = run(engine)
