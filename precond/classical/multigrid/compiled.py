@@ -256,7 +256,7 @@ def interpolate(levels: Array, exact: Array, changed: Array, level: int) -> None
     """
     nx, ny, top = size_of(levels, level)
     cx, cy, coarse_top = size_of(levels, level + 1)
-    a, p = exact[A:DIAGONAL], exact[P:X]
+    a, p, ground = exact[A:DIAGONAL], exact[P:X], exact[GROUND]
     for i in range(coarse_top + 1, coarse_top + cx + 1):
         x = top + 2 * (i - coarse_top) - 1  # the fine cell of coarse cell i
         for j in range(changed[i, 0], changed[i, 1] + 1):
@@ -266,12 +266,14 @@ def interpolate(levels: Array, exact: Array, changed: Array, level: int) -> None
                 back = TINY + max(a[0, x, y] + a[2, x, y - 1] + a[3, x, y + 1], 0.0)
                 on = TINY + max(a[0, x + 1, y] + a[2, x + 1, y] + a[3, x + 1, y], 0.0)
                 on = on if i < coarse_top + cx else 0.0
-                p[7, i, j], p[1, i + 1, j] = back / (back + on), on / (back + on)
+                total = back + on + ground[x + 1, y]
+                p[7, i, j], p[1, i + 1, j] = back / total, on / total
             if y < ny:
                 back = TINY + max(a[1, x, y] + a[2, x - 1, y] + a[3, x, y + 1], 0.0)
                 on = TINY + max(a[1, x, y + 1] + a[2, x, y + 1] + a[3, x - 1, y + 2], 0.0)
                 on = on if j < cy else 0.0
-                p[5, i, j], p[3, i, j + 1] = back / (back + on), on / (back + on)
+                total = back + on + ground[x, y + 1]
+                p[5, i, j], p[3, i, j + 1] = back / total, on / total
     for i in range(coarse_top + 1, coarse_top + nx // 2 + 1):
         x = top + 2 * (i - coarse_top)
         for j in range(changed[i, 0], min(changed[i, 1], ny // 2) + 1):
@@ -280,6 +282,7 @@ def interpolate(levels: Array, exact: Array, changed: Array, level: int) -> None
             south_west, north_east = a[2, x - 1, y - 1], a[2, x, y]
             north_west, south_east = a[3, x - 1, y + 1], a[3, x, y]
             total = west + east + south + north + south_west + north_east + north_west + south_east + TINY
+            total += ground[x, y]
             p[8, i, j] = (south_west + west * p[5, i, j] + south * p[7, i, j]) / total
             p[2, i + 1, j] = (south_east + east * p[5, i + 1, j] + south * p[1, i + 1, j]) / total
             p[6, i, j + 1] = (north_west + west * p[3, i, j + 1] + north * p[7, i, j + 1]) / total
@@ -321,16 +324,31 @@ def coarsen(levels: Array, exact: Array, changed: Array, level: int) -> None:
 
 @compiled
 def coarsen_ground(levels: Array, exact: Array, changed: Array, level: int) -> None:
-    """The row sums of P^T A P: P^T times A's, as interpolation keeps the constant."""
-    _, _, top = size_of(levels, level)
-    cx, _, coarse_top = size_of(levels, level + 1)
-    ground, p = exact[GROUND], exact[P:X]
+    """The row sums of P^T A P, P^T A times the interpolated constant, which is one but near openings."""
+    nx, ny, top = size_of(levels, level)
+    cx, cy, coarse_top = size_of(levels, level + 1)
+    a, p, ground, one, image = exact[A:DIAGONAL], exact[P:X], exact[GROUND], exact[R], exact[RESIDUAL]
+    one[top + 1 : top + nx + 1] = 0.0
+    for i in range(coarse_top + 1, coarse_top + cx + 1):
+        for b in range(9):
+            row, weights = one[top + 2 * (i - coarse_top) - 2 + b // 3], p[b, i]
+            for j in range(1, cy + 1):
+                row[2 * j - 2 + b % 3] += weights[j]
+    for i in range(top + 1, top + nx + 1):
+        for j in range(1, ny + 1):
+            own = one[i, j]
+            total = ground[i, j] * own
+            for k in range(4):
+                ahead, aside = STEPS[k]
+                total += a[k, i, j] * (own - one[i + ahead, j + aside])
+                total += a[k, i - ahead, j - aside] * (own - one[i - ahead, j - aside])
+            image[i, j] = total
     for i in range(coarse_top + 1, coarse_top + cx + 1):
         x = top + 2 * (i - coarse_top) - 1
         for j in range(changed[i, 0], changed[i, 1] + 1):
             total = 0.0
             for b in range(9):
-                total += p[b, i, j] * ground[x - 1 + b // 3, 2 * j - 2 + b % 3]
+                total += p[b, i, j] * image[x - 1 + b // 3, 2 * j - 2 + b % 3]
             ground[i, j] = total
 
 

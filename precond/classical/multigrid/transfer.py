@@ -24,14 +24,18 @@ REACH = {0: (-1, 0, 1), 1: (1, 2), -1: (-2, -1)}
 class Edges:
     """Interpolation to the fine cells between two coarse neighbours along one axis."""
 
-    def __init__(self, coarse: Level, shift: int, back: Tensor, weights: Tensor, exists: Tensor):
+    def __init__(
+        self, coarse: Level, shift: int, back: Tensor, weights: Tensor, exists: Tensor, ground: Tensor | None
+    ):
         """``back`` (2, 3, nx, pitch), ``weights`` and ``exists`` (2, coarse.size): of the fine cells before
-        and after each coarse cell; the next coarse cell is ``shift`` entries on.
+        and after each coarse cell; the next coarse cell is ``shift`` entries on. ``ground`` (nx, pitch): of the
+        fine cells after each, what couples them to openings.
         """
         self._back, self._weights, self._exists = back, weights, exists.contiguous()
         self._tie = TINY * self._exists  # halves where neither side is coupled
         self._towards, self._total = coarse.padded(2), coarse.padded()
-        self._towards_lines = coarse.lines(self._towards)
+        self._towards_lines, self._total_lines = coarse.lines(self._towards), coarse.lines(self._total)
+        self._ground = ground
         self._from_next = strided(self._towards[0], shift, (coarse.size, 1))
         self._total_padded = strided(self._total, -coarse.pad, (coarse.row, 1))
         self._totals = strided(self._total, -shift, (2, shift), (coarse.size, 1))
@@ -42,6 +46,8 @@ class Edges:
         self._towards.clamp_(min=0.0)
         torch.addcmul(self._tie, self._exists, self._towards, out=self._towards)
         torch.add(self._towards[1], self._from_next, out=self._total)
+        if self._ground is not None:
+            self._total_lines.add_(self._ground)
         self._total_padded.clamp_(min=TINY * TINY)
         torch.div(self._towards, self._totals, out=self._weights)
 
@@ -83,9 +89,12 @@ class Transfer:
         # The couplings of fine cell 2 I -+ step back towards I, in the three lines beside each other.
         back_x = self._seen(fine.stencil, -pitch, (2, 2 * pitch + 6 * row), (3, row))
         back_y = self._seen(fine.stencil, -1, (2, 2 + 2 * row), (3, 3 * row))
+        ground = None, None
+        if self._open_box:
+            ground = self._seen(fine.ground, pitch), self._seen(fine.ground, 1)
         self._edges = (
-            Edges(coarse, coarse.pitch, back_x, weights[::2, 1], exists[::2, 1]),
-            Edges(coarse, 1, back_y, weights[1, ::2], exists[1, ::2]),
+            Edges(coarse, coarse.pitch, back_x, weights[::2, 1], exists[::2, 1], ground[0]),
+            Edges(coarse, 1, back_y, weights[1, ::2], exists[1, ::2], ground[1]),
         )
         # Fine cell X = 2 I + (a, b), a and b -1 or 1: to I directly, through its x neighbour, through its y
         # neighbour, and to itself.
@@ -133,7 +142,6 @@ class Transfer:
         """Scaled weights, fine vectors seen from coarse cells, parities that prolongation adds up."""
         fine, coarse = self.fine, self.coarse
         self._root_seen, self._residual_seen = self._footprints(fine.root), self._footprints(fine.residual)
-        self._ground_seen = self._footprints(fine.ground) if self._open_box else None
         self._scaled = coarse.lines(coarse.zeros(3, 3, coarse.size))
         self._restricted = torch.zeros_like(self._scaled)
         self._coarse_scale, self._coarse_x = coarse.lines(coarse.scale), coarse.lines(coarse.x)
@@ -165,12 +173,24 @@ class Transfer:
             torch.mul(sums, partner, out=products)
         torch.mm(self._reduce, self._pair_products, out=self.coarse.stencil[:4])
         if self._open_box:
-            torch.mul(self._weight_lines, self._ground_seen, out=self._restricted)  # P keeps the constant
-            torch.sum(self._restricted.view(9, self.coarse.size), 0, out=self.coarse.ground)
+            self._coarsen_ground()
         self._complete_stencil()
         torch.mul(self._weight_lines, self._root_seen, out=self._scaled)
         if drop_empty:
             self._drop_empty_rows()
+
+    def _coarsen_ground(self) -> None:
+        """The row sums of P^T A P, P^T A times the interpolated constant, which is one but near openings."""
+        fine = self.fine
+        fine.x.zero_()
+        self._spread.copy_(self._weight_lines)
+        self._add_spread()
+        fine.residual.zero_()
+        for row, entries in enumerate(fine.stencil):
+            fine.residual.addcmul_(entries, fine.around(fine.x)[2 - row // 3, 2 - row % 3], value=-1.0)
+        fine.x.zero_()
+        torch.mul(self._weight_lines, self._residual_seen, out=self._restricted)
+        torch.sum(self._restricted.view(9, self.coarse.size), 0, out=self.coarse.ground)
 
     def _complete_stencil(self) -> None:
         """Coarse rows 5 to 8 by symmetry, then the centre."""
@@ -208,6 +228,10 @@ class Transfer:
     def prolong_add(self) -> None:
         """fine.x += the interpolation of coarse.x."""
         torch.mul(self._scaled, self._coarse_x, out=self._spread)
+        self._add_spread()
+
+    def _add_spread(self) -> None:
+        """fine.x += what every coarse cell spreads over its footprint."""
         for target, other in self._joins:
             target.add_(other)
         self._x_parities.add_(self._parities)
