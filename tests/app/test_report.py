@@ -127,7 +127,7 @@ def test_the_committed_table_holds_what_was_measured():
 
 def test_two_runs_write_the_same_bytes(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    names = ("jacobi", "coarse-learned", "external:other")
+    names = ("jacobi", "coarse-learned", "direct")
     sizes = itertools.product((64, 256, 1024), names, range(2))
     data = bench(tmp_path / "data", [solve(n, frame, name, n, n / 10) for n, name, frame in sizes])
     (data / "spectra-64.json").write_bytes((REFERENCE / "spectra-1024.json").read_bytes())
@@ -138,9 +138,9 @@ def test_two_runs_write_the_same_bytes(tmp_path, capsys):
         written.append({path.relative_to(out): path.read_bytes() for path in files})
     assert written[0] == written[1]
     svgs = [content for path, content in written[0].items() if path.suffix == ".svg"]
-    assert len(svgs) == 2 + 1  # iterations and time of external solvers, spectra
+    assert len(svgs) == 2 + 1 + 1  # iterations and time of bubbles, profiles, spectra
     assert not any(b"<dc:date>" in svg for svg in svgs)
-    assert "figures: 3" in capsys.readouterr().out
+    assert "figures: 4" in capsys.readouterr().out
 
 
 def test_cells_hold_means_medians_spread_and_failures(tmp_path):

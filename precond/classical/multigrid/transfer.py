@@ -28,8 +28,8 @@ class Edges:
         self, coarse: Level, shift: int, back: Tensor, weights: Tensor, exists: Tensor, ground: Tensor | None
     ):
         """``back`` (2, 3, nx, pitch), ``weights`` and ``exists`` (2, coarse.size): of the fine cells before
-        and after each coarse cell; the next coarse cell is ``shift`` entries on. ``ground`` (nx, pitch): of the
-        fine cells after each, what couples them to openings.
+        and after each coarse cell; the next coarse cell is ``shift`` entries on. ``ground`` (nx, pitch): of
+        the fine cells after each, what couples them to openings.
         """
         self._back, self._weights, self._exists = back, weights, exists.contiguous()
         self._tie = TINY * self._exists  # halves where neither side is coupled
