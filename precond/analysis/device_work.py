@@ -62,10 +62,11 @@ class Recorder(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         del types
-        with self:  # what is made of several operations, and is seen whole in inference mode
-            result = function.decompose(*args, **(kwargs or {}))
-        if result is not NotImplemented:
-            return result
+        if "out" not in (kwargs or {}):  # products into a given tensor are one operation, seen whole or not
+            with self:  # what is made of several operations, and is seen whole in inference mode
+                result = function.decompose(*args, **(kwargs or {}))
+            if result is not NotImplemented:
+                return result
         result = function(*args, **(kwargs or {}))
         given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
@@ -88,6 +89,8 @@ def _held(value: Tensor) -> int:
 
 def _flops(function: Any, given: list[Tensor], made: list[Tensor], args: tuple, kwargs: Any) -> float:
     name, packet = function.overloadpacket.__name__, function.overloadpacket
+    if name == "matmul":  # of a matrix and a vector, or of two matrices
+        return 2.0 * given[0].numel() * math.prod(given[1].shape[1:])
     if packet in flop_registry:
         return float(flop_registry[packet](*args, **(kwargs or {}), out_val=made[0] if made else None))
     if name in FACTORISATIONS:

@@ -174,7 +174,9 @@ def _kernel(form: TwoLevel, basis: Tensor) -> Tensor:
     labels = torch.from_numpy(np.append(form.operator.labels.ravel(), -1)).to(basis.device)
     labels = torch.where(form.leaves.coupled, labels[form.leaves.vectors.cells], -1)  # (K, L)
     constants = []
-    for component in np.flatnonzero(form.operator.sealed):
+    for component in labels[labels >= 0].unique():
+        if not form.operator.sealed[component]:
+            continue
         inside = (labels == component).to(basis.dtype)[..., None]  # (K, L, 1)
         constants.append((basis.mT @ inside).view(-1) / inside.sum().sqrt())
     if not constants:

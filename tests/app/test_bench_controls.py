@@ -115,7 +115,7 @@ def test_a_right_hand_side_that_is_not_projected_is_caught(where, monkeypatch, b
     monkeypatch.setattr(case, "problem", unprojected)
     found = benched("--sizes", "250", preconds=("jacobi",))
     assert {row["outcome"] for row in found.rows} == {
-        "failed: b is not of mean zero over each component, as well-posed conditions have it"
+        "failed: b is not of mean zero over each sealed component, as well-posed conditions have it"
     }
 
 

@@ -57,7 +57,8 @@ def assert_refused(capsys, argv, *fragments):
             "",
             [
                 "required",
-                "demo | record | page | bench | spectra | report | train | ablate | validate | list",
+                "demo | record | page | bench | spectra | device-work | report | train | ablate | "
+                "validate | list",
             ],
         ),
         ("fly", ["fly", "demo"]),

@@ -43,7 +43,7 @@ def test_solves_do_not_depend_on_the_number(name, solids):
 
 
 def test_chunks_give_what_the_whole_gives(monkeypatch):
-    """Multigrid's cycle to the bit; solves but for the order of sums."""
+    """Multigrid's cycle but for what a compiler may round otherwise; solves but for the order of sums."""
     found = []
     for least in (10**9, 256):
         monkeypatch.setattr(threads, "LEAST_CELLS", least)
@@ -56,7 +56,7 @@ def test_chunks_give_what_the_whole_gives(monkeypatch):
         found.append((preconditioner.apply(residual, torch.empty_like(residual)), operator, preconditioner))
         found[-1] += (PCG(operator, preconditioner).solve(residual),)
     (one, *_, whole), (other, *_, cut) = found
-    assert torch.equal(one, other)
+    torch.testing.assert_close(one, other, rtol=0.0, atol=1e-12 * float(one.abs().max()))
     np.testing.assert_allclose(whole.history, cut.history, rtol=1e-3)
 
 
