@@ -74,10 +74,11 @@ class HostLoops:
         kept = [] if self._walls is None else self._border_before(current, previous, *others[:2])
         arrays, numbers = [field.numpy() for field in fields], (heavy, light, hold, self._closed, *others)
         threads.run_rows(partial(forces.viscous_stage, *arrays, *numbers), *self._rows)
-        for (before, opened, mixed), side, inside in zip(
-            kept, sides(previous), sides(previous, 1), strict=False
-        ):
-            torch.addcmul(before, opened, inside - mixed, out=side)
+        if kept:
+            for (before, opened, mixed), side, inside in zip(
+                kept, sides(previous), sides(previous, 1), strict=True
+            ):
+                torch.addcmul(before, opened, inside - mixed, out=side)
 
     def _border_before(
         self, current: Tensor, previous: Tensor, own: float, other: float
