@@ -18,6 +18,7 @@ from precond.problems.gallery import problem
 SMALLEST, LARGEST = 64, 16_384  # cells; dense coarse inverses are cubic in them
 LAUNCH_S = 1.2e-6  # between small kernels of a CUDA graph; published: 0.9 to 1.5 us on an H100
 BANDWIDTH = 3.35e12  # bytes/s of an H100
+IN_BLOCK = 225e9  # bytes/s that one block moves in shared memory: 128 a clock, at 1.76 GHz
 RATE = 34e12  # float64 flops/s of an H100
 SHARED_MEMORY = 227 * 1024  # bytes of one thread block of an H100
 HEAD = ("method", "set-up", "inference", "an iteration", "iterations", "solve", "set-up and inference", "all")
@@ -63,7 +64,7 @@ def _rows(name: str, cells: int, bar: tqdm) -> list[list[str]]:
 
 def _row(title: str, parts: dict[str, list[Operation]], count: int, fused: int) -> list[str]:
     work = {part: summed(operations, fused) for part, operations in parts.items()}
-    microseconds = {part: 1e6 * of.seconds(LAUNCH_S, BANDWIDTH, RATE) for part, of in work.items()}
+    microseconds = {part: 1e6 * of.seconds(LAUNCH_S, BANDWIDTH, IN_BLOCK, RATE) for part, of in work.items()}
     solve, before = count * microseconds["iteration"], microseconds["setup"] + microseconds["inference"]
     times = (f"{value:,.0f}" for value in (solve, before, before + solve))
     return [title, *map(_as_text, work.values()), str(count), *times]

@@ -40,15 +40,21 @@ class Operation(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Of a run of operations: launches, bytes, floating-point operations."""
+    """Of a run of operations: launches, bytes, those of them that single blocks move, floating-point
+    operations.
+    """
 
     launches: int
     bytes: int
+    in_blocks: int
     flops: float
 
-    def seconds(self, launch: float, bandwidth: float, rate: float) -> float:
-        """A model: so long a launch (s), each byte once (bytes/s), and the arithmetic (flops/s)."""
-        return self.launches * launch + self.bytes / bandwidth + self.flops / rate
+    def seconds(self, launch: float, bandwidth: float, in_block: float, rate: float) -> float:
+        """A model: so long a launch (s), each byte once, at the device's bandwidth or at a block's from its
+        shared memory (bytes/s), and the arithmetic (flops/s).
+        """
+        moved = (self.bytes - self.in_blocks) / bandwidth + self.in_blocks / in_block
+        return self.launches * launch + moved + self.flops / rate
 
 
 class Recorder(TorchDispatchMode):
@@ -113,7 +119,9 @@ def summed(operations: list[Operation], fused_bytes: int = 0) -> Work:
     """
     small = [operation.bytes <= fused_bytes for operation in operations]
     launches = sum(not (here and before) for before, here in zip([False, *small], small, strict=False))
-    return Work(launches, sum(each.bytes for each in operations), sum(each.flops for each in operations))
+    held = [operation.bytes for operation in operations]
+    in_blocks = sum(each for each, fused in zip(held, small, strict=True) if fused)
+    return Work(launches, sum(held), in_blocks, sum(operation.flops for operation in operations))
 
 
 def device_work(preconditioner: Preconditioner, b: Tensor) -> dict[str, list[Operation]]:

@@ -42,7 +42,8 @@ def test_small_operations_in_a_row_may_be_one_launch():
     assert summed(operations).launches == 5
     assert summed(operations, fused_bytes=100).launches == 3
     assert summed(operations, fused_bytes=100_000).launches == 1
-    assert summed(operations).seconds(1.0, 1e30, 1e30) == pytest.approx(5.0)
+    assert summed(operations).seconds(1.0, 1e30, 1.0, 1e30) == pytest.approx(5.0)
+    assert summed(operations, fused_bytes=100).seconds(0.0, 1e30, 1.0, 1e30) == pytest.approx(4 * 40)
 
 
 @pytest.mark.usefixtures("torch_forms")
