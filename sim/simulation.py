@@ -150,8 +150,7 @@ class Simulation(Fields):
 
     def _renew_density(self) -> None:
         self._contrast = self.settings.contrast
-        torch.mul(self.phase, self._contrast - 1.0, out=self.density)
-        self.density.add_(1.0)
+        self._loops.renew_density(self.phase, self._contrast, self.density)
 
     @property
     def start(self) -> torch.Tensor | None:

@@ -85,6 +85,18 @@ def dilated_mass(velocity: Static, majority: Static, e: Static, i, j, excess: ti
     return (1.0 + excess * majority[i, j]) * (velocity[e, i + 1 - e, j + e] - velocity[e, i, j])
 
 
+@ti.func
+def mixed_density(excess: ti.f64, fraction: ti.f64) -> ti.f64:
+    return 1.0 + excess * fraction
+
+
+@ti.kernel
+def renew_density(phase: Cells, heavy: ti.f64, density: Cells):
+    """Density of cells (nx, ny), in units of the light phase's, to the bit as after a sweep."""
+    for i, j in density:
+        density[i, j] = mixed_density(heavy - 1.0, phase[i, j])
+
+
 @ti.kernel
 def transport_momentum(
     carried: Planes,
@@ -142,4 +154,4 @@ def transport_momentum(
             transported[d, i, j] = moved
 
     for i, j in density:
-        density[i, j] = 1.0 + excess * phase[i, j]
+        density[i, j] = mixed_density(excess, phase[i, j])

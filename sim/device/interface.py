@@ -178,7 +178,7 @@ def transport_phase(
                 for k in ti.static(range(4)):
                     sums[k] += row_sums[i, k]
             before, after, room, fluid = sums
-            missing = before - after
+            missing = ti.min(ti.max(before, 0.0), fluid) - after  # rounding may have left less than none
             # shares of f (1 - f), or after a solve stopped early of 1 - f or of f, that every cell takes
             row_sums[0, 0], row_sums[0, 1], row_sums[0, 2] = 0.0, 0.0, 0.0
             if room > ti.abs(missing):

@@ -50,6 +50,10 @@ class DeviceLoops:
         interface.transport_phase(*map(kernel_argument, fields), ratio, direction, first)
         return 0.0
 
+    def renew_density(self, phase: Tensor, heavy: float, density: Tensor) -> None:
+        """As HostLoops.renew_density."""
+        advection.renew_density(kernel_argument(phase), heavy, kernel_argument(density))
+
     def transport_momentum(
         self,
         carried: Tensor,

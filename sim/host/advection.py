@@ -28,6 +28,16 @@ def volume_masses(density: Array, begin: int, end: int, masses: Array) -> None:
 
 
 @compiled
+def renew_density(phase: Array, heavy: float, begin: int, end: int, density: Array) -> None:
+    """Density of cells (nx, ny), in units of the light phase's."""
+    excess = heavy - 1.0
+    for i in range(begin, end):
+        row, fractions = density[i], phase[i]
+        for j in range(len(row)):
+            row[j] = 1.0 + excess * fractions[j]
+
+
+@compiled
 def limited_slope(own: float, behind: float, ahead: float) -> float:
     """van Leer's difference across a control volume."""
     product = (own - behind) * (ahead - own)
@@ -268,10 +278,7 @@ def carry(
         if i >= begin:
             settle(masses[1, i, :ny], swell[1, i], u[i], open_faces[1, i], through, transported[1, i])
 
-    for i in range(begin, end):
-        row, fractions = density[i], phase[i]
-        for j in range(ny):
-            row[j] = 1.0 + excess * fractions[j]
+    renew_density(phase, heavy, begin, end, density)
 
 
 @compiled

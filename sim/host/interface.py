@@ -209,7 +209,8 @@ def transport_phase(
             after += row[j]
             room += row[j] * (1.0 - row[j])
             fluid += 1.0 - solids[j]
-    missing = volume[0] - after
+    # rounding may leave less than none, or more than there is room for, where a phase has left the box
+    missing = min(max(volume[0], 0.0), fluid) - after
     mixed_share, light_share, heavy_share = (
         0.0,
         0.0,

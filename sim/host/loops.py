@@ -113,6 +113,10 @@ class HostLoops:
         fields = phase.numpy(), self.solid.numpy(), velocity.numpy(), self._heavy_flux, self._majority
         return interface.transport_phase(*fields, self._entering, self._volume, ratio, direction, first)
 
+    def renew_density(self, phase: Tensor, heavy: float, density: Tensor) -> None:
+        """``density`` <- what a ``phase`` weighs, to the bit as `transport_momentum` leaves it."""
+        advection.renew_density(phase.numpy(), heavy, 0, len(phase), density.numpy())
+
     def transport_momentum(
         self,
         carried: Tensor,

@@ -7,6 +7,7 @@ import pytest
 import taichi as ti
 import torch
 
+from sim.device import interface as device
 from sim.device.interface import line_offset, strip_fraction
 from sim.device.runtime import start
 from sim.host import interface
@@ -132,3 +133,22 @@ def test_volume_and_bounds_survive_a_velocity_that_is_not_quite_divergence_free(
         transport.step(0.3)
     assert float(transport.phase.sum()) == pytest.approx(volume, rel=1e-12)
     assert 0.0 <= transport.phase.min() <= transport.phase.max() <= 1.0
+
+
+@pytest.mark.parametrize("form", ["compiled", "Taichi"])
+@pytest.mark.parametrize(("volume", "left"), [(-1e-16, 1e-17), (-1e-16, 0.0), (16.0 + 1e-14, 1.0)])
+def test_rounding_in_the_volume_of_a_phase_that_has_gone_is_no_matter(
+    form: str, volume: float, left: float
+) -> None:
+    """A sweep that is asked for less than no heavy fluid, or for more than there is room for."""
+    start("cpu")
+    phase, solid = np.full((4, 4), left), np.zeros((4, 4), np.uint8)
+    velocity, flux, cells = np.zeros((2, 5, 5)), np.zeros((2, 5, 5)), np.zeros((4, 4))
+    if form == "compiled":
+        volumes = np.array([volume])
+        interface.transport_phase(phase, solid, velocity, flux, cells, flux.copy(), volumes, 0.1, 0, False)
+    else:
+        rows = np.zeros((4, 4))
+        rows[0, 0] = volume
+        device.transport_phase(phase, solid, velocity, flux, cells, np.zeros((3, 4, 4)), rows, 0.1, 0, False)
+    assert (phase == (1.0 if volume > 0.0 else 0.0)).all()
