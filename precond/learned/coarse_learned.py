@@ -59,8 +59,8 @@ def coarse_learned(
 
 
 class HierarchyLearned(LeafHierarchy):
-    """The leaf hierarchy with a network's columns in the leaves: the network is asked about leaves that
-    changed alone, and about a single one of those inside one phase.
+    """The leaf hierarchy with a network's columns in the leaves: the network is asked about new kinds of
+    leaves alone.
     """
 
     name = NAME
@@ -78,17 +78,17 @@ class HierarchyLearned(LeafHierarchy):
         self._along = torch.from_numpy(morton_order((SIDE, SIDE)))
         self._iterations_of_leaves = network.config.leaf_iterations
         self._threshold_of_leaves = network.config.threshold
+        self._apart = network.attention is not None  # a leaf's columns depend on all others
 
     def _propose(self) -> None:
-        asked = torch.from_numpy(self.asked())
-        if len(asked):
-            if self.network.attention is not None:  # a leaf's columns depend on all others
-                asked = torch.arange(len(self.starts))
+        made, leaves = self.new_kinds()
+        if len(made):
+            asked = slice(None) if self._apart else torch.from_numpy(leaves)
             with torch.inference_mode():
                 columns = self.network(leaf_features(self._faces.of(self.operator, asked)))  # (k, L, m)
                 ordered = torch.empty_like(columns)
                 ordered[:, self._along] = columns
-            self.starts[asked.numpy()] = ordered.numpy()
+            self.starts[made] = ordered.numpy()[leaves if self._apart else slice(None)]
 
     def _parts(self) -> list[Stage]:
         leaves, rest = super()._parts()

@@ -68,9 +68,7 @@ def relax_leaves(leaves: Leaves, colour: int, alone: bool) -> None:
                 right[c] = leaves.r[k, c]
             if not alone:
                 add_couplings(leaves, a, b, right)
-            weight = leaves.weight[k]
-            factor = leaves.factor[gx * gy if weight > 0.0 else k]
-            scale = 1.0 / weight if weight > 0.0 else 1.0
+            factor, scale = leaves.factor[leaves.kind[k]], leaves.scale[k] * leaves.scale[k]
             one, two, three, four = 0.0, 0.0, 0.0, 0.0  # the last four, so that they stay in registers
             for c in range(CELLS):
                 row = factor[c]
@@ -111,12 +109,13 @@ def descend_leaves(leaves: Leaves, above: Stage) -> None:
                 continue
             left[:] = 0.0
             add_couplings(leaves, a, b, left)
-            basis = leaves.basis[a * gy + b]
+            k = a * gy + b
+            basis, scale = leaves.basis[leaves.kind[k]], leaves.scale[k]
             for q in range(size):
                 row, total = basis[q], 0.0
                 for c in range(CELLS):
                     total += row[c] * left[c]
-                target[at + q] = total
+                target[at + q] = scale * total
 
 
 @compiled
@@ -127,9 +126,10 @@ def ascend_leaves(leaves: Leaves, above: Stage) -> None:
     for a in range(gx):
         for b in range(a % 2, gy, 2):
             at, source = above.place[a, b], above.x[a // 2 * by + b // 2]
-            basis, x = leaves.basis[a * gy + b], leaves.x[a + 1, b + 1]
+            k, x = a * gy + b, leaves.x[a + 1, b + 1]
+            basis, scale = leaves.basis[leaves.kind[k]], leaves.scale[k]
             for q in range(above.size[a, b]):
-                row, value = basis[q], source[at + q]
+                row, value = basis[q], scale * source[at + q]
                 for c in range(CELLS):
                     x[c] += row[c] * value
     relax_leaves(leaves, 1, False)
@@ -155,14 +155,14 @@ def subtract_couplings(level: Stage, a: int, b: int, out: Array) -> None:
             at, there = level.place[i, j], level.place[u, v]
             size, count = level.size[i, j], level.size[u, v]
             if up:
-                entries = level.across[axis, i * cy + j]
+                entries = level.across[level.link[axis, i, j]]
                 for p in range(size):
                     total = 0.0
                     for q in range(count):
                         total += entries[p * count + q] * other[there + q]
                     out[at + p] -= total
             else:
-                entries = level.across[axis, u * cy + v]
+                entries = level.across[level.link[axis, u, v]]
                 for q in range(count):
                     value = other[there + q]
                     for p in range(size):
@@ -207,7 +207,7 @@ def descend(level: Stage, above: Stage) -> None:
             for p in range(size):
                 left[p] = 0.0
             subtract_couplings(level, a, b, left)
-            basis = level.basis[a * by + b]
+            basis = level.basis[level.source[a, b]]
             for q in range(count):
                 total, first = 0.0, q * size
                 for p in range(size):
@@ -223,7 +223,8 @@ def ascend(level: Stage, above: Stage) -> None:
     for a in range(bx):
         for b in range(a % 2, by, 2):
             at, size, k = above.place[a, b], level.total[a, b], a * by + b
-            source, target, basis = above.x[a // 2 * width + b // 2], level.x[k], level.basis[k]
+            source, target = above.x[a // 2 * width + b // 2], level.x[k]
+            basis = level.basis[level.source[a, b]]
             for q in range(above.size[a, b]):
                 value, first = source[at + q], q * size
                 for p in range(size):
@@ -242,13 +243,12 @@ def stage_of(stages: Stages, k: int) -> Stage:
         stages.place[first[1] : first[1] + cx * cy].reshape(cx, cy),
         stages.total[first[2] : first[2] + blocks].reshape(bx, by),
         stages.source[first[3] : first[3] + blocks].reshape(bx, by),
-        stages.across[first[4] : first[4] + 2 * cx * cy * columns**2].reshape(2, cx * cy, columns**2),
-        stages.inverse[first[5] : first[5] + (blocks + 1) * unknowns**2].reshape(blocks + 1, unknowns**2),
-        stages.basis[first[6] : first[6] + (blocks + 1) * more * unknowns].reshape(
-            blocks + 1, more * unknowns
-        ),
-        stages.r[first[7] : first[7] + blocks * unknowns].reshape(blocks, unknowns),
-        stages.x[first[8] : first[8] + blocks * unknowns].reshape(blocks, unknowns),
+        stages.link[first[4] : first[4] + 2 * cx * cy].reshape(2, cx, cy),
+        stages.across[first[5] : first[5] + 2 * cx * cy * columns**2].reshape(2 * cx * cy, columns**2),
+        stages.inverse[first[6] : first[6] + blocks * unknowns**2].reshape(blocks, unknowns**2),
+        stages.basis[first[7] : first[7] + blocks * more * unknowns].reshape(blocks, more * unknowns),
+        stages.r[first[8] : first[8] + blocks * unknowns].reshape(blocks, unknowns),
+        stages.x[first[9] : first[9] + blocks * unknowns].reshape(blocks, unknowns),
     )
 
 

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from precond.host import threads
 from precond.host.compiled import available
-from precond.multilevel import cycle, setup
-from precond.multilevel.levels import SIDE, Leaves, Level, leaves_of, levels_of
+from precond.multilevel import cycle, kinds, setup
+from precond.multilevel.kinds import FACES
+from precond.multilevel.levels import SIDE, forget, kinds_of, leaves_of, levels_of
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
 from precond.two_level.block_jacobi import DRIFT
@@ -55,7 +56,8 @@ class LeafHierarchy(Preconditioner):
     it was made for, and the blocks above them. All others keep their weights too, so M is always that of one
     A, near the present one.
 
-    Attributes: leaves, levels: precond.multilevel.levels. starts: (G, 16, m), what is proposed.
+    Attributes: leaves, levels: precond.multilevel.levels. starts: (G, 16, m), what is proposed
+    for kinds of leaves.
     """
 
     name = "coarse-iterated"
@@ -78,21 +80,21 @@ class LeafHierarchy(Preconditioner):
             raise ValueError(f"threshold must be from 0 to below 1, not {threshold}")
         self._doublings, self.threshold, self._drift = int(math.log2(leaf_iterations)), threshold, drift
         self._iterations_of_leaves, self._threshold_of_leaves = self._doublings, threshold
+        self._apart = False  # whether leaves that are alike may differ in what is proposed
         self.leaves = leaves_of(operator.shape)
         self.levels, self._cycled = levels_of(operator.shape)
-        self.starts = np.zeros((len(self.leaves.weight), SIDE**2, columns))
+        self._kinds = kinds_of(self.leaves.kind, 2 * FACES + 1)
+        self._pairs = [kinds_of(level.link, 4) for level in self.levels]
+        self._blocks = [kinds_of(level.source, 8) for level in self.levels]
+        self.starts = np.zeros((len(self.leaves.kind), SIDE**2, columns))
         self._stale = [np.zeros(level.size.shape, dtype=np.bool_) for level in self.levels]
         self._stale.append(np.zeros((1, 1), dtype=np.bool_))
         self._cells = operator.fluid.numel()
 
-    def asked(self) -> np.ndarray:
-        """The stale leaves that need columns: all but those inside one phase, of which one stands for all."""
-        stale = self._stale[0].ravel()
-        alike = np.flatnonzero(stale & (self.leaves.weight > 0.0))
-        which = stale & (self.leaves.weight == 0.0)
-        if self.leaves.columns[0] == 0:
-            which[alike[:1]] = True
-        return np.flatnonzero(which)
+    def new_kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The kinds of leaves that need columns, int64, and a leaf of each."""
+        made = self._kinds.made[: self._kinds.count[1]]
+        return made, self._kinds.owner[made]
 
     def leaf_columns(self, cell: int) -> tuple[int, np.ndarray, np.ndarray, int]:
         """The leaf with the flat ``cell``: its number, its cells (n,) int64, flat i ny + j, those that exist,
@@ -104,7 +106,7 @@ class LeafHierarchy(Preconditioner):
         exists = (SIDE * a + i < nx) & (SIDE * b + j < ny)
         cells = (SIDE * a + i) * ny + SIDE * b + j
         count = int(self.levels[0].size[a, b])
-        columns = self.leaves.basis[a * gy + b, :count].T
+        columns = self.leaves.basis[self.leaves.kind[a * gy + b], :count].T
         lengths = np.linalg.norm(columns, axis=0)
         columns = (columns / np.where(lengths > 0.0, lengths, 1.0)).astype(np.float32)
         return a * gy + b, cells[exists], columns[exists], count
@@ -112,8 +114,9 @@ class LeafHierarchy(Preconditioner):
     def describe(self) -> str:
         """Its levels in words."""
         columns = ", ".join(f"{level.size.mean():.1f}" for level in self.levels)
+        count, alike = len(self.leaves.kind), np.count_nonzero(self._kinds.users)
         return (
-            f"{len(self.leaves.weight)} leaves; columns of a leaf, of a block of leaves and so on: {columns}"
+            f"{count} leaves of {alike} kinds; columns of a leaf, of a block of leaves and so on: {columns}"
         )
 
     def _stages(self) -> list[Stage]:
@@ -128,48 +131,35 @@ class LeafHierarchy(Preconditioner):
     def _forget(self) -> None:
         self.leaves.weights_x.fill(np.nan)
         self.leaves.weights_y.fill(np.nan)
-        for stage in (self.leaves, *self.levels):
-            stage.columns[0] = 0  # what those of one phase share is made anew
+        for one in (self._kinds, *self._pairs, *self._blocks):
+            forget(one)
 
     def _take_weights(self) -> None:
         x, y = self.operator.face_weights_x.numpy(), self.operator.face_weights_y.numpy()
         setup.take_weights(self.leaves, x, y, self._drift, self._stale[0])
+        kinds.number_leaves(self.leaves, self.levels[0], self._kinds, self._stale[0], self._apart)
 
     def _build(self) -> None:
-        leaves, levels, stale = self.leaves, self.levels, self._stale
-        starts = self.starts, self._iterations_of_leaves, self._threshold_of_leaves
-        alike = stale[0] & (leaves.weight > 0.0).reshape(stale[0].shape)
-        self._share(partial(setup.set_up_leaves, leaves, levels[0], stale[0], *starts), alike, leaves)
-        self._share(partial(setup.couple_leaves, leaves, levels[0], stale[0]), alike)
-        for k, level in enumerate(levels):
-            is_top = k + 1 == len(levels)
-            above, numbers = level if is_top else levels[k + 1], (self._doublings, self.threshold)
-            call = partial(setup.set_up_blocks, level, above, is_top, stale[k], stale[k + 1], *numbers)
-            self._share(call, _blocks_alike(level, stale[k]), level)
-            if not is_top:
-                self._share(partial(setup.couple_blocks, level, above, stale[k + 1]), stale[k + 1])
+        leaves, children, rank, constant = self.leaves, self._kinds, self.leaves.rank, self.leaves.constant
+        numbers = self._iterations_of_leaves, self._threshold_of_leaves
+        self._share(partial(setup.set_up_leaves, leaves, children, self.starts, *numbers), children.count[1])
+        couple = partial(setup.couple_leaves, leaves, children)
+        for k, level in enumerate(self.levels):
+            is_top, pairs, blocks = k + 1 == len(self.levels), self._pairs[k], self._blocks[k]
+            above = level if is_top else self.levels[k + 1]
+            stale = self._stale[k : k + 2]
+            kinds.number_blocks(level, above, is_top, children, rank, pairs, blocks, *stale)
+            self._share(partial(couple, level, pairs), pairs.count[1] + level.wanted[-1])
+            numbers = is_top, self._doublings, self.threshold
+            make = partial(setup.set_up_blocks, level, children, constant, blocks, *numbers)
+            self._share(make, blocks.count[1])
+            couple = partial(setup.couple_blocks, level, blocks, rank)
+            children, rank, constant = blocks, level.rank, level.constant
 
-    def _share(
-        self, call: Callable[[int, int], None], alike: np.ndarray, shared: Leaves | Level | None = None
-    ) -> None:
-        """``call(begin, end)`` on all rows of leaves or blocks, in several threads; ``alike`` (rows, columns)
-        bool are those that need what is ``shared``, which is made first.
-        """
-        rows = len(alike)
-        chunks = threads.chunks(rows, self._cells, 1)
-        if chunks > 1 and shared is not None and shared.columns[0] == 0:
-            for row in np.flatnonzero(alike.any(axis=1))[:1].tolist():
-                call(row, row + 1)
-        threads.run_rows(call, rows, chunks, even=False)
+    def _share(self, call: Callable[[int, int], None], number: int) -> None:
+        """``call(begin, end)`` on a list of so many, in several threads."""
+        if number:
+            threads.run_rows(call, number, threads.chunks(number, self._cells, 1), even=False)
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         cycle.run(residual.numpy(), self.leaves, self._cycled, out.numpy())
-
-
-def _blocks_alike(level: Level, stale: np.ndarray) -> np.ndarray:
-    """Blocks (bx, by) bool of four children that are all alike, one of them ``stale``."""
-    found = np.zeros(level.total.shape, dtype=np.bool_)
-    nx, ny = (size // 2 for size in level.size.shape)
-    four, some = (array[: 2 * nx, : 2 * ny].reshape(nx, 2, ny, 2) for array in (level.alike, stale))
-    found[:nx, :ny] = four.all(axis=(1, 3)) & some.any(axis=(1, 3))
-    return found

@@ -1,7 +1,7 @@
 """The leaf hierarchy's set-up, from the leaves up: inverses of blocks, bases, coarse operators. The arrays
-are those of precond.multilevel.levels; ``stale``, of leaves or of children, says where something changed.
-Rows of leaves or blocks, ``begin`` to ``end`` (excluded), are independent of one another, but for what those
-inside one phase share: whoever comes first makes it.
+are those of precond.multilevel.levels. What is alike is made once, for the kinds of leaves, blocks and pairs
+that precond.multilevel.kinds finds; new ones in a list, ``begin`` to ``end`` (excluded), do not depend on one
+another.
 
 With D a block of A and W the part of D's diagonal that is due to faces that leave the block, W v = theta D v
 has its eigenvalues in [0, 1]; where theta is near one, D^-1 misses what the neighbours do, and v belongs into
@@ -17,11 +17,11 @@ import math
 import numpy as np
 
 from precond.host.compiled import compiled
-from precond.multilevel.levels import Leaves, Level
+from precond.multilevel.levels import Kinds, Leaves, Level
 
 SIDE = 4  # precond.multilevel.levels.SIDE
 CELLS = SIDE * SIDE
-SAME = 1e-6  # share by which weights may differ that count as one number
+FACES = (SIDE + 1) * SIDE  # precond.multilevel.kinds.FACES
 SINGULAR = 1e-12  # pivot, as a share of the diagonal, of a component that the block closes in
 DEPENDENT = 1e-8  # length of a unit column, less what others span, that is rounding
 
@@ -186,7 +186,7 @@ def to_basis(factor: Array, columns: Array, rank: int, out: Array) -> None:
 @compiled
 def take_weights(leaves: Leaves, weights_x: Array, weights_y: Array, drift: float, stale: Array) -> None:
     """Take the weights of faces that are further than ``drift``, as a share, from what was taken before;
-    ``stale`` (gx, gy) bool are the leaves that such a face touches; their `only_weight` is noted.
+    ``stale`` (gx, gy) bool are the leaves that such a face touches.
     """
     nx, ny = weights_y.shape[0], weights_x.shape[1]
     stale[:] = False
@@ -204,47 +204,25 @@ def take_weights(leaves: Leaves, weights_x: Array, weights_y: Array, drift: floa
                 leaves.weights_y[i, j] = weights_y[i, j]
                 stale[i // SIDE, max(j - 1, 0) // SIDE] = True
                 stale[i // SIDE, min(j, ny - 1) // SIDE] = True
-    for a in range(stale.shape[0]):
-        for b in range(stale.shape[1]):
-            if stale[a, b]:
-                leaves.weight[a * stale.shape[1] + b] = only_weight(leaves, a, b)
 
 
 @compiled
-def only_weight(leaves: Leaves, a: int, b: int) -> float:
-    """The weight of all faces of a leaf where that is one number and no cell is missing, else zero."""
-    x, y = leaves.weights_x, leaves.weights_y
-    i, j = SIDE * a, SIDE * b
-    if i + SIDE > y.shape[0] or j + SIDE > x.shape[1]:
-        return 0.0
-    weight = x[i, j]
-    low, high = (1.0 - SAME) * weight, (1.0 + SAME) * weight
-    for u in range(SIDE + 1):
-        for v in range(SIDE):
-            if not (low <= x[i + u, j + v] <= high and low <= y[i + v, j + u] <= high):
-                return 0.0
-    return weight
-
-
-@compiled
-def assemble_leaf(leaves: Leaves, a: int, b: int, block: Array, leaving: Array, ones: Array) -> None:
-    """D, W (4, 4) by sides and the vector of ones of a leaf; cells without couplings get a one on the
-    diagonal of D.
+def assemble_leaf(key: Array, block: Array, leaving: Array, ones: Array) -> None:
+    """D, W (4, 4) by sides and the vector of ones of a leaf, from the ``key`` of its kind; cells without
+    couplings get a one on the diagonal of D.
     """
-    x, y = leaves.weights_x, leaves.weights_y
-    nx, ny = y.shape[0], x.shape[1]
+    x, y = key[:FACES].reshape(SIDE + 1, SIDE), key[FACES : 2 * FACES].reshape(SIDE, SIDE + 1)
     block[:] = 0.0
     leaving[:] = 0.0
     for u in range(SIDE):
         for v in range(SIDE):
-            i, j, k = SIDE * a + u, SIDE * b + v, SIDE * u + v
+            k = SIDE * u + v
             ones[k], block[k, k] = 0.0, 1.0
-            if i >= nx or j >= ny:
+            below, above, before, after = x[u, v], x[u + 1, v], y[u, v], y[u, v + 1]
+            total = below + above + before + after
+            if total == 0.0 or min(below, above, before, after) < 0.0:  # closed in, or outside the grid
                 continue
-            below, above, before, after = x[i, j], x[i + 1, j], y[i, j], y[i, j + 1]
-            if below + above + before + after == 0.0:
-                continue
-            ones[k], block[k, k] = 1.0, below + above + before + after
+            ones[k], block[k, k] = 1.0, total
             if u > 0:
                 block[k, k - SIDE] = block[k - SIDE, k] = -below
             else:
@@ -302,113 +280,105 @@ def add_leaving(leaving: Array, x: Array) -> None:
 
 @compiled
 def set_up_leaves(
-    leaves: Leaves,
-    above: Level,
-    stale: Array,
-    starts: Array,
-    iterations: int,
-    threshold: float,
-    begin: int,
-    end: int,
+    leaves: Leaves, kinds: Kinds, starts: Array, iterations: int, threshold: float, begin: int, end: int
 ) -> None:
-    """Factor and basis of every stale leaf, the latter from ``starts`` (G, 16, m), or without one (m = 0)
-    with 2^``iterations`` leaf iterations on everything.
+    """Factor and basis of the new kinds ``begin`` to ``end``, the latter from ``starts`` (G, 16, m) of kinds,
+    or without one (m = 0) with 2^``iterations`` leaf iterations on everything.
     """
     block, inverse = np.zeros((CELLS, CELLS)), np.zeros((CELLS, CELLS))
     ones, outward, leaving = np.zeros(CELLS), np.zeros(CELLS), np.zeros((4, SIDE))
     columns, weighted = np.zeros((leaves.basis.shape[1], CELLS)), np.zeros((CELLS, CELLS))
-    gx, gy = stale.shape
-    for a in range(begin, end):
-        for b in range(gy):
-            if not stale[a, b]:
-                continue
-            k, alike = a * gy + b, gx * gy
-            weight = leaves.weight[k]
-            assemble_leaf(leaves, a, b, block, leaving, ones)
-            leaves.leaving[k] = leaving
-            above.alike[a, b] = weight > 0.0
-            own = alike if weight > 0.0 else k
-            if weight == 0.0 or leaves.columns[0] == 0:
-                scale = 1.0 / weight if weight > 0.0 else 1.0
-                outward[:] = 0.0
-                add_leaving(leaving, outward)
-                for i in range(CELLS):
-                    outward[i] *= scale
-                    for j in range(CELLS):
-                        block[i, j] *= scale
-                factor_band(block, leaves.factor[own])
-                inverse_of_band(leaves.factor[own], inverse)
-                for i in range(CELLS):
-                    for j in range(CELLS):
-                        weighted[i, j] = inverse[i, j] * outward[j]
-                constant = np.dot(weighted, ones)
-                similar, room = np.dot(weighted, inverse.T), columns
-                if starts.shape[2]:
-                    numbers = iterations, threshold
-                    rank = iterate(similar, weighted, block, constant, starts[k], *numbers, room)
-                else:
-                    rank = choose(similar, constant, iterations, threshold, room)
-                to_basis(inverse, columns, rank, leaves.basis[own])
-                above.size[a, b], above.constant[a, b] = rank, math.sqrt(np.dot(constant, constant))
-                if weight > 0.0:
-                    leaves.columns[0] = rank
-            if weight > 0.0:
-                scale = 1.0 / math.sqrt(weight)
-                for q in range(leaves.columns[0]):
-                    for j in range(CELLS):
-                        leaves.basis[k, q, j] = scale * leaves.basis[alike, q, j]
-                above.size[a, b] = leaves.columns[0]
-                above.constant[a, b] = 4.0 / scale  # the root of 4 SIDE faces' weights
+    for m in range(begin, end):
+        kind = kinds.made[m]
+        assemble_leaf(kinds.key[kind], block, leaving, ones)
+        outward[:] = 0.0
+        add_leaving(leaving, outward)
+        factor_band(block, leaves.factor[kind])
+        inverse_of_band(leaves.factor[kind], inverse)
+        for i in range(CELLS):
+            for j in range(CELLS):
+                weighted[i, j] = inverse[i, j] * outward[j]
+        constant, similar = np.dot(weighted, ones), np.dot(weighted, inverse.T)
+        if starts.shape[2]:
+            start = starts[kind]
+            rank = iterate(similar, weighted, block, constant, start, iterations, threshold, columns)
+        else:
+            rank = choose(similar, constant, iterations, threshold, columns)
+        to_basis(inverse, columns, rank, leaves.basis[kind])
+        leaves.rank[kind], leaves.constant[kind] = rank, math.sqrt(np.dot(constant, constant))
 
 
 @compiled
-def couple_leaves(leaves: Leaves, above: Level, stale: Array, begin: int, end: int) -> None:
-    """The entries of A_c between leaves, and what leaves them, where one of them is stale."""
-    gx, gy = stale.shape
-    for a in range(begin, end):
-        for b in range(gy):
-            k, rank, last = a * gy + b, above.size[a, b], SIDE - 1
-            here = leaves.basis[k]
-            for axis in range(2):
-                n, m = (a + 1, b) if axis == 0 else (a, b + 1)
-                if n == gx or m == gy or not (stale[a, b] or stale[n, m]):
-                    continue
-                there, columns = leaves.basis[n * gy + m], above.size[n, m]
-                weights, target = leaves.leaving[k, 2 * axis + 1], above.across[axis, k]
-                for p in range(rank):
-                    for q in range(columns):
-                        total = 0.0
-                        for s in range(SIDE):
-                            if axis == 0:
-                                total -= weights[s] * here[p, SIDE * last + s] * there[q, s]
-                            else:
-                                total -= weights[s] * here[p, SIDE * s + last] * there[q, SIDE * s]
-                        target[p * columns + q] = total
-            if not stale[a, b]:
-                continue
-            for axis in range(2):
-                side = 2 * axis + (a if axis == 0 else b) % 2  # the other one is inside the block
-                target, weights = above.leaving[side, k], leaves.leaving[k, side]
-                first = SIDE * last * (side == 1) + last * (side == 3)
-                step = 1 if axis == 0 else SIDE
-                for p in range(rank):
-                    for q in range(rank):
-                        total = 0.0
-                        for s in range(SIDE):
-                            total += weights[s] * here[p, first + step * s] * here[q, first + step * s]
-                        target[p * rank + q] = total
+def leaving_a_side(key: Array, side: int, s: int) -> float:
+    """Weight of the face ``s`` on a ``side`` of a kind of leaf."""
+    place = SIDE * SIDE * side + s if side < 2 else FACES + (SIDE + 1) * s + SIDE * (side - 2)
+    return max(key[place], 0.0)
 
 
 @compiled
-def assemble_block(level: Level, a: int, b: int, block: Array, leaving: Array, ones: Array) -> None:
-    """As `assemble_leaf`, for a block of children; all three are zero before."""
+def couple_leaves(leaves: Leaves, kinds: Kinds, above: Level, pairs: Kinds, begin: int, end: int) -> None:
+    """The entries of A_c between leaves of the new kinds of ``pairs``, and then what leaves the wanted sides:
+    ``begin`` to ``end`` of both.
+    """
+    last = SIDE - 1
+    for m in range(begin, end):
+        if m < pairs.count[1]:
+            pair = pairs.made[m]
+            axis, first, second = int(pairs.key[pair, 0]), int(pairs.key[pair, 1]), int(pairs.key[pair, 2])
+            here, there, key = leaves.basis[first], leaves.basis[second], kinds.key[first]
+            target, root = above.across[pair], math.sqrt(pairs.key[pair, 3])
+            columns = leaves.rank[second]
+            for p in range(leaves.rank[first]):
+                for q in range(columns):
+                    total = 0.0
+                    for s in range(SIDE):
+                        weight = leaving_a_side(key, 2 * axis + 1, s)
+                        if axis == 0:
+                            total -= weight * here[p, SIDE * last + s] * there[q, s]
+                        else:
+                            total -= weight * here[p, SIDE * s + last] * there[q, SIDE * s]
+                    target[p * columns + q] = root * total
+            continue
+        kind, side = above.wanted[m - pairs.count[1]] // 4, above.wanted[m - pairs.count[1]] % 4
+        target, basis, rank, key = (
+            above.leaving[side, kind],
+            leaves.basis[kind],
+            leaves.rank[kind],
+            kinds.key[kind],
+        )
+        first = SIDE * last * (side == 1) + last * (side == 3)
+        step = 1 if side < 2 else SIDE
+        for p in range(rank):
+            for q in range(rank):
+                total = 0.0
+                for s in range(SIDE):
+                    weight = leaving_a_side(key, side, s)
+                    total += weight * basis[p, first + step * s] * basis[q, first + step * s]
+                target[p * rank + q] = total
+
+
+@compiled
+def assemble_block(
+    level: Level,
+    children: Kinds,
+    constant: Array,
+    key: Array,
+    a: int,
+    b: int,
+    block: Array,
+    leaving: Array,
+    ones: Array,
+) -> None:
+    """As `assemble_leaf`, for the block (a, b) of children; ``constant`` is that of kinds of children. All
+    three are zero before.
+    """
     cx, cy = level.size.shape
     for i in range(2 * a, min(2 * a + 2, cx)):
         for j in range(2 * b, min(2 * b + 2, cy)):
-            k, at, size = i * cy + j, level.place[i, j], level.size[i, j]
+            at, size, child = level.place[i, j], level.size[i, j], children.of[i * cy + j]
             if size > 0:
-                ones[at] = level.constant[i, j]
-            first, second = level.leaving[i % 2, k], level.leaving[2 + j % 2, k]
+                ones[at] = constant[child] * math.sqrt(key[4 * (i % 2) + 2 * (j % 2) + 1])
+            first, second = level.leaving[i % 2, child], level.leaving[2 + j % 2, child]
             for p in range(size):
                 block[at + p, at + p] = 1.0
                 for q in range(size):
@@ -417,7 +387,8 @@ def assemble_block(level: Level, a: int, b: int, block: Array, leaving: Array, o
                 n, m = (i + 1, j) if axis == 0 else (i, j + 1)
                 if (i if axis == 0 else j) % 2 == 1 or n == cx or m == cy:
                     continue
-                entries, other, columns = level.across[axis, k], level.place[n, m], level.size[n, m]
+                entries, other = level.across[level.link[axis, i, j]], level.place[n, m]
+                columns = level.size[n, m]
                 for p in range(size):
                     for q in range(columns):
                         entry = entries[p * columns + q]
@@ -425,73 +396,38 @@ def assemble_block(level: Level, a: int, b: int, block: Array, leaving: Array, o
 
 
 @compiled
-def decompose(
-    level: Level, k: int, is_top: bool, a: int, b: int, doublings: int, threshold: float
-) -> tuple[int, float]:
-    """Inverse and basis of the block (a, b), written to the room ``k``. Returns the number of columns and the
-    coefficient of the first one in the vector of ones; at the top, which has no basis, both are zero.
-    """
-    size = level.total[a, b]
-    block, leaving, ones = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
-    assemble_block(level, a, b, block, leaving, ones)
-    factor = inverse_factor(block)
-    inverse = level.inverse[k, : size * size].reshape(size, size)
-    inverse[:] = np.dot(factor.T, factor)
-    if is_top or size == 0:
-        return 0, 0.0
-    constant = np.dot(factor, np.dot(leaving, ones))
-    short = factor.astype(np.float32)
-    similar = np.dot(short, np.dot(leaving.astype(np.float32), short.T))
-    room = level.basis.shape[1] // level.r.shape[1]
-    columns = np.empty((room, size))
-    rank = choose(similar, constant, doublings, threshold, columns)
-    to_basis(factor, columns, rank, level.basis[k, : rank * size].reshape(rank, size))
-    return rank, math.sqrt(np.dot(constant, constant))
-
-
-@compiled
 def set_up_blocks(
     level: Level,
-    above: Level,
+    children: Kinds,
+    constants: Array,
+    blocks: Kinds,
     is_top: bool,
-    stale: Array,
-    stale_above: Array,
     doublings: int,
     threshold: float,
     begin: int,
     end: int,
 ) -> None:
-    """Inverse and basis of the blocks with a ``stale`` (cx, cy) child, which are ``stale_above`` (bx, by);
-    the top has no ``above`` and no basis.
-    """
-    cx, cy = level.size.shape
-    bx, by = level.total.shape
-    for a in range(begin, end):
-        for b in range(by):
-            changed, same, total, count = False, True, 0, 0
-            for i in range(2 * a, min(2 * a + 2, cx)):
-                for j in range(2 * b, min(2 * b + 2, cy)):
-                    changed = changed or stale[i, j]
-                    same = same and level.alike[i, j]
-                    level.place[i, j] = total
-                    total += level.size[i, j]
-                    count += 1
-            stale_above[a, b] = changed
-            if not changed:
-                continue
-            k, alike, same = a * by + b, bx * by, same and count == 4 and not is_top
-            level.total[a, b], level.source[a, b] = total, alike if same else k
-            if not same or level.columns[0] == 0:
-                own = level.source[a, b]
-                rank, constant = decompose(level, own, is_top, a, b, doublings, threshold)
-                if same:
-                    level.columns[0] = rank
-            if is_top:
-                return
-            if same:
-                rank, constant = level.columns[0], math.sqrt(2.0) * level.constant[2 * a, 2 * b]
-                level.basis[k, : rank * total] = level.basis[alike, : rank * total]
-            above.size[a, b], above.constant[a, b], above.alike[a, b] = rank, constant, same
+    """Inverse and basis of the new kinds ``begin`` to ``end`` of ``blocks``; the top has no basis."""
+    for m in range(begin, end):
+        kind = blocks.made[m]
+        a, b = blocks.owner[kind] // level.total.shape[1], blocks.owner[kind] % level.total.shape[1]
+        size = level.total[a, b]
+        block, leaving, ones = np.zeros((size, size)), np.zeros((size, size)), np.zeros(size)
+        assemble_block(level, children, constants, blocks.key[kind], a, b, block, leaving, ones)
+        factor = inverse_factor(block)
+        inverse = level.inverse[kind, : size * size].reshape(size, size)
+        inverse[:] = np.dot(factor.T, factor)
+        level.rank[kind], level.constant[kind] = 0, 0.0
+        if is_top or size == 0:
+            continue
+        constant = np.dot(factor, np.dot(leaving, ones))
+        short = factor.astype(np.float32)
+        similar = np.dot(short, np.dot(leaving.astype(np.float32), short.T))
+        room = level.basis.shape[1] // level.r.shape[1]
+        columns = np.empty((room, size))
+        rank = choose(similar, constant, doublings, threshold, columns)
+        to_basis(factor, columns, rank, level.basis[kind, : rank * size].reshape(rank, size))
+        level.rank[kind], level.constant[kind] = rank, math.sqrt(np.dot(constant, constant))
 
 
 @compiled
@@ -525,40 +461,52 @@ def add_congruent(
 
 
 @compiled
-def couple_blocks(level: Level, above: Level, stale: Array, begin: int, end: int) -> None:
-    """As `couple_leaves`, between blocks of which one is ``stale`` (bx, by)."""
+def couple_blocks(
+    level: Level, blocks: Kinds, ranks: Array, above: Level, pairs: Kinds, begin: int, end: int
+) -> None:
+    """As `couple_leaves`, between ``blocks`` of a level; ``ranks`` of kinds of its children."""
     cx, cy = level.size.shape
-    bx, by = stale.shape
-    for a in range(begin, end):
-        for b in range(by):
-            k, rank, total = a * by + b, above.size[a, b], level.total[a, b]
-            here = level.basis[k, : rank * total].reshape(rank, total)
-            for axis in range(2):
-                n, m = (a + 1, b) if axis == 0 else (a, b + 1)
-                if n == bx or m == by or not (stale[a, b] or stale[n, m]):
+    bx, by = level.total.shape
+    for m in range(begin, end):
+        if m < pairs.count[1]:
+            pair = pairs.made[m]
+            axis, k = pairs.owner[pair] // (bx * by), pairs.owner[pair] % (bx * by)
+            a, b = k // by, k % by
+            n, o = (a + 1, b) if axis == 0 else (a, b + 1)
+            first, second = level.source[a, b], level.source[n, o]
+            rank, columns, total, length = (
+                level.rank[first],
+                level.rank[second],
+                level.total[a, b],
+                level.total[n, o],
+            )
+            here = level.basis[first, : rank * total].reshape(rank, total)
+            there = level.basis[second, : columns * length].reshape(columns, length)
+            target = above.across[pair, : rank * columns]
+            target[:] = 0.0
+            for s in range(2):
+                i, j = (2 * a + 1, 2 * b + s) if axis == 0 else (2 * a + s, 2 * b + 1)
+                if i >= cx or j >= cy:
                     continue
-                columns, length = above.size[n, m], level.total[n, m]
-                there = level.basis[n * by + m, : columns * length].reshape(columns, length)
-                target = above.across[axis, k, : rank * columns]
-                target[:] = 0.0
-                for s in range(2):
-                    i, j = (2 * a + 1, 2 * b + s) if axis == 0 else (2 * a + s, 2 * b + 1)
-                    if i >= cx or j >= cy:
-                        continue
-                    u, v = (i + 1, j) if axis == 0 else (i, j + 1)
-                    sizes = level.size[i, j], level.size[u, v]
-                    entries, at, other = level.across[axis, i * cy + j], level.place[i, j], level.place[u, v]
-                    add_congruent(here, at, rank, entries, sizes, there, other, columns, target)
-            if not stale[a, b]:
+                u, v = (i + 1, j) if axis == 0 else (i, j + 1)
+                sizes, entries = (level.size[i, j], level.size[u, v]), level.across[level.link[axis, i, j]]
+                at, other = level.place[i, j], level.place[u, v]
+                add_congruent(here, at, rank, entries, sizes, there, other, columns, target)
+            continue
+        kind, side = above.wanted[m - pairs.count[1]] // 4, above.wanted[m - pairs.count[1]] % 4
+        key, rank, total = blocks.key[kind], level.rank[kind], 0
+        for part in range(4):
+            total += ranks[int(key[2 * part])] if key[2 * part] >= 0.0 else 0
+        basis = level.basis[kind, : rank * total].reshape(rank, total)
+        target = above.leaving[side, kind, : rank * rank]
+        target[:] = 0.0
+        at = 0
+        for part in range(4):
+            if key[2 * part] < 0.0:
                 continue
-            for axis in range(2):
-                odd = (a if axis == 0 else b) % 2
-                target = above.leaving[2 * axis + odd, k, : rank * rank]
-                target[:] = 0.0
-                for s in range(2):
-                    i, j = (2 * a + odd, 2 * b + s) if axis == 0 else (2 * a + s, 2 * b + odd)
-                    if i >= cx or j >= cy:
-                        continue
-                    sizes, at = (level.size[i, j], level.size[i, j]), level.place[i, j]
-                    entries = level.leaving[2 * axis + odd, i * cy + j]
-                    add_congruent(here, at, rank, entries, sizes, here, at, rank, target)
+            child = int(key[2 * part])
+            size = ranks[child]
+            if (part // 2 if side < 2 else part % 2) == side % 2:
+                entries = level.leaving[side, child]
+                add_congruent(basis, at, rank, entries, (size, size), basis, at, rank, target)
+            at += size
