@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from precond import PoissonOperator
-from sim.device import advection, forces, interface
+from sim.device import advection, forces, interface, surface_tension
 from sim.device.runtime import kernel_argument, start
 from sim.faces import open_faces
 from sim.walls import Walls, border_cells, sides
@@ -26,6 +26,7 @@ class DeviceLoops:
         self.heavy_flux, self._slopes = zeros(2, nx + 1, ny + 1), zeros(4, nx + 1, ny + 1)
         self._work, self._row_sums, self._majority = zeros(3, nx, ny), zeros(nx, 5), zeros(nx, ny)
         self._difference_x, self._difference_y = zeros(nx - 1, ny), zeros(nx, ny - 1)
+        self._curvature = zeros(nx, ny)
         self._walls, self._border = walls, None if walls is None else walls.open
         self._entering = zeros(2, nx + 1, ny + 1) if walls is None else walls.entering
         self.open_faces = open_faces(solid, self._border)
@@ -51,6 +52,19 @@ class DeviceLoops:
         flow = current, previous, density, phase, self.solid
         fields = *flow, self.open_faces, self._closed, self.heavy_flux
         forces.viscous_stage(*map(kernel_argument, fields), ti.math.vec4(*self.hold), *numbers)
+
+    def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
+        """As HostLoops.add_surface_tension."""
+        fields = phase, self.solid, self._work, self._curvature
+        surface_tension.find_curvature(*map(kernel_argument, fields))
+        fields = velocity, phase, density, self.solid, self._curvature
+        surface_tension.add_surface_tension(*map(kernel_argument, fields), impulse)
+
+    def interface_length(self, phase: Tensor) -> float:
+        """As HostLoops.interface_length."""
+        fields = phase, self.solid, self._curvature
+        surface_tension.find_lengths(*map(kernel_argument, fields))
+        return float(self._curvature.sum())
 
     def transport_phase(
         self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool

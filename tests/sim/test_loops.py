@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from app.validation.case import disc
 from precond import PoissonOperator
 from precond.host import threads
 from sim.device.loops import DeviceLoops
@@ -104,6 +105,40 @@ def test_transport(fields, ratio, direction, steps):
         results.append((phase, density, moved, torch.tensor(entered, dtype=torch.float64)))
     for one, other in zip(*results, strict=True):
         near(one, other)
+
+
+@pytest.mark.parametrize("centre", [None, (0.0, 0.0), (1.0, 0.4), (0.5, 1.0), (0.45, 0.55)])
+def test_surface_tension(fields, centre):
+    """Of random cells, and of discs in a corner, at walls and among solids."""
+    (nx, ny), phase, results = fields.phase.shape, fields.phase, []
+    if centre is not None:
+        radius = 0.35 * min(nx / ny, 1.0)
+        drop = disc((nx, ny), centre[0] * nx / ny, centre[1], radius)
+        phase = torch.from_numpy(drop) * (fields.solid == 0)
+    density = 1.0 + 99.0 * phase
+    for loops in both(fields):
+        (velocity,) = fields.copies("velocity")
+        loops.add_surface_tension(velocity, phase, density, 10.0)
+        results.append((velocity, torch.tensor(loops.interface_length(phase), dtype=torch.float64)))
+    assert (results[0][0] - fields.velocity).abs().max() > 0.01
+    for one, other in zip(*results, strict=True):
+        near(one, other)
+
+
+def test_surface_tension_of_a_mirror_image_is_the_mirror_image():
+    fields, results = Fields((24, 17)), []
+    for turned in (0, 1):
+        solid, phase, density = (
+            field.flip(0) if turned else field for field in (fields.solid, fields.phase, fields.density)
+        )
+        velocity = torch.zeros_like(fields.velocity)
+        loops = DeviceLoops(solid.contiguous())
+        loops.add_surface_tension(velocity, phase.contiguous(), density.contiguous(), 10.0)
+        results.append(velocity)
+    one, other = results
+    assert one.abs().max() > 0.1
+    near(one[0, :, :-1], -other[0, :, :-1].flip(0))
+    near(one[1, :-1], other[1, :-1].flip(0))
 
 
 def test_a_plug_has_the_energy_that_is_in_the_box():

@@ -180,7 +180,7 @@ def test_the_same_flow_with_what_runs_on_cuda(
     inside = block("heavy", 0.2, 0.2, 0.5, 0.9), block("solid", 0.6, 0.0, 0.7, 0.5)
     scene = box(walls, *inside, block("heavy source", 0.8, 0.2, 0.9, 0.3))
     settings = {"grid": (24, 24), "contrast": 50.0, "heavy_viscosity": 1e-3, "light_viscosity": 1e-2}
-    settings |= {"slip_walls": ("top", "left"), "source_rate": 5.0}
+    settings |= {"slip_walls": ("top", "left"), "surface_tension": 0.5, "source_rate": 5.0}
     flows = []
     for loops in (HostLoops, DeviceLoops):
         monkeypatch.setattr("sim.simulation.HostLoops", loops)
