@@ -107,6 +107,13 @@ def test_transport(fields, ratio, direction, steps):
         near(one, other)
 
 
+def test_nothing_waits_for_what_enters_on_a_device(fields):
+    _, loops = both(fields)
+    velocity, phase = fields.copies("velocity", "phase")
+    through = loops.transport_phase(phase, velocity, 0.1, 0, True)
+    assert isinstance(through, torch.Tensor) == (fields.walls is not None)
+
+
 @pytest.mark.parametrize("centre", [None, (0.0, 0.0), (1.0, 0.4), (0.5, 1.0), (0.45, 0.55)])
 def test_surface_tension(fields, centre):
     """Of random cells, and of discs in a corner, at walls and among solids."""
