@@ -100,12 +100,12 @@ def viscous_stage(
 
     for i, j in ti.ndrange(nx + 1, ny + 1):
         for d in ti.static(range(2)):
-            updated = current[d, i, j]  # of a closed face: nothing, or an inflow
+            # an open face of the box feels what the face inside feels, an inflow stays as it is
+            x = ti.min(ti.max(i, 1), nx - 1) if ti.static(d == 0) else i
+            y = ti.min(ti.max(j, 1), ny - 1) if ti.static(d == 1) else j
+            updated = current[d, i, j] if x != i or y != j else 0.0
             if open_faces[d, i, j] > 0.0:
                 updated = weight_current * current[d, i, j] + weight_previous * previous[d, i, j]
-                # an open face of the box feels what the face inside feels
-                x = ti.min(ti.max(i, 1), nx - 1) if ti.static(d == 0) else i
-                y = ti.min(ti.max(j, 1), ny - 1) if ti.static(d == 1) else j
                 if is_open(solid, d, x, y):
                     bx, by = x - (1 - d), y - d
                     mass = 0.5 * (density[x, y] + density[bx, by])
