@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from precond.config import Number, Settings, Switch, Text, Whole, setting
 from precond.errors import UsageError
@@ -80,9 +80,3 @@ class SimulationSettings(Settings):
     seed: Whole = setting(
         0, "start of every random choice; the same seed gives the same run", ge=0, le=2**31 - 1
     )
-
-    @model_validator(mode="after")
-    def _available(self) -> SimulationSettings:
-        if self.device == "cuda" and self.surface_tension > 0.0:
-            raise ValueError("surface_tension: works on a CPU alone so far; use --device cpu")
-        return self

@@ -120,7 +120,7 @@ class Simulation(Fields):
         self.solid = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
         self.velocity = faces()  # projected
         self._moved, self._spare = faces(), faces()  # after transport, where the next step begins; scratch
-        self.walls = Walls(scene.walls, self.shape) if any(scene.walls.values()) else None
+        self.walls = Walls(scene.walls, self.shape, self.device) if any(scene.walls.values()) else None
         self._loops = _loops(self.solid, self.walls)
         self.sources = Sources(self.phase)
         self._fill_initial_state()
@@ -301,7 +301,7 @@ class Simulation(Fields):
         began = self._before[3]  # the momentum before this step's forces and projection
         fields, kick = (self.velocity, began, self.density, self.phase), 0.0 if self._stirs else 0.5
         carried, target, spare = self.velocity, self._moved, self._spare
-        sources, heavy, entered = self.sources, self._contrast, [0.0]
+        sources, heavy, entered = self.sources, self._contrast, []
         for sweep in range(2 * steps):
             along = (self.step_count + sweep + sweep // 2) % 2  # in turns, which makes a pair second order
             first = sweep % 2 == 0
@@ -317,7 +317,7 @@ class Simulation(Fields):
                 sources.slow(target, self.density, heavy)
             carried, target, spare = target, spare, target
         self._moved, self._spare = carried, target
-        return steps, sum(entered)
+        return steps, float(sum(entered))
 
     def stir(self, x: float, y: float, velocity_x: float, velocity_y: float, radius: float) -> None:
         """Pull the fluid in a disc towards a velocity in the next step; metres and m/s. Raises UsageError for
@@ -493,7 +493,7 @@ class Simulation(Fields):
         return sum(self.energies()[:2])
 
     def interface_length(self) -> float:
-        """Length of the interface, in m; on a CPU alone."""
+        """Length of the interface, in m."""
         return self._loops.interface_length(self.phase) * self.spacing
 
     def max_speed(self) -> float:
@@ -509,16 +509,12 @@ def _usable(device: str) -> torch.device:
 
 
 def _loops(solid: torch.Tensor, walls: Walls | None) -> Any:
-    """The loops of the device on which ``solid`` lies; Taichi is loaded for CUDA alone. Raises SettingsError
-    for ``walls`` there.
-    """
+    """The loops of the device on which ``solid`` lies; Taichi is loaded for CUDA alone."""
     if solid.device.type == "cpu":
         return HostLoops(solid, walls)
-    if walls is not None:
-        raise SettingsError("walls: sides that are not closed work on a CPU alone so far; use --device cpu")
     from sim.device.loops import DeviceLoops
 
-    return DeviceLoops(solid)
+    return DeviceLoops(solid, walls)
 
 
 def _check_finite(what: str, *numbers: float) -> None:

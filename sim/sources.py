@@ -67,7 +67,9 @@ class Sources:
         torch.clamp(self.source, min=0.0, out=self._welled).mul_(time_step)
         torch.clamp(self.source, max=0.0, out=self._left).mul_(-time_step)
 
-    def settle(self, phase: Tensor, velocity: Tensor, loops: Any, ratio: float, entered: float) -> None:
+    def settle(
+        self, phase: Tensor, velocity: Tensor, loops: Any, ratio: float, entered: float | Tensor
+    ) -> None:
         """Set ``phase`` to what the fluxes of ``loops`` make of it with the sources' share; ``entered``, in
         cells, is what came in through the sides of the box.
 
@@ -79,7 +81,7 @@ class Sources:
         brought = self._welled * (self.kind == 1)
         heavy.sub_((gained + self._welled - self._left) * (self._before > 0.5)).add_(brought)
         new = heavy / (1.0 + self._left)
-        expected = float(self._before.sum() + brought.sum() - (heavy - new).sum()) + entered
+        expected = float(self._before.sum() + brought.sum() - (heavy - new).sum() + entered)
         new.clamp_(0.0, 1.0)
         after, shares = float(new.sum()), (new * (1.0 - new), 1.0 - new, new)  # of all that cells can take
         missing = expected - after

@@ -82,14 +82,16 @@ class Walls:
     """The sides of one grid with its ``openings``, as precond.poisson has them.
 
     Face fields (2, nx+1, ny+1) float64, zero but on sides of the box: open, 1 where one is open; speed, m/s
-    along the axis, of inflows; entering, 1 where the heavy fluid enters. given, bool: where speed is.
+    along the axis, of inflows; entering, 1 where the heavy fluid enters. given, bool: where speed is. All on
+    ``device``.
     """
 
-    def __init__(self, walls: dict[Wall, list[Opening]], shape: tuple[int, int]) -> None:
+    def __init__(
+        self, walls: dict[Wall, list[Opening]], shape: tuple[int, int], device: torch.device | str = "cpu"
+    ) -> None:
         nx, ny = shape
-        self.open, self.speed, self.entering = torch.zeros(3, 2, nx + 1, ny + 1, dtype=torch.float64)
-        self.given = torch.zeros(2, nx + 1, ny + 1, dtype=torch.bool)
-        fields = self.open, self.speed, self.entering, self.given
+        numbers = torch.zeros(3, 2, nx + 1, ny + 1, dtype=torch.float64)
+        fields = *numbers, torch.zeros(2, nx + 1, ny + 1, dtype=torch.bool)
         for name, opened, speed, entering, given in zip(WALLS, *map(sides, fields), strict=True):
             for part in walls.get(name, ()):
                 faces = torch.from_numpy(part.faces(len(opened)))
@@ -97,21 +99,21 @@ class Walls:
                 speed[faces] = (part.inflow or 0.0) * (1.0 if name in ("left", "bottom") else -1.0)
                 entering[faces] = float(part.fluid == "heavy")
                 given[faces] = part.inflow is not None
+        self.open, self.speed, self.entering, self.given = (field.to(device) for field in fields)
 
     @property
     def openings(self) -> Openings:
         """For the pressure's operator."""
-        opened = self.open.bool().numpy()
+        opened = self.open.bool().cpu().numpy()
         return opened[0, [0, -1], :-1], opened[1, :-1, [0, -1]]
 
     def follow(self, labels: np.ndarray, sealed: np.ndarray) -> torch.Tensor:
         """The speeds of inflows into fluid that an opening can be reached from; ``labels`` (nx, ny) and
         ``sealed`` are the operator's.
         """
-        reached = torch.from_numpy(np.append(~sealed, False)[labels]).double()  # solids have the label -1
+        reached = torch.from_numpy(np.append(~sealed, False)[labels]).to(self.speed)  # solids have label -1
         speed = self.speed.clone()
-        cells = reached[0], reached[-1], reached[:, 0], reached[:, -1]
-        for side, inside in zip(sides(speed), cells, strict=True):
+        for side, inside in zip(sides(speed), border_cells(reached), strict=True):
             side.mul_(inside)
         return speed
 
@@ -122,3 +124,8 @@ def sides(field: torch.Tensor, inside: int = 0) -> list[torch.Tensor]:
     """
     places = inside, -1 - inside
     return [field[d].select(d, place)[: field.shape[2 - d] - 1] for d in (0, 1) for place in places]
+
+
+def border_cells(field: torch.Tensor) -> list[torch.Tensor]:
+    """The cells of a field (nx, ny) along the left, right, bottom and top of the box: views."""
+    return [field[0], field[-1], field[:, 0], field[:, -1]]

@@ -46,8 +46,7 @@ def draw_controls(session: Session) -> None:
     simulation.slide("gravity", "gravity", (0.0, 30.0), " m/s²", flags=0)
     simulation.slide("heavy_viscosity", "heavy viscosity", (0.1, 1e5), " mm²/s", 1e-6)
     simulation.slide("light_viscosity", "light viscosity", (0.1, 1e5), " mm²/s", 1e-6)
-    if settings.device == "cpu":
-        simulation.slide("surface_tension", "surface tension", (0.0, 10.0), " N/m")
+    simulation.slide("surface_tension", "surface tension", (0.0, 10.0), " N/m")
     simulation.slide("source_rate", "source rate", (0.1, 100.0), " /s")
 
     imgui.separator_text("Pressure solve")

@@ -52,7 +52,7 @@ def carried_velocity(
     slopes: Static, velocity: Static, d: Static, e: Static, i, j, mass: ti.f64, ratio: ti.f64
 ) -> ti.f64:
     """Component d carried along direction e: out of the control volume before (i, j) if ``mass`` > 0, else of
-    (i, j).
+    (i, j). What enters the box is at rest along its side.
     """
     ai, aj = ti.static(1 - e, e)
     bi, bj = ti.static(1 - d, d)
@@ -63,7 +63,11 @@ def carried_velocity(
         donor_i -= ai
         donor_j -= aj
         side = 0.5
-    return slopes[2 + d, donor_i, donor_j] + side * (1.0 - courant) * slopes[d, donor_i, donor_j]
+    value = 0.0
+    at = donor_j if ti.static(e) else donor_i
+    if ti.static(d == e) or 0 <= at < velocity.shape[1 + e] - 1:
+        value = slopes[2 + d, donor_i, donor_j] + side * (1.0 - courant) * slopes[d, donor_i, donor_j]
+    return value
 
 
 @ti.func
@@ -127,10 +131,10 @@ def transport_momentum(
     excess = heavy - 1.0
     for i, j in ti.ndrange(nx + 1, ny + 1):
         for d in ti.static(range(2)):
-            slope, donor = 0.0, 0.0
+            slope, donor = 0.0, carried[d, i, j]
             if is_open(solid, d, i, j):
                 slope, even = carried_slope(carried, density, d, e, i, j)
-                donor = carried[d, i, j] + even * kick * (velocity[d, i, j] - began[d, i, j])
+                donor += even * kick * (velocity[d, i, j] - began[d, i, j])
             slopes[d, i, j], slopes[2 + d, i, j] = slope, donor
 
     for i, j in ti.ndrange(nx + 1, ny + 1):
@@ -155,3 +159,39 @@ def transport_momentum(
 
     for i, j in density:
         density[i, j] = mixed_density(excess, phase[i, j])
+
+
+@ti.kernel
+def carry_border(
+    carried: Planes,
+    velocity: Planes,
+    open_faces: Planes,
+    density: Cells,
+    entering: Planes,
+    transported: Planes,
+    heavy: ti.f64,
+    ratio: ti.f64,
+    e: Static,
+):
+    """The velocities of faces on the sides of the box after a sweep along ``e``, into ``transported``: as
+    before, but on open ones across ``e`` with what comes from inside, or from outside, where it was at rest.
+    So what enters loses the pressure that its speed is worth over the half cell to the first centre.
+    """
+    nx, ny = density.shape[0], density.shape[1]
+    for k, upper in ti.ndrange(ti.max(nx, ny), 2):
+        for d in ti.static(range(2)):
+            count, last = (ny, nx) if ti.static(d == 0) else (nx, ny)
+            if k < count:
+                i, j = (last * upper, k) if ti.static(d == 0) else (k, last * upper)
+                new = carried[d, i, j]
+                if ti.static(d == e) and open_faces[d, i, j] > 0.0:
+                    moved = velocity[d, i, j] * ratio
+                    inwards = 1 - 2 * upper
+                    if moved * inwards < 0.0:
+                        inside = carried[d, i + inwards * (1 - d), j + inwards * d]
+                        new += ti.min(ti.abs(moved), 1.0) * (inside - new)
+                    else:
+                        rho = density[i - upper * (1 - d), j - upper * d]
+                        share = ti.abs(moved) * (1.0 + (heavy - 1.0) * entering[d, i, j]) / rho
+                        new *= 1.0 - share if share < 0.5 else 0.25 / share  # never turned round
+                transported[d, i, j] = new

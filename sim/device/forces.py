@@ -8,7 +8,7 @@ from sim.device.faces import Cells, Planes, Solids, Static, is_open
 @ti.kernel
 def add_stir(
     velocity: Planes,
-    solid: Solids,
+    open_faces: Planes,
     centre_x: ti.f64,
     centre_y: ti.f64,
     velocity_x: ti.f64,
@@ -20,7 +20,7 @@ def add_stir(
     """
     for i, j in ti.ndrange(velocity.shape[1], velocity.shape[2]):
         for d in ti.static(range(2)):
-            if is_open(solid, d, i, j):
+            if open_faces[d, i, j] > 0.0:
                 x = i + 0.5 * d - centre_x
                 y = j + 0.5 * (1 - d) - centre_y
                 weight = ti.max(0.0, 1.0 - (x * x + y * y) / (radius * radius))
@@ -30,10 +30,19 @@ def add_stir(
 
 @ti.func
 def corner_shear(
-    velocity: Static, solid: Static, phase: Static, hold: ti.math.vec4, heavy: ti.f64, light: ti.f64, i, j
+    velocity: Static,
+    solid: Static,
+    phase: Static,
+    closed: Static,
+    hold: ti.math.vec4,
+    heavy: ti.f64,
+    light: ti.f64,
+    i,
+    j,
 ) -> ti.f64:
     """Shear stress * spacing at the lower left corner of cell (i, j); solids do not slip, nor walls (left,
-    right, bottom, top) whose ``hold`` is 1.
+    right, bottom, top) whose ``hold`` is 1. ``closed``: 0 for the corners of each wall along open sides,
+    where nothing changes outwards and nothing slips, else 1.
     """
     nx, ny = solid.shape[0], solid.shape[1]
     inverse_sum, wet = 0.0, 0
@@ -47,12 +56,18 @@ def corner_shear(
         u_below = velocity[0, i, j - 1] if j > 0 else 0.0
         v_right = velocity[1, i, j] if i < nx else 0.0
         v_left = velocity[1, i - 1, j] if i > 0 else 0.0
-        # the wall stands half a spacing away where one of a pair of faces is missing
-        du = (u_above - u_below) * (1.0 if j > 0 and j < ny else 2.0)
-        dv = (v_right - v_left) * (1.0 if i > 0 and i < nx else 2.0)
-        stress = wet / inverse_sum * (du + dv)
-        stress *= (hold[0] if i == 0 else 1.0) * (hold[1] if i == nx else 1.0)
-        stress *= (hold[2] if j == 0 else 1.0) * (hold[3] if j == ny else 1.0)
+        du, dv, held = u_above - u_below, v_right - v_left, 1.0
+        for wall in ti.static(range(4)):
+            last, place, along = (nx, i, j) if ti.static(wall < 2) else (ny, j, i)
+            if place == last * (wall % 2):
+                # the wall stands half a spacing away where one of a pair of faces is missing
+                corner = closed[wall, along]
+                if ti.static(wall < 2):
+                    dv *= 2.0 * corner
+                else:
+                    du *= 2.0 * corner
+                held *= 1.0 - (1.0 - hold[wall]) * corner
+        stress = wet / inverse_sum * (du + dv) * held
     return stress
 
 
@@ -63,6 +78,8 @@ def viscous_stage(
     density: Cells,
     phase: Cells,
     solid: Solids,
+    open_faces: Planes,
+    closed: Cells,
     shear: Planes,
     hold: ti.math.vec4,
     heavy: ti.f64,
@@ -74,26 +91,29 @@ def viscous_stage(
     """previous <- weight_current current + weight_previous previous + ratio div(tau(current)) / density.
 
     ``heavy`` and ``light`` are the phases' dynamic viscosities in units of the light density, ``ratio`` is
-    the stage's time step over the spacing squared. ``shear`` is scratch, (2, nx+1, ny+1).
+    the stage's time step over the spacing squared. ``closed`` (4, max(nx, ny) + 1) is as in corner_shear.
+    ``shear`` is scratch, (2, nx+1, ny+1).
     """
-    for i, j in ti.ndrange(current.shape[1], current.shape[2]):
-        shear[0, i, j] = corner_shear(current, solid, phase, hold, heavy, light, i, j)
+    nx, ny = solid.shape[0], solid.shape[1]
+    for i, j in ti.ndrange(nx + 1, ny + 1):
+        shear[0, i, j] = corner_shear(current, solid, phase, closed, hold, heavy, light, i, j)
 
-    for i, j in ti.ndrange(current.shape[1], current.shape[2]):
+    for i, j in ti.ndrange(nx + 1, ny + 1):
         for d in ti.static(range(2)):
-            updated = 0.0
-            if is_open(solid, d, i, j):
-                bi, bj = i - (1 - d), j - d
-                mass = 0.5 * (density[i, j] + density[bi, bj])
-                stretch_upper = current[d, i + (1 - d), j + d] - current[d, i, j]
-                stretch_lower = current[d, i, j] - current[d, bi, bj]
-                upper = light + (heavy - light) * phase[i, j]
-                lower = light + (heavy - light) * phase[bi, bj]
-                force = 2.0 * (upper * stretch_upper - lower * stretch_lower)
-                force += shear[0, i + d, j + (1 - d)] - shear[0, i, j]
-                updated = (
-                    weight_current * current[d, i, j]
-                    + weight_previous * previous[d, i, j]
-                    + ratio * force / mass
-                )
+            # an open face of the box feels what the face inside feels, an inflow stays as it is
+            x = ti.min(ti.max(i, 1), nx - 1) if ti.static(d == 0) else i
+            y = ti.min(ti.max(j, 1), ny - 1) if ti.static(d == 1) else j
+            updated = current[d, i, j] if x != i or y != j else 0.0
+            if open_faces[d, i, j] > 0.0:
+                updated = weight_current * current[d, i, j] + weight_previous * previous[d, i, j]
+                if is_open(solid, d, x, y):
+                    bx, by = x - (1 - d), y - d
+                    mass = 0.5 * (density[x, y] + density[bx, by])
+                    stretch_upper = current[d, x + (1 - d), y + d] - current[d, x, y]
+                    stretch_lower = current[d, x, y] - current[d, bx, by]
+                    upper = light + (heavy - light) * phase[x, y]
+                    lower = light + (heavy - light) * phase[bx, by]
+                    force = 2.0 * (upper * stretch_upper - lower * stretch_lower)
+                    force += shear[0, x + d, y + (1 - d)] - shear[0, x, y]
+                    updated += ratio * force / mass
             previous[d, i, j] = updated

@@ -110,6 +110,7 @@ def transport_phase(
     velocity: Planes,
     heavy_flux: Planes,
     majority: Cells,
+    entering: Planes,
     work: Planes,
     row_sums: Cells,
     ratio: ti.f64,
@@ -122,7 +123,9 @@ def transport_phase(
 
     ``velocity`` and ``heavy_flux`` are (2, nx+1, ny+1): component d on the lower face of cell (i, j);
     ``ratio`` is time step over spacing, so velocity * ratio is a Courant number and a flux is a share of a
-    cell. ``work`` is (3, nx, ny), ``row_sums`` (nx, 4), whose first column keeps the volume between sweeps.
+    cell. ``entering``, as them, is the heavy share of what comes in through the sides of the box. ``work`` is
+    (3, nx, ny), ``row_sums`` (nx, 5): the first column keeps the volume between sweeps, the last one what of
+    the heavy phase came in through the sides of the box in this one, less what left, in cells.
     """
     nx, ny = phase.shape[0], phase.shape[1]
 
@@ -145,22 +148,33 @@ def transport_phase(
         if c != 0.0:
             di = i - 1 if ti.static(e == 0) and c > 0.0 else i
             dj = j - 1 if ti.static(e == 1) and c > 0.0 else j
-            flux = c * phase[di, dj]
-            normal = ti.math.vec2(work[0, di, dj], work[1, di, dj])
-            if normal.x != 0.0 or normal.y != 0.0:
-                share = ti.abs(c)
-                alpha = work[2, di, dj]
-                if c > 0.0:
-                    alpha -= normal[e] * (1.0 - share)
-                normal[e] *= share
-                flux = c * strip_fraction(normal.x, normal.y, alpha)
+            if 0 <= di < nx and 0 <= dj < ny:
+                flux = c * phase[di, dj]
+                normal = ti.math.vec2(work[0, di, dj], work[1, di, dj])
+                if normal.x != 0.0 or normal.y != 0.0:
+                    share = ti.abs(c)
+                    alpha = work[2, di, dj]
+                    if c > 0.0:
+                        alpha -= normal[e] * (1.0 - share)
+                    normal[e] *= share
+                    flux = c * strip_fraction(normal.x, normal.y, alpha)
+            else:
+                flux = c * entering[e, i, j]
         heavy_flux[e, i, j] = flux
 
     for i in range(nx):  # one row per task keeps the sums the same from run to run
         sums = ti.math.vec4(
             0.0
         )  # of the heavy phase before and after, of room for more or less, of fluid cells
+        entered = 0.0
+        if ti.static(e == 1):
+            entered = heavy_flux[1, i, 0] - heavy_flux[1, i, ny]
         for j in range(ny):
+            if ti.static(e == 0):
+                if i == 0:
+                    entered += heavy_flux[0, 0, j]
+                if i == nx - 1:
+                    entered -= heavy_flux[0, nx, j]
             f, x, y = phase[i, j], i + 1 - e, j + e
             swell = majority[i, j] * (velocity[e, x, y] - velocity[e, i, j]) * ratio
             new = ti.min(ti.max(f + heavy_flux[e, i, j] - heavy_flux[e, x, y] + swell, 0.0), 1.0)
@@ -169,6 +183,8 @@ def transport_phase(
         for k in ti.static(range(4)):
             if ti.static(first or k > 0):
                 row_sums[i, k] = sums[k]
+        row_sums[i, 0] += entered
+        row_sums[i, 4] = entered
 
     if ti.static(not first):
         ti.loop_config(serialize=True)

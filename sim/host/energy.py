@@ -11,15 +11,19 @@ Array = np.ndarray
 
 @compiled
 def energy(velocity: Array, density: Array, solid: Array) -> tuple[float, float]:
-    """Kinetic energy over the spacing squared, of faces with the mean density of their cells, and potential
-    energy over gravity and the spacing cubed, without solids, whose faces' velocity is zero.
+    """Kinetic energy over the spacing squared, of faces with the mean density of their cells, on the box's
+    sides with the half of a volume that is inside; and potential energy over gravity and the spacing cubed,
+    without solids, whose faces' velocity is zero.
     """
     nx, ny = density.shape
     kinetic, potential = 0.0, 0.0
+    for j in range(ny):
+        kinetic += density[0, j] * velocity[0, 0, j] ** 2 + density[nx - 1, j] * velocity[0, nx, j] ** 2
     for i in range(nx):
         row, before = density[i], density[max(i - 1, 0)]
         across, along, solids = velocity[0, i], velocity[1, i], solid[i]
-        for j in range(ny):
+        kinetic += row[0] * along[0] ** 2 + row[ny - 1] * along[ny] ** 2
+        for j in range(ny if i > 0 else 0):
             kinetic += (row[j] + before[j]) * across[j] * across[j]
         for j in range(1, ny):
             kinetic += (row[j] + row[j - 1]) * along[j] * along[j]

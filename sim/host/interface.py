@@ -1,5 +1,5 @@
 """The phase's transport on the CPU: see sim.device.interface. Only mixed cells are looked at one by one. Then
-curvature and surface tension, which there are on the CPU alone.
+curvature and surface tension: see sim.device.surface_tension.
 """
 
 from __future__ import annotations

@@ -12,16 +12,31 @@ CAPTURABLE = ("none", "jacobi", "multigrid", "coarse-iterated", "coarse-learned"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
 
 
-def test_the_flow_agrees_with_the_cpu() -> None:
-    scene = load_scene("dam-break")
-    phases = []
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("dam-break", {}),
+        ("falling-drop", {"surface_tension": 1.0, "contrast": 1000.0}),
+        ("filling", {}),
+        ("channel", {"heavy_viscosity": 1e-3, "light_viscosity": 1e-3, "slip_walls": ("bottom",)}),
+    ],
+)
+def test_the_flow_agrees_with_the_cpu(name: str, own: dict) -> None:
+    """In a closed box, with surface tension and solids, and through open sides and inflows."""
+    scene = load_scene(name)
+    flows = []
     for device in ("cpu", "cuda"):
-        settings = SimulationSettings(**{**scene.settings, "grid": (64, 32), "rtol": 1e-10, "device": device})
-        simulation = Simulation(settings, scene)
+        given = {**scene.settings, **own, "grid": (64, 32), "rtol": 1e-10, "device": device}
+        simulation = Simulation(SimulationSettings(**given), scene)
+        simulation.paint(0.6 * simulation.domain[0], 0.3 * simulation.domain[1], 0.05, "solid")
         for _ in range(20):
             assert simulation.step().solve.converged
-        phases.append(simulation.phase.cpu())
-    assert (phases[0] - phases[1]).abs().max() < 1e-6
+        flows.append(simulation)
+    one, other = flows
+    assert (one.phase - other.phase.cpu()).abs().max() < 1e-6
+    assert (one.velocity - other.velocity.cpu()).abs().max() < 1e-6 * max(one.max_speed(), 1.0)
+    assert other.entered == pytest.approx(one.entered, abs=1e-6)
+    assert other.energies() == pytest.approx(one.energies(), rel=1e-6)
 
 
 def test_a_thousand_switches_leak_nothing():

@@ -148,7 +148,7 @@ def test_rounding_in_the_volume_of_a_phase_that_has_gone_is_no_matter(
         volumes = np.array([volume])
         interface.transport_phase(phase, solid, velocity, flux, cells, flux.copy(), volumes, 0.1, 0, False)
     else:
-        rows = np.zeros((4, 4))
+        rows, fields = np.zeros((4, 5)), (phase, solid, velocity, flux, cells, flux.copy())
         rows[0, 0] = volume
-        device.transport_phase(phase, solid, velocity, flux, cells, np.zeros((3, 4, 4)), rows, 0.1, 0, False)
+        device.transport_phase(*fields, np.zeros((3, 4, 4)), rows, 0.1, 0, False)
     assert (phase == (1.0 if volume > 0.0 else 0.0)).all()

@@ -4,16 +4,27 @@ import numpy as np
 import pytest
 import torch
 
+from app.validation.case import disc
 from precond import PoissonOperator
 from precond.host import threads
 from sim.device.loops import DeviceLoops
 from sim.host.loops import HostLoops
+from sim.settings import WALLS
+from sim.walls import Walls, border_cells, read_walls, sides
+
+SPLIT = {  # openings that meet in a corner, inflows of either kind, outflows
+    "left": {"inflow": 0.7, "fluid": "heavy", "from": 0.3, "to": 0.8},
+    "right": [{"inflow": -0.4, "from": 0.0, "to": 0.3}, {"from": 0.6, "fluid": "heavy"}],
+    "bottom": {"inflow": 0.5, "to": 0.4},
+    "top": {"from": 0.5},
+}
+OPEN = {side: {"fluid": "heavy"} for side in WALLS}
 
 
 class Fields:
-    """Two fluids with mixed cells, solids and a divergence-free flow through open faces."""
+    """Two fluids with mixed cells and solids, and a flow through open faces and inflows."""
 
-    def __init__(self, shape: tuple[int, int], seed: int = 0):
+    def __init__(self, shape: tuple[int, int], walls: dict | None = None, seed: int = 0):
         random = np.random.default_rng(seed)
         nx, ny = shape
         x, y = np.mgrid[:nx, :ny]
@@ -22,23 +33,33 @@ class Fields:
         phase = np.where(random.random(shape) < 0.1, random.random(shape), sharp)
         self.phase = torch.from_numpy(phase) * (self.solid == 0)
         self.density = 1.0 + 99.0 * self.phase
-        self.velocity = torch.from_numpy(random.standard_normal((2, nx + 1, ny + 1)))
-        loops = HostLoops(self.solid)
-        self.velocity *= loops.open_faces
-        self.carried = torch.from_numpy(random.standard_normal((2, nx + 1, ny + 1))) * loops.open_faces
-        self.operator = PoissonOperator.from_density(self.density, self.solid.bool())
+        self.walls = None if walls is None else Walls(read_walls(walls), shape)
+        openings, speed = (None, 0.0) if self.walls is None else (self.walls.openings, self.walls.speed)
+        self.operator = PoissonOperator.from_density(
+            self.density, self.solid.bool(), openings=openings, face_density="arithmetic"
+        )
+        if self.walls is not None:
+            speed = self.walls.follow(self.operator.labels, self.operator.sealed)
+        loops = HostLoops(self.solid, self.walls)
+        self.velocity, self.carried = (
+            torch.from_numpy(random.standard_normal((2, nx + 1, ny + 1))) * loops.open_faces + speed
+            for _ in range(2)
+        )
 
     def copies(self, *names: str) -> list[torch.Tensor]:
         return [getattr(self, name).clone() for name in names]
 
 
-@pytest.fixture(params=[(24, 17), (8, 8), (13, 40)], ids=str)
+BOXES = [((24, 17), None), ((8, 8), None), ((13, 40), None), ((24, 17), SPLIT), ((8, 8), OPEN)]
+
+
+@pytest.fixture(params=BOXES, ids=["24x17", "8x8", "13x40", "inflows", "open"])
 def fields(request) -> Fields:
-    return Fields(request.param)
+    return Fields(*request.param)
 
 
 def both(fields: Fields):
-    return HostLoops(fields.solid), DeviceLoops(fields.solid)
+    return HostLoops(fields.solid, fields.walls), DeviceLoops(fields.solid, fields.walls)
 
 
 def near(one: torch.Tensor, other: torch.Tensor) -> None:
@@ -65,23 +86,82 @@ def test_viscosity(fields, light):
     near(*results)
 
 
+@pytest.mark.parametrize("steps", [1, 20])
 @pytest.mark.parametrize("direction", [0, 1])
 @pytest.mark.parametrize("ratio", [0.02, 0.1])
-def test_transport(fields, ratio, direction):
+def test_transport(fields, ratio, direction, steps):
     results = []
     for loops in both(fields):
         carried, velocity, density, phase = fields.copies("carried", "velocity", "density", "phase")
-        began = 0.9 * carried
-        for along, first in ((direction, True), (1 - direction, False)):
+        began, entered = 0.9 * carried, []
+        for along, first in ((direction, True), (1 - direction, False)) * steps:
             moved = torch.zeros_like(carried)
-            loops.transport_phase(phase, velocity, ratio, along, first)
+            entered.append(loops.transport_phase(phase, velocity, ratio, along, first))
             loops.transport_momentum(
                 carried, velocity, began, density, phase, moved, 100.0, 0.5, ratio, along
             )
             carried = moved
-        results.append((phase, density, moved))
+        assert any(entered) == (fields.walls is not None)
+        results.append((phase, density, moved, torch.tensor(entered, dtype=torch.float64)))
     for one, other in zip(*results, strict=True):
         near(one, other)
+
+
+def test_nothing_waits_for_what_enters_on_a_device(fields):
+    _, loops = both(fields)
+    velocity, phase = fields.copies("velocity", "phase")
+    through = loops.transport_phase(phase, velocity, 0.1, 0, True)
+    assert isinstance(through, torch.Tensor) == (fields.walls is not None)
+
+
+@pytest.mark.parametrize("centre", [None, (0.0, 0.0), (1.0, 0.4), (0.5, 1.0), (0.45, 0.55)])
+def test_surface_tension(fields, centre):
+    """Of random cells, and of discs in a corner, at walls and among solids."""
+    (nx, ny), phase, results = fields.phase.shape, fields.phase, []
+    if centre is not None:
+        radius = 0.35 * min(nx / ny, 1.0)
+        drop = disc((nx, ny), centre[0] * nx / ny, centre[1], radius)
+        phase = torch.from_numpy(drop) * (fields.solid == 0)
+    density = 1.0 + 99.0 * phase
+    for loops in both(fields):
+        (velocity,) = fields.copies("velocity")
+        loops.add_surface_tension(velocity, phase, density, 10.0)
+        results.append((velocity, torch.tensor(loops.interface_length(phase), dtype=torch.float64)))
+    assert (results[0][0] - fields.velocity).abs().max() > 0.01
+    for one, other in zip(*results, strict=True):
+        near(one, other)
+
+
+def test_surface_tension_of_a_mirror_image_is_the_mirror_image():
+    fields, results = Fields((24, 17)), []
+    for turned in (0, 1):
+        solid, phase, density = (
+            field.flip(0) if turned else field for field in (fields.solid, fields.phase, fields.density)
+        )
+        velocity = torch.zeros_like(fields.velocity)
+        loops = DeviceLoops(solid.contiguous())
+        loops.add_surface_tension(velocity, phase.contiguous(), density.contiguous(), 10.0)
+        results.append(velocity)
+    one, other = results
+    assert one.abs().max() > 0.1
+    near(one[0, :, :-1], -other[0, :, :-1].flip(0))
+    near(one[1, :-1], other[1, :-1].flip(0))
+
+
+def test_a_plug_has_the_energy_that_is_in_the_box():
+    """Half of the volumes on the sides is outside."""
+    fields = Fields((9, 12), OPEN)
+    fields.solid.zero_()
+    for loops in both(fields):
+        kinetic, _ = loops.energy(torch.ones_like(fields.velocity), torch.full_like(fields.density, 2.0))
+        assert kinetic == pytest.approx(2.0 * 9 * 12, rel=1e-14)
+
+
+def test_walls_on_sides_and_cells_belong_together():
+    cells, faces = torch.arange(72.0).view(8, 9), torch.zeros(2, 9, 10)
+    faces[0, :-1, :-1] = faces[1, :-1, :-1] = cells
+    faces[0, -1, :-1], faces[1, :-1, -1] = cells[-1], cells[:, -1]
+    assert all(torch.equal(*pair) for pair in zip(sides(faces), border_cells(cells), strict=True))
 
 
 @pytest.mark.parametrize("wells", [False, True])

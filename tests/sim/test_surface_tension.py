@@ -1,13 +1,17 @@
 """Surface tension: curvature of discs, a drop's pressure, energy at a high contrast; walls that slip."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from app.validation.case import disc, simulation, stream_velocity
-from precond.errors import UsageError
+from sim.device.loops import DeviceLoops
 from sim.host import interface
-from sim.settings import WALLS, SimulationSettings
+from sim.host.loops import HostLoops
+from sim.settings import WALLS
+from sim.simulation import Simulation
 
 
 @pytest.mark.parametrize("centre", [(0.5, 0.5), (0.513, 0.507), (0.0, 0.0), (0.0, 0.5)])
@@ -91,6 +95,43 @@ def test_solids_in_the_interface_are_no_obstacle(make_simulation) -> None:
     assert torch.isfinite(simulated.velocity).all()
 
 
+def test_the_same_flow_with_the_loops_of_cuda(
+    make_simulation: Callable[..., Simulation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drop that falls on a solid, at a contrast of 1,000."""
+    flows = []
+    for loops in (HostLoops, DeviceLoops):
+        monkeypatch.setattr("sim.simulation.HostLoops", loops)
+        settings = {"grid": (32, 32), "surface_tension": 1.0, "contrast": 1000.0, "rtol": 1e-12}
+        flow = make_simulation("falling-drop", **settings)
+        flow.paint(0.5, 0.6, 0.1, "solid")
+        for _ in range(20):
+            flow.step()
+        flows.append(flow)
+    one, other = flows
+    assert one.energies()[2] > 0.5
+    assert other.energies() == pytest.approx(one.energies(), rel=1e-9)
+    torch.testing.assert_close(other.phase, one.phase, rtol=0.0, atol=1e-9)
+    torch.testing.assert_close(other.velocity, one.velocity, rtol=0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", [HostLoops, DeviceLoops])
+def test_a_symmetric_flow_stays_symmetric(form: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ellipse, heavy and oblique to no axis, that swings in a box with two solids."""
+    monkeypatch.setattr("sim.simulation.HostLoops", form)
+    n = 32
+    x = (np.arange(16 * n) + 0.5) / (16 * n) - 0.5
+    inside = (x[:, None] / 0.3) ** 2 + (x[None] / 0.2) ** 2 < 1.0
+    phase = inside.reshape(n, 16, n, 16).mean(axis=(1, 3))
+    flow = simulation((n, n), 1.0, phase, contrast=100.0, gravity=1.0, surface_tension=1.0, rtol=1e-12)
+    for x_solid in (0.2, 0.8):
+        flow.paint(x_solid, 0.5, 0.06, "solid")
+    for _ in range(20):
+        flow.step()
+    assert flow.max_speed() > 0.01
+    torch.testing.assert_close(flow.phase, flow.phase.flip(0), rtol=0.0, atol=1e-9)
+
+
 def test_walls_that_slip_do_not_hold_the_fluid() -> None:
     wave = np.sin(np.pi * np.arange(17) / 16)
     swirl, kept = stream_velocity(np.outer(wave, wave), 1.0 / 16), {}
@@ -102,8 +143,3 @@ def test_walls_that_slip_do_not_hold_the_fluid() -> None:
         flow.step()
         kept[walls] = flow.total_energy()
     assert kept[()] < 0.99 * kept[WALLS]
-
-
-def test_cuda_refuses_surface_tension_in_words() -> None:
-    with pytest.raises(UsageError, match="surface_tension: works on a CPU alone"):
-        SimulationSettings(device="cuda", surface_tension=1.0)

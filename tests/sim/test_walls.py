@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from precond.errors import UsageError
+from precond.host import compiled
+from sim.device.loops import DeviceLoops
+from sim.host.loops import HostLoops
 from sim.scenes import Scene
-from sim.settings import SettingsError
-from sim.simulation import Simulation, _loops
+from sim.simulation import Simulation
 from sim.walls import Walls, read_walls
 
 Maker = Callable[..., Simulation]
@@ -164,6 +166,39 @@ def test_every_kind_of_method_gives_the_same_flow(make_simulation: Maker) -> Non
         assert flow == pytest.approx(flows[0], abs=1e-7)
 
 
+@pytest.mark.parametrize("forms", ["loops", "loops and solve"])
+def test_the_same_flow_with_what_runs_on_cuda(
+    make_simulation: Maker, monkeypatch: pytest.MonkeyPatch, forms: str
+) -> None:
+    """Inflows of both kinds, an outflow and openings on four sides, a solid, a source and walls that slip."""
+    walls = {
+        "left": {"inflow": 1.0, "fluid": "heavy", "from": 0.3, "to": 0.6},
+        "right": [{"inflow": -0.5, "to": 0.2}, {"from": 0.5, "fluid": "heavy"}],
+        "bottom": [{"inflow": 0.3, "to": 0.2}, {"from": 0.7}],
+        "top": {"from": 0.2},
+    }
+    inside = block("heavy", 0.2, 0.2, 0.5, 0.9), block("solid", 0.6, 0.0, 0.7, 0.5)
+    scene = box(walls, *inside, block("heavy source", 0.8, 0.2, 0.9, 0.3))
+    settings = {"grid": (24, 24), "contrast": 50.0, "heavy_viscosity": 1e-3, "light_viscosity": 1e-2}
+    settings |= {"slip_walls": ("top", "left"), "surface_tension": 0.5, "source_rate": 5.0}
+    flows = []
+    for loops in (HostLoops, DeviceLoops):
+        monkeypatch.setattr("sim.simulation.HostLoops", loops)
+        monkeypatch.setattr(compiled, "used", loops is HostLoops or forms == "loops")
+        simulation = make_simulation(scene, **settings, **{**EXACT, "rtol": 1e-12})
+        for step in range(20):
+            simulation.stir(0.1, 0.5, 0.0, 1.0 if step < 5 else 0.0, 0.2)
+            report = simulation.step()
+        flows.append((simulation, report))
+    (one, first), (other, second) = flows
+    assert abs(one.entered) > 0.01
+    assert other.entered == pytest.approx(one.entered, rel=1e-9)
+    assert other.energies() == pytest.approx(one.energies(), rel=1e-9)
+    assert first.transport_steps == second.transport_steps
+    np.testing.assert_allclose(other.phase, one.phase, atol=1e-9)
+    np.testing.assert_allclose(other.velocity, one.velocity, atol=1e-9)
+
+
 def test_an_inflow_into_what_is_walled_in_stands_still(make_simulation: Maker) -> None:
     scene = box({"left": {"inflow": 1.0, "fluid": "heavy"}, "right": "open"})
     simulation = make_simulation(scene, grid=(16, 16), **EXACT)
@@ -223,9 +258,3 @@ def test_walls_that_cannot_be_are_refused_in_words(walls: dict[str, Any], words:
 def test_a_part_narrower_than_a_cell_is_one_face() -> None:
     walls = Walls(read_walls({"top": {"from": 0.5, "to": 0.501}}), (8, 12))
     assert walls.open[1, 4, 12] == walls.open.sum() == 1.0
-
-
-def test_cuda_refuses_walls_in_words() -> None:
-    walls = Walls(read_walls({"top": "open"}), (8, 8))
-    with pytest.raises(SettingsError, match="walls: sides that are not closed work on a CPU alone"):
-        _loops(torch.zeros(8, 8, dtype=torch.uint8, device="meta"), walls)
