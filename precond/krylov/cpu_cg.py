@@ -18,6 +18,7 @@ from precond.preconditioner import Preconditioner
 REPLACEMENT = 50  # iterations after which the recursive residual is compared with the true one
 DRIFT = 0.1  # their difference, as a share of the true one, up to which the true one takes its place
 WORST_START = 10.0  # residual of a start, zero's being one, above which zero serves better
+SMALLEST = 1e-140  # of a norm whose squares are told from zero
 PROGRESS = 0.5  # a restart must bring the true residual below this share of what it was at the last one
 
 
@@ -54,10 +55,11 @@ class CpuCG:
         if scale == 0.0 or not math.isfinite(scale):
             outcome = Outcome.CONVERGED if scale == 0.0 else Outcome.NOT_FINITE
             return outcome, [scale * 0.0], scale * 0.0, scale
-        begun = self._residual()
-        if x0 is not None and not begun <= WORST_START and bool(torch.isfinite(x0).all()):
+        begun = 1.0 if x0 is None else self._residual()
+        if x0 is None or (not begun <= WORST_START and bool(torch.isfinite(x0).all())):
             self.x.zero_()
-            begun = self._residual()
+            self._r.copy_(self._b)
+            begun = 1.0
         self._best.copy_(self.x)
         outcome, history, residual = self._iterate(max(rtol, atol / scale), limit, begun)
         if not residual <= min(begun, 1.0) and math.isfinite(begun):  # zero's is one
@@ -69,12 +71,13 @@ class CpuCG:
         """Fill b (projected, unit norm) and x (x0 in that scale); returns the norm taken out of b."""
         self._b.copy_(b)
         self.operator.project(self._b)
-        self.x.zero_()
-        largest = float(torch.linalg.vector_norm(self._b, math.inf))  # first, so that squares cannot overflow
-        if not math.isfinite(largest) or largest == 0.0:
-            return largest
-        self._b.div_(largest)
-        norm = float(torch.linalg.vector_norm(self._b))
+        norm, largest = float(torch.linalg.vector_norm(self._b)), 1.0
+        if not SMALLEST < norm < 1.0 / SMALLEST:  # squares may have overflowed, or vanished
+            largest = float(torch.linalg.vector_norm(self._b, math.inf))
+            if not math.isfinite(largest) or largest == 0.0:
+                self.x.zero_()
+                return largest
+            norm = float(torch.linalg.vector_norm(self._b.div_(largest)))
         self._b.div_(norm)
         if x0 is not None:
             self.x.copy_(x0).div_(norm * largest)

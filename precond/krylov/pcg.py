@@ -131,15 +131,16 @@ class PCG:
 
     def _reason(self, outcome: Outcome, iterations: int, residual: float) -> str:
         """Why it did not converge, for people."""
+        if outcome is Outcome.CONVERGED:
+            return ""
         name = self.preconditioner.name
         reason = {
-            Outcome.CONVERGED: "",
             Outcome.ITERATION_LIMIT: f"not converged after {iterations} iterations",
             Outcome.STAGNATED: f"rounding stops it at a relative residual of {residual:.1e}",
             Outcome.INDEFINITE_OPERATOR: "p.Ap is not positive: the matrix is not positive definite",
             Outcome.INDEFINITE_PRECONDITIONER: f"r.z is not positive: {name} is not positive definite",
             Outcome.NOT_FINITE: "there is NaN or infinity in b, x0, the matrix or the preconditioner",
         }[outcome]
-        if reason and not self.preconditioner.is_current:
+        if not self.preconditioner.is_current:
             reason += f"; {name} was set up for earlier coefficients: call its update() before solving"
         return reason

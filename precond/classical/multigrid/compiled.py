@@ -601,14 +601,13 @@ def combine(
     """``out`` <- base + factor S v, or that added to it if ``add``, in rows ``begin`` to ``end``."""
     for i in range(begin, end + 1):
         below, here, above, row, target = v[i - 1], v[i], v[i + 1], base[i], out[i]
-        if not add:
-            target[1 : ny + 1] = 0.0
         if level == 0:  # of the five-point stencil the diagonal is half of what its row adds up to
             west, east, north = exact[FINEST, i - 1], exact[FINEST, i], exact[FINEST + 1, i]
             for j in range(1, ny + 1):
                 near = west[j] * below[j] + east[j] * above[j]
                 near += north[j - 1] * here[j - 1] + north[j] * here[j + 1]
-                target[j] += row[j] + factor * (0.5 * here[j] - near)
+                before = target[j] if add else 0.0
+                target[j] = before + row[j] + factor * (0.5 * here[j] - near)
             continue
         west, east, north, entry = short[S, i - 1], short[S, i], short[S + 1, i], short[S_DIAGONAL, i]
         south_west, north_east = short[S + 2, i - 1], short[S + 2, i]
@@ -618,7 +617,8 @@ def combine(
             near += north[j - 1] * here[j - 1] + north[j] * here[j + 1]
             near += south_west[j - 1] * below[j - 1] + north_east[j] * above[j + 1]
             near += north_west[j + 1] * below[j + 1] + south_east[j] * above[j - 1]
-            target[j] += row[j] + factor * (entry[j] * here[j] - near)
+            before = target[j] if add else 0.0
+            target[j] = before + row[j] + factor * (entry[j] * here[j] - near)
 
 
 @compiled
@@ -626,12 +626,14 @@ def restrict(begin: int, end: int, top: int, coarse_top: int, cy: int, exact: Ar
     """Rows ``begin`` to ``end`` of the coarse r: P^T residual."""
     for i in range(coarse_top + begin, coarse_top + end + 1):
         target = exact[R, i]
-        target[1 : cy + 1] = 0.0
         for a in range(3):
             row = exact[RESIDUAL, top + 2 * (i - coarse_top) - 2 + a]
             before, at, after = short[S_P + 3 * a, i], short[S_P + 3 * a + 1, i], short[S_P + 3 * a + 2, i]
             for j in range(1, cy + 1):
-                target[j] += before[j] * row[2 * j - 2] + at[j] * row[2 * j - 1] + after[j] * row[2 * j]
+                total = target[j] if a > 0 else 0.0
+                target[j] = (
+                    total + before[j] * row[2 * j - 2] + at[j] * row[2 * j - 1] + after[j] * row[2 * j]
+                )
 
 
 @compiled
