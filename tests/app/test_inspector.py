@@ -144,7 +144,7 @@ def test_a_leaf_hierarchy_has_levels_in_place_of_tiles(make, name):
     assert inspector.count == 0
     assert inspector.reason == f"{name}: {engine.preconditioner.describe()}"
     assert inspector.reason.startswith(
-        f"{name}: 60 leaves; columns of a leaf, of a block of leaves and so on"
+        f"{name}: 60 leaves of 22 kinds; columns of a leaf, of a block of leaves and so on"
     )
     assert "\n" not in inspector.reason
     assert {divmod(int(cell), 22) for cell in inspector.leaf.cells} == {(36, 20), (36, 21)}
