@@ -33,7 +33,7 @@ from precond.preconditioner import Preconditioner, Stage
 from precond.two_level.block_jacobi import DRIFT
 from precond.two_level.preconditioner import TwoLevelIterated
 
-LEAF_ITERATIONS = 16  # leaf iterations before columns are chosen
+LEAF_ITERATIONS, BLOCK_ITERATIONS = 16, 8  # v <- D^-1 W v before columns of leaves and of blocks are chosen
 THRESHOLD = 0.5  # share of its length that a column keeps in each to be taken
 
 
@@ -67,6 +67,7 @@ class LeafHierarchy(Preconditioner):
         self,
         operator: PoissonOperator,
         leaf_iterations: int = LEAF_ITERATIONS,
+        block_iterations: int = BLOCK_ITERATIONS,
         threshold: float = THRESHOLD,
         drift: float = DRIFT,
         columns: int = 0,
@@ -74,12 +75,14 @@ class LeafHierarchy(Preconditioner):
         super().__init__(operator)
         if not available():
             raise ValueError("it needs compiled loops, and those need numba")
-        if type(leaf_iterations) is not int or leaf_iterations not in (1, 2, 4, 8, 16, 32):
-            raise ValueError(f"leaf_iterations must be a power of two from 1 to 32, not {leaf_iterations}")
+        given = {"leaf_iterations": leaf_iterations, "block_iterations": block_iterations}
+        for option, value in given.items():
+            if type(value) is not int or value not in (2, 4, 8, 16, 32):
+                raise ValueError(f"{option} must be a power of two from 2 to 32, not {value}")
         if not 0.0 <= threshold < 1.0:
             raise ValueError(f"threshold must be from 0 to below 1, not {threshold}")
-        self._doublings, self.threshold, self._drift = int(math.log2(leaf_iterations)), threshold, drift
-        self._iterations_of_leaves, self._threshold_of_leaves = self._doublings, threshold
+        self._doublings, self.threshold, self._drift = int(math.log2(block_iterations)), threshold, drift
+        self._iterations_of_leaves, self._threshold_of_leaves = int(math.log2(leaf_iterations)), threshold
         self._apart = False  # whether leaves that are alike may differ in what is proposed
         self.leaves = leaves_of(operator.shape)
         self.levels, self._cycled = levels_of(operator.shape)

@@ -101,21 +101,25 @@ def choose(similar: Array, constant: Array, doublings: int, threshold: float, co
     for i in range(size):  # the constant's eigenvalue is one
         for j in range(size):
             power[i, j] -= first[i] * first[j]
-    exponent = 1
-    for _ in range(doublings):
+    for _ in range(doublings - 1):
         power = np.dot(power, power)
-        exponent *= 2
-    smallest, room = threshold**exponent, min(columns.shape[0], size)
+    smallest, room = threshold ** (2**doublings), min(columns.shape[0], size)
     pivots, factor = np.empty(size), np.empty((room, size))
-    for i in range(size):
-        pivots[i] = power[i, i]
+    for i in range(size):  # of the last doubling only the diagonal, and the rows that are taken
+        pivots[i] = 0.0
+        for j in range(size):
+            pivots[i] += power[i, j] * power[i, j]
     count = 0
     while rank < room and count < room:
         q = np.argmax(pivots)
         if not pivots[q] > smallest:
             break
         row = factor[count]
-        row[:] = power[q]
+        row[:] = 0.0
+        for m in range(size):
+            share = power[q, m]
+            for i in range(size):
+                row[i] += share * power[m, i]
         for m in range(count):
             other, share = factor[m], factor[m, q]
             for i in range(size):

@@ -263,6 +263,7 @@ def test_another_unit_of_density_changes_nothing():
     [
         ({"leaf_iterations": 3}, "power of two"),
         ({"leaf_iterations": True}, "power of two"),
+        ({"block_iterations": 1}, "block_iterations must be a power of two from 2 to 32"),
         ({"threshold": 1.0}, "threshold must be from 0 to below 1"),
     ],
 )
