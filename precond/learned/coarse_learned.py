@@ -25,6 +25,7 @@ from precond.learned.leaf_network import (
     leaf_features,
 )
 from precond.learned.weights import load_model
+from precond.multilevel.kinds import faces_of_cells
 from precond.multilevel.preconditioner import LeafHierarchy
 from precond.partition.morton import morton_order
 from precond.poisson import PoissonOperator
@@ -68,27 +69,23 @@ class HierarchyLearned(LeafHierarchy):
     def __init__(self, operator: PoissonOperator, network: LeafNetwork, **options: Any):
         super().__init__(operator, columns=network.config.columns, **options)
         self.network = network
-        nx, ny = operator.shape
-        count = self.levels[0].size.shape
-        a, b, s = np.ogrid[: count[0], : count[1], :CELLS]
-        along = morton_order((SIDE, SIDE))[s]
-        i, j = SIDE * a + along // SIDE, SIDE * b + along % SIDE
-        cells = np.where((i < nx) & (j < ny), i * ny + j, nx * ny).reshape(-1, CELLS)
-        self._faces = LeafFaceWeights(operator.shape, cells)
-        self._along = torch.from_numpy(morton_order((SIDE, SIDE)))
+        self._along = morton_order((SIDE, SIDE))  # the network's order of a leaf's cells
+        self._faces = faces_of_cells(*np.divmod(self._along, SIDE))
         self._iterations_of_leaves = network.config.leaf_iterations
         self._threshold_of_leaves = network.config.threshold
         self._apart = network.attention is not None  # a leaf's columns depend on all others
 
+    def _face_weights(self, which: np.ndarray) -> Tensor:
+        """What the network sees of kinds of leaves: (k, L, 4) float64, as LeafFaceWeights has them."""
+        return torch.from_numpy(self._kinds.key[which][:, self._faces]).clamp_(min=0.0)
+
     def _propose(self) -> None:
-        made, leaves = self.new_kinds()
+        made = self.new_kinds()
         if len(made):
-            asked = slice(None) if self._apart else torch.from_numpy(leaves)
+            asked = self._kinds.of if self._apart else made
             with torch.inference_mode():
-                columns = self.network(leaf_features(self._faces.of(self.operator, asked)))  # (k, L, m)
-                ordered = torch.empty_like(columns)
-                ordered[:, self._along] = columns
-            self.starts[made] = ordered.numpy()[leaves if self._apart else slice(None)]
+                columns = self.network(leaf_features(self._face_weights(asked)))  # (k, L, m)
+            self.starts[asked[:, None], self._along] = columns.numpy()
 
     def _parts(self) -> list[Stage]:
         leaves, rest = super()._parts()

@@ -80,14 +80,12 @@ class LeafFaceWeights:
 
 def leaf_features(weights: Tensor) -> Tensor:
     """What the network sees: (K, L, 6) float32 from ``weights`` (K, L, 4) float64."""
-    diagonal = weights.sum(dim=-1, keepdim=True)  # (K, L, 1)
-    coupled = (diagonal > 0.0).double()
-    logs = torch.cat([weights, diagonal], dim=-1)  # (K, L, 5)
-    logs = torch.where(logs > 0.0, logs, 1.0).log()
-    count = coupled.sum(dim=1, keepdim=True).clamp(min=1.0)
-    mean = (logs[..., 4:] * coupled).sum(dim=1, keepdim=True) / count
-    faces = torch.where(weights > 0.0, logs[..., :4] - mean, MISSING)
-    relative = torch.cat([faces, logs[..., 4:] - mean], dim=-1) * (coupled / LOG_UNIT)
+    values = torch.cat([weights, weights.sum(dim=-1, keepdim=True)], dim=-1)  # (K, L, 5)
+    present = values > 0.0
+    logs = torch.where(present, values, 1.0).log()
+    coupled = present[..., 4:]
+    mean = logs[..., 4:].sum(dim=1, keepdim=True) / coupled.sum(dim=1, keepdim=True).clamp(min=1)
+    relative = torch.where(present, logs - mean, MISSING) * (coupled / LOG_UNIT)
     return torch.cat([relative, coupled], dim=-1).float()
 
 

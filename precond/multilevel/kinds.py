@@ -23,6 +23,12 @@ OUTSIDE = -1.0  # in a key, a face that the grid does not have
 Array = np.ndarray
 
 
+def faces_of_cells(i: Array, j: Array) -> Array:
+    """Where the key of a leaf's kind has the faces (-x, +x, -y, +y) of cells (i, j) of the leaf: (n, 4)."""
+    x, y = SIDE * i + j, FACES + (SIDE + 1) * i + j
+    return np.stack([x, x + SIDE, y, y + 1], axis=-1)
+
+
 @compiled
 def bucket_of(key: Array, buckets: int) -> int:
     """Number of a bucket: FNV-1a over the words of ``key`` (n,), with their upper bits mixed in."""

@@ -30,11 +30,11 @@ from precond.multilevel.kinds import FACES
 from precond.multilevel.levels import SIDE, forget, kinds_of, leaves_of, levels_of
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
-from precond.two_level.block_jacobi import DRIFT
 from precond.two_level.preconditioner import TwoLevelIterated
 
 LEAF_ITERATIONS, BLOCK_ITERATIONS = 16, 8  # v <- D^-1 W v before columns of leaves and of blocks are chosen
 THRESHOLD = 0.5  # share of its length that a column keeps in each to be taken
+DRIFT = 0.1  # change of a face's weight, as a share of it, up to which `update` keeps what was made with it
 
 
 def coarse_iterated(
@@ -94,10 +94,9 @@ class LeafHierarchy(Preconditioner):
         self._stale.append(np.zeros((1, 1), dtype=np.bool_))
         self._cells = operator.fluid.numel()
 
-    def new_kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        """The kinds of leaves that need columns, int64, and a leaf of each."""
-        made = self._kinds.made[: self._kinds.count[1]]
-        return made, self._kinds.owner[made]
+    def new_kinds(self) -> np.ndarray:
+        """The kinds of leaves that need columns, int64."""
+        return self._kinds.made[: self._kinds.count[1]]
 
     def leaf_columns(self, cell: int) -> tuple[int, np.ndarray, np.ndarray, int]:
         """The leaf with the flat ``cell``: its number, its cells (n,) int64, flat i ny + j, those that exist,
