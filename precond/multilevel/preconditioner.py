@@ -34,6 +34,8 @@ from precond.two_level.preconditioner import TwoLevelIterated
 
 LEAF_ITERATIONS, BLOCK_ITERATIONS = 16, 8  # v <- D^-1 W v before columns of leaves and of blocks are chosen
 THRESHOLD = 0.5  # share of its length that a column keeps in each to be taken
+LARGE = 2  # from this level on columns cost more than the iterations that they save, and fewer are taken:
+REST = 0.8  # what one may lose in each iteration is that share of what it may below
 DRIFT = 0.1  # change of a face's weight, as a share of it, up to which `update` keeps what was made with it
 
 
@@ -152,7 +154,8 @@ class LeafHierarchy(Preconditioner):
             stale = self._stale[k : k + 2]
             kinds.number_blocks(level, above, is_top, children, rank, pairs, blocks, *stale)
             self._share(partial(couple, level, pairs), pairs.count[1] + level.wanted[-1])
-            numbers = is_top, self._doublings, self.threshold
+            threshold = self.threshold if k < LARGE else 1.0 - REST * (1.0 - self.threshold)
+            numbers = is_top, self._doublings, threshold
             make = partial(setup.set_up_blocks, level, children, constant, blocks, *numbers)
             self._share(make, blocks.count[1])
             couple = partial(setup.couple_blocks, level, blocks, rank)
