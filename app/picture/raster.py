@@ -110,6 +110,10 @@ def paint(
                 out[y, begins[i] : begins[i + 1]] = solid_word
                 continue
             if side < 2 and wall == 0:
+                level = int(here + half)
+                if int(west + half) == level == int(east + half):  # and all between them
+                    out[y, begins[i] : begins[i + 1]] = words[side, level]
+                    continue
                 for x in range(begins[i], begins[i + 1]):
                     level = int(across[0, x] * west + across[1, x] * here + across[2, x] * east + half)
                     out[y, x] = words[side, level]

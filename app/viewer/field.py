@@ -34,6 +34,8 @@ class FieldPanel:
         self.rectangle = (0.0, 0.0, 1.0, 1.0)
         self._texture = Texture()
         self._trail: deque[tuple[float, Point, Point, bool]] = deque()  # when, from, to, whether it paints
+        self._sources: np.ndarray | None = None  # kinds whose borders are known
+        self._source_borders: dict[str, np.ndarray] = {}
         self._stroke: Point | None = None  # where a stroke has got to, in metres
         self._hovered = self.active = False
 
@@ -127,29 +129,34 @@ class FieldPanel:
         """The border of the leaf that was pointed at, bright on dark so that it shows on any field."""
         leaf = session.inspector.leaf_on(session.shown.shape)
         if leaf is not None:
+            borders = outline(leaf.cells, session.shown.shape)
             for colour, thickness in ((theme.BACKGROUND, 4.0), (theme.LEAF, 2.0)):
-                self._draw_border(canvas, session, leaf.cells, colour, thickness)
+                self._draw_border(canvas, session, borders, colour, thickness)
 
     def _draw_sources(self, canvas: imgui.ImDrawList, session: Session) -> None:
         """The borders of sources and drains, in their colours."""
         kinds = session.shown.source_kinds()  # (nx, ny), 0 or 1 + index in KINDS
-        for number, kind in enumerate(KINDS, start=1):
-            cells = np.flatnonzero(kinds == number)
-            if cells.size:
-                self._draw_border(canvas, session, cells, MATERIALS[kind].colour, 1.5)
+        if self._sources is None or not np.array_equal(kinds, self._sources):
+            self._sources = kinds.copy()
+            found = {kind: np.flatnonzero(kinds == number) for number, kind in enumerate(KINDS, start=1)}
+            self._source_borders = {
+                kind: outline(cells, kinds.shape) for kind, cells in found.items() if cells.size
+            }
+        for kind, borders in self._source_borders.items():
+            self._draw_border(canvas, session, borders, MATERIALS[kind].colour, 1.5)
 
     def _draw_border(
         self,
         canvas: imgui.ImDrawList,
         session: Session,
-        cells: np.ndarray,
+        borders: np.ndarray,
         colour: theme.Colour,
         thickness: float,
     ) -> None:
-        """The border of a set of flat cells."""
+        """What `outline` has of a set of cells."""
         (left, top, width, height), (nx, ny) = self.rectangle, session.shown.shape
         scale_x, scale_y = width / nx, height / ny
-        for x0, y0, x1, y1 in outline(cells, (nx, ny)).tolist():
+        for x0, y0, x1, y1 in borders.tolist():
             begin = (left + scale_x * x0, top + height - scale_y * y0)
             end = (left + scale_x * x1, top + height - scale_y * y1)
             canvas.add_line(begin, end, theme.packed(colour), thickness)
