@@ -16,6 +16,7 @@ from torch import Tensor
 
 from precond.host.compiled import available
 from precond.learned import MODELS
+from precond.learned.compiled_leaf_network import columns_of, parameters_of
 from precond.learned.leaf_network import (
     CELLS,
     SIDE,
@@ -74,6 +75,7 @@ class HierarchyLearned(LeafHierarchy):
         self._iterations_of_leaves = network.config.leaf_iterations
         self._threshold_of_leaves = network.config.threshold
         self._apart = network.attention is not None  # a leaf's columns depend on all others
+        self._parameters = None if self._apart else parameters_of(network)
 
     def _face_weights(self, which: np.ndarray) -> Tensor:
         """What the network sees of kinds of leaves: (k, L, 4) float64, as LeafFaceWeights has them."""
@@ -81,11 +83,16 @@ class HierarchyLearned(LeafHierarchy):
 
     def _propose(self) -> None:
         made = self.new_kinds()
-        if len(made):
-            asked = self._kinds.of if self._apart else made
+        if not len(made):
+            return
+        asked = self._kinds.of if self._apart else made
+        weights = self._face_weights(asked)
+        if self._apart:
             with torch.inference_mode():
-                columns = self.network(leaf_features(self._face_weights(asked)))  # (k, L, m)
-            self.starts[asked[:, None], self._along] = columns.numpy()
+                columns = self.network(leaf_features(weights)).numpy()  # (k, L, m)
+        else:
+            columns = columns_of(weights.numpy(), self._parameters)
+        self.starts[asked[:, None], self._along] = columns
 
     def _parts(self) -> list[Stage]:
         leaves, rest = super()._parts()

@@ -8,7 +8,9 @@ import torch
 
 from precond import PCG, PoissonOperator, available_preconditioners
 from precond.learned import MODELS
+from precond.learned import coarse_learned as coarse_learned_module
 from precond.learned.coarse_learned import DEFAULT_MODEL, build, coarse_learned
+from precond.learned.compiled_leaf_network import columns_of, parameters_of
 from precond.learned.leaf_network import LeafNetwork, LeafNetworkConfig, leaf_features
 from precond.learned.weights import read_card
 from precond.problems import gallery
@@ -158,11 +160,32 @@ def test_where_a_leaf_lies_is_not_seen() -> None:
 
 
 @pytest.fixture
-def counted():
+def counted(monkeypatch):
     """A network and the numbers of leaves that it was asked about."""
-    network, counts = network_of(), []
-    network.register_forward_hook(lambda _network, _features, columns: counts.append(len(columns)))
-    return network, counts
+    counts, columns_of = [], coarse_learned_module.columns_of
+
+    def asked(weights, parameters):
+        counts.append(len(weights))
+        return columns_of(weights, parameters)
+
+    monkeypatch.setattr(coarse_learned_module, "columns_of", asked)
+    return network_of(), counts
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 3])
+def test_the_compiled_network_is_the_network(blocks):
+    """On leaves of mazes, where every feature is met, with weights of no symmetry."""
+    operator = gallery.problem("mazes", 4096, 0, "test", 1e3).operator()
+    network = LeafNetwork(LeafNetworkConfig(columns=4, width=24, blocks=blocks))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    form = made(operator, network)
+    weights = form._face_weights(form.new_kinds())
+    assert len(weights) > 100
+    with torch.inference_mode():
+        expected = network(leaf_features(weights))
+    found = columns_of(weights.numpy(), parameters_of(network))
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
 
 
 def two_layers() -> torch.Tensor:

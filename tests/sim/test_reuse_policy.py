@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from precond.learned.leaf_network import LeafNetwork
+from precond.learned import coarse_learned
 from sim.reuse_policy import ReusePolicy
 from sim.scenes import load_scene
 from sim.settings import SimulationSettings
@@ -86,8 +86,8 @@ def test_after_a_call_that_raised_a_setup_is_due(failing):
 
 def test_the_network_runs_when_the_policy_says_so_and_is_reported(monkeypatch):
     """Updates ask it about the leaves alone that the interface has reached."""
-    asked, forward = [], LeafNetwork.forward
-    monkeypatch.setattr(LeafNetwork, "forward", lambda *of: asked.append(len(of[1])) or forward(*of))
+    asked, columns_of = [], coarse_learned.columns_of
+    monkeypatch.setattr(coarse_learned, "columns_of", lambda *of: asked.append(len(of[0])) or columns_of(*of))
     scene, totals = load_scene("dam-break"), []
     for reuse in (True, False):
         asked.clear()
