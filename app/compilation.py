@@ -1,12 +1,15 @@
-"""The loops of the CPU compiled ahead: about 40 seconds on a new machine, then they lie on the disk."""
+"""The loops of the CPU compiled ahead: about half a minute on a new machine, then they lie on the disk. The
+compiler takes one function at a time, so a second process does a part: `python -m app.compilation NAME`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +19,8 @@ from app.environment import is_program
 from app.picture import Tracers, View, draw
 from precond import PCG, PoissonOperator, PreconditionerError, make_preconditioner
 from precond.auto import CANDIDATES, Auto
-from precond.host.compiled import compiled_anew
+from precond.host.compiled import being_compiled, compiled_anew
+from sim.host.interface import strip_fraction
 from sim.host.loops import HostLoops
 from sim.walls import Walls, read_walls
 
@@ -32,8 +36,14 @@ class Compilation:
     """
 
     def __init__(self, preconditioner: str, later: tuple[str, ...] = ()):
-        self._first, self._later = preconditioner, later
+        self._first = preconditioner
+        if preconditioner.partition(":")[0] == Auto.name:  # which makes do with one method at first
+            self._first, *others = CANDIDATES
+            later = (*others, *later)
+        self._later = later
+        being_compiled.update(later)
         self._ready, self._drawn, self._stopped = (threading.Event() for _ in range(3))
+        self._other: subprocess.Popen | None = None
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
 
@@ -68,18 +78,27 @@ class Compilation:
                 if self._stopped.is_set():
                     return
         finally:
+            if self._other is not None:
+                self._other.kill()
+                self._other.wait()
+            being_compiled.difference_update(self._later)
             self._drawn.set()
             self._ready.set()
 
     def _parts(self) -> Iterator[None]:
+        strip_fraction(1.0, 1.0, 1.0)  # small: is the disk empty?
+        if compiled_anew():
+            nothing = subprocess.DEVNULL
+            command = [sys.executable, "-m", __name__, self._first]
+            self._other = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
         yield from drawing()
         self._drawn.set()
         yield from stepping()
-        for name in CANDIDATES if self._first.partition(":")[0] == Auto.name else (self._first,):
-            yield from solving(name)
+        yield from solving(self._first)
         self._ready.set()
         for name in self._later:
             yield from solving(name)
+            being_compiled.discard(name)
 
 
 def start_again_if_compiled() -> None:
@@ -114,7 +133,7 @@ def drawing() -> Iterator[None]:
     yield
 
 
-def stepping() -> Iterator[None]:
+def stepping(backwards: bool = False) -> Iterator[None]:
     """Call every loop of the simulation once."""
     nx, ny = SHAPE
     loops = HostLoops(torch.zeros(SHAPE, dtype=torch.uint8), Walls(read_walls({"top": "open"}), SHAPE))
@@ -122,21 +141,23 @@ def stepping() -> Iterator[None]:
     velocity, moved = torch.zeros(2, 2, nx + 1, ny + 1, dtype=torch.float64)
     density += 1.0
     operator = PoissonOperator.from_density(density)
-    yield
-    loops.add_stir(velocity, 1.0, 1.0, 0.0, 0.0, 1.0)
-    loops.net_outflow(velocity, torch.zeros_like(phase))
-    loops.largest_outflow(velocity)
-    yield
-    loops.subtract_gradient(velocity, phase, operator, 1.0)
-    yield
-    loops.viscous_stage(velocity, moved, density, phase, 1.0, 1.0, 1.0, 0.0, 0.1)
-    yield
-    loops.add_surface_tension(velocity, phase, density, 1.0)
-    yield
-    loops.transport_phase(phase, velocity, 0.1, 0, True)
-    yield
-    loops.transport_momentum(velocity, velocity, velocity, density, phase, moved, 1.0, 0.5, 0.1, 0)
-    yield
+    flow = velocity, velocity, velocity, density, phase
+    calls: list[Callable[[], object]] = [
+        lambda: loops.renew_density(phase, 2.0, density),
+        lambda: loops.add_stir(velocity, 1.0, 1.0, 0.0, 0.0, 1.0),
+        lambda: loops.net_outflow(velocity, torch.zeros_like(phase)),
+        lambda: loops.largest_outflow(velocity),
+        lambda: loops.largest_difference(velocity, None),
+        lambda: loops.energy(velocity, density),
+        lambda: loops.subtract_gradient(velocity, phase, operator, 1.0),
+        lambda: loops.viscous_stage(velocity, moved, density, phase, 1.0, 1.0, 1.0, 0.0, 0.1),
+        lambda: loops.add_surface_tension(velocity, phase, density, 1.0),
+        lambda: loops.transport_phase(phase, velocity, 0.1, 0, True),
+        lambda: loops.transport_momentum(*flow, moved, 1.0, 0.5, 0.1, 0),
+    ]
+    for call in reversed(calls) if backwards else calls:
+        call()
+        yield
 
 
 def solving(name: str) -> Iterator[None]:
@@ -153,3 +174,9 @@ def solving(name: str) -> Iterator[None]:
         b[0], b[-1] = 1.0, -1.0
         PCG(operator, preconditioner).solve(b)
         yield
+
+
+if __name__ == "__main__":
+    for parts in (solving(sys.argv[1]), stepping(backwards=True)):
+        for _ in parts:
+            pass

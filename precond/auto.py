@@ -1,8 +1,8 @@
 """`auto`: whichever method has been cheapest lately, with set-up, inference and solve counted together.
 
-A method that nothing is known of gets one solve. Then the cheapest one is used, and now and then another is
-tried whose set-up takes less than the whole of the cheapest: after PATIENCE solves, after twice as many when
-that did not pay, and so on.
+A method that nothing is known of gets one solve, once it is compiled. Then the cheapest one is used, and now
+and then another is tried whose set-up takes less than the whole of the cheapest: after PATIENCE solves, after
+twice as many when that did not pay, and so on.
 
 In the middle of a solve that has cost as much as another method would, that one takes over where the first
 one is: so a solve costs at most about twice what the best method's would, as one who rents skis and buys them
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from precond.host.compiled import being_compiled
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 from precond.registry import make_preconditioner
@@ -46,12 +47,15 @@ class Choice:
         """The method for the next solve."""
         self._solves += 1
         unknown = [name for name in self.names if name not in self._cost]
+        if self._cost:
+            unknown = [name for name in unknown if name not in being_compiled]
         if unknown:
             self.used, self.why = unknown[0], "not tried yet" if self._cost else "the first"
             self._is_trial = True
             return self.used
         self.used, self.why = self._cheapest(), "the cheapest lately"
-        due = [name for name in self.names if name != self.used and self._is_due(name, self._cost[self.used])]
+        cheapest = self._cost[self.used]
+        due = [name for name in self._cost if name != self.used and self._is_due(name, cheapest)]
         self._is_trial = bool(due)
         if due:
             self.used, self.why = due[0], f"not tried for {self._patience[due[0]]} solves"

@@ -37,7 +37,7 @@ LAYERS |= {
 }
 LAYERS["multilevel"] = {*FORMS, "two_level"}
 LAYERS["learned"] |= {"multilevel"}
-LAYERS["auto"] = {"poisson", "preconditioner", "registry"}
+LAYERS["auto"] = {"host", "poisson", "preconditioner", "registry"}
 LAYERS |= {
     "analysis": {*FORMS, "krylov", "two_level", "learned", "multilevel"},
     "training": {*LAYERS, "analysis"} - {"registry"},

@@ -12,6 +12,7 @@ except ImportError:  # a bare CUDA machine: torch takes over
 
 _kept: list[Any] = []  # the functions whose code is kept on disk
 used = numba is not None  # tests of what runs in the compiled loops' place say no
+being_compiled: set[str] = set()  # names of preconditioners whose first call would wait for the compiler
 # What the compiler may do with sums and products; not to take for granted that everything is finite.
 REARRANGE = {"reassoc", "contract", "arcp", "nsz"}
 

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from app import compilation as compilation_module
 from app.compilation import NOTE, STARTED_AGAIN, Compilation, drawing, start_again_if_compiled
 from app.config.settings import app_settings
 from app.engine import Engine
 from app.picture import VIEWS, View, contour, draw, light, raster, tracers
 from app.viewer.session import Session
+from precond.host import compiled
 
 
 @pytest.mark.parametrize("name", ["multigrid", "coarse-monomial", "not a preconditioner"])
@@ -86,3 +88,29 @@ def test_a_program_that_compiled_begins_anew_once(monkeypatch, program, new, aga
     for _ in range(2):
         start_again_if_compiled()
     assert len(begun) == again
+
+
+def test_a_second_process_takes_a_part_where_nothing_lies_on_the_disk(monkeypatch):
+    started = []
+
+    class Process:
+        def __init__(self, command, **_):
+            started.append(command)
+            self.running = True
+
+        def kill(self):
+            self.running = False
+
+        def wait(self):
+            assert not self.running
+
+    monkeypatch.setattr(compilation_module.subprocess, "Popen", Process)
+    for new in (False, True):
+        monkeypatch.setattr(compilation_module, "compiled_anew", lambda new=new: new)
+        compilation = Compilation("auto", later=("none",))
+        compilation.wait()
+        assert compilation.ready
+        assert bool(started) is new
+    (command,) = started
+    assert command[1:] == ["-m", "app.compilation", "multigrid"]
+    assert not compiled.being_compiled

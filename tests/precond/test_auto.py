@@ -224,3 +224,11 @@ def test_candidates_that_cannot_be_are_named(make_case, candidates, words) -> No
     operator = make_case((12, 9), 10.0, False).operator
     with pytest.raises(PreconditionerError, match=words):
         make_preconditioner("auto", operator, candidates=candidates)
+
+
+def test_a_method_that_is_being_compiled_is_not_tried_yet(monkeypatch) -> None:
+    monkeypatch.setattr("precond.auto.being_compiled", {"b"})
+    choice, costs = Choice(["a", "b"]), {"a": (3.0, 0.1), "b": (1.0, 0.1)}
+    assert decided(choice, 20, costs) == ["a"] * 20
+    monkeypatch.setattr("precond.auto.being_compiled", set())
+    assert decided(choice, 3, costs) == ["b"] * 3
