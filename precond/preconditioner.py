@@ -85,7 +85,7 @@ class Preconditioner:
 
     @property
     def is_set_up(self) -> bool:
-        """Whether `setup` was called."""
+        """Whether `setup` was called, and neither it nor `update` was cut off since."""
         return self._made_for >= 0
 
     @property
@@ -113,7 +113,7 @@ class Preconditioner:
         stages = self._update_stages() if name == "update" else self._stages()
         if self.capturable and self.capturable_setup:
             stages = self._captured.programs(name, stages)
-        seconds = {"setup": 0.0, "inference": 0.0}
+        seconds, self._made_for = {"setup": 0.0, "inference": 0.0}, -1  # until all is done
         for part, work in stages:
             clock = Clock(operator.device)
             work()

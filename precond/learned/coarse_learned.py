@@ -27,7 +27,7 @@ from precond.learned.leaf_network import (
 )
 from precond.learned.weights import load_model
 from precond.multilevel.kinds import faces_of_cells
-from precond.multilevel.preconditioner import LeafHierarchy
+from precond.multilevel.preconditioner import LEAF_ITERATIONS, LeafHierarchy
 from precond.partition.morton import morton_order
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
@@ -61,14 +61,14 @@ def coarse_learned(
 
 
 class HierarchyLearned(LeafHierarchy):
-    """The leaf hierarchy with a network's columns in the leaves: the network is asked about new kinds of
-    leaves alone.
+    """The leaf hierarchy with a network's columns in the leaves: the network, as it is now, is asked about
+    new kinds of leaves alone, and says how many leaf iterations follow.
     """
 
     name = NAME
 
     def __init__(self, operator: PoissonOperator, network: LeafNetwork, **options: Any):
-        super().__init__(operator, columns=network.config.columns, **options)
+        super().__init__(operator, LEAF_ITERATIONS, columns=network.config.columns, **options)
         self.network = network
         self._along = morton_order((SIDE, SIDE))  # the network's order of a leaf's cells
         self._faces = faces_of_cells(*np.divmod(self._along, SIDE))
@@ -79,7 +79,8 @@ class HierarchyLearned(LeafHierarchy):
 
     def _face_weights(self, which: np.ndarray) -> Tensor:
         """What the network sees of kinds of leaves: (k, L, 4) float64, as LeafFaceWeights has them."""
-        return torch.from_numpy(self._kinds.key[which][:, self._faces]).clamp_(min=0.0)
+        weights = torch.from_numpy(self._kinds.key[which][:, self._faces])
+        return weights.masked_fill_((weights < 0.0).any(dim=-1, keepdim=True), 0.0)  # of cells that are not
 
     def _propose(self) -> None:
         made = self.new_kinds()

@@ -72,10 +72,10 @@ class LeafFaceWeights:
         faces[cells == nx * ny] = of_x + of_y
         self._faces = torch.from_numpy(faces).to(device)
 
-    def of(self, operator: PoissonOperator, which: Tensor | slice = slice(None)) -> Tensor:
-        """(k, L, 4) float64 of the leaves ``which``."""
+    def of(self, operator: PoissonOperator) -> Tensor:
+        """(K, L, 4) float64."""
         x, y = operator.face_weights_x.view(-1), operator.face_weights_y.view(-1)
-        return torch.cat([x, y, x.new_zeros(1)])[self._faces[which]]
+        return torch.cat([x, y, x.new_zeros(1)])[self._faces]
 
 
 def leaf_features(weights: Tensor) -> Tensor:

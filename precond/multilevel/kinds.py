@@ -17,7 +17,7 @@ from precond.multilevel.levels import Kinds, Leaves, Level
 
 SIDE = 4  # precond.multilevel.levels.SIDE
 FACES = (SIDE + 1) * SIDE  # of a leaf, across one axis
-SAME = 1e-6  # share by which weights may differ that count as one number
+SAME = 1e-6  # share by which a leaf's weights may be less than its largest and count as that
 OUTSIDE = -1.0  # in a key, a face that the grid does not have
 
 Array = np.ndarray
@@ -91,7 +91,7 @@ def take(kinds: Kinds, part: int, key: Array) -> int:
 @compiled
 def read_leaf(leaves: Leaves, a: int, b: int, key: Array) -> float:
     """``key`` <- the face weights of a leaf, (5, 4) across x and (4, 5) across y, over the largest of them,
-    which is returned, or one where it is zero.
+    which is returned.
     """
     x, y = leaves.weights_x, leaves.weights_y
     nx, ny, largest = y.shape[0], x.shape[1], 0.0
@@ -103,8 +103,6 @@ def read_leaf(leaves: Leaves, a: int, b: int, key: Array) -> float:
             key[FACES + (SIDE + 1) * v + u] = y[i, j] if i < nx and j <= ny else OUTSIDE
     for n in range(2 * FACES):
         largest = max(largest, key[n])
-    if largest == 0.0:
-        largest = 1.0
     for n in range(2 * FACES):
         if key[n] > 0.0:
             key[n] = 1.0 if key[n] >= (1.0 - SAME) * largest else key[n] / largest
@@ -125,7 +123,7 @@ def number_leaves(leaves: Leaves, above: Level, kinds: Kinds, stale: Array, apar
             if not stale[a, b]:
                 continue
             k, weight = a * gy + b, read_leaf(leaves, a, b, key)
-            leaves.scale[k], above.weight[a, b] = 1.0 / math.sqrt(weight), weight
+            leaves.scale[k], above.weight[a, b] = 1.0 / math.sqrt(weight) if weight > 0.0 else 1.0, weight
             key[2 * FACES] = k if apart else 0.0
             take(kinds, k, key)
             i, j = SIDE * a, SIDE * b
@@ -141,8 +139,8 @@ def number_leaves(leaves: Leaves, above: Level, kinds: Kinds, stale: Array, apar
 
 @compiled
 def ratio_of(weight: float, other: float) -> float:
-    """Of two weights, one where rounding alone may part them."""
-    ratio = weight / other
+    """Of two weights, one where rounding alone may part them; the other one may be that of a solid, zero."""
+    ratio = weight / other if other > 0.0 else 1.0
     return 1.0 if abs(ratio - 1.0) <= 4.0 * SAME else ratio
 
 

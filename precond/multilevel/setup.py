@@ -7,7 +7,7 @@ With D a block of A and W the part of D's diagonal that is due to faces that lea
 has its eigenvalues in [0, 1]; where theta is near one, D^-1 misses what the neighbours do, and v belongs into
 the coarse space (GenEO: Spillane et al., Numer. Math. 126, 2014; on every level of a hierarchy: spectral
 AMGe, Chartier et al., SIAM J. Sci. Comput. 25, 2003). v <- D^-1 W v, a leaf iteration, lets those grow over
-the others. It leaves a constant as it is, so the constant always is the first column.
+the others. It leaves a constant as it is, so the constant is the first column.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from precond.multilevel.levels import Kinds, Leaves, Level
 SIDE = 4  # precond.multilevel.levels.SIDE
 CELLS = SIDE * SIDE
 FACES = (SIDE + 1) * SIDE  # precond.multilevel.kinds.FACES
-SINGULAR = 1e-12  # pivot, as a share of the diagonal, of a component that the block closes in
+CLOSED = 1e-12  # pivot, as a share of the diagonal, of a leaf's component that nothing leaves
+SINGULAR = 1e-10  # v^T D v over v^T diag(D) v of a component v that the block closes in
 DEPENDENT = 1e-8  # length of a unit column, less what others span, that is rounding
 
 Array = np.ndarray
@@ -31,12 +32,13 @@ Array = np.ndarray
 @compiled
 def inverse_factor(block: Array) -> Array:
     """R^-1 (L, L), lower triangular, for the Cholesky factor R of ``block``. A component of the fluid that
-    does not leave the block makes it singular: its last cell's diagonal is doubled.
+    does not leave the block makes it singular. Such a component's vector v is a row of R^-1 before it is
+    scaled; where v^T D v is rounding, v^T diag(D) v takes its place.
     """
     size = block.shape[0]
     factor, inverse = np.empty((size, size)), np.zeros((size, size))
     for i in range(size):
-        row, inverse_row = factor[i], inverse[i]
+        row, vector = factor[i], inverse[i]
         for j in range(i):
             other, total = factor[j], block[i, j]
             for m in range(j):
@@ -45,14 +47,15 @@ def inverse_factor(block: Array) -> Array:
         pivot = block[i, i]
         for m in range(i):
             pivot -= row[m] * row[m]
-        if pivot <= SINGULAR * block[i, i]:
-            pivot += block[i, i]
-        scale = 1.0 / math.sqrt(pivot)
-        for m in range(i):
-            share, other = -scale * row[m], inverse[m]
+            share, other = row[m], inverse[m]
             for j in range(m + 1):
-                inverse_row[j] += share * other[j]
-        inverse_row[i] = scale
+                vector[j] -= share * other[j]
+        vector[i], most = 1.0, 0.0
+        for j in range(i + 1):
+            most += vector[j] * vector[j] * block[j, j]
+        scale = 1.0 / math.sqrt(pivot if pivot > SINGULAR * most else most)
+        for j in range(i + 1):
+            vector[j] *= scale
     return inverse
 
 
@@ -254,7 +257,7 @@ def factor_band(block: Array, factor: Array) -> None:
             if j < i:
                 row[SIDE + j - i] = total * factor[j, SIDE]
             else:
-                if total <= SINGULAR * block[i, i]:
+                if total <= CLOSED * block[i, i]:
                     total += block[i, i]
                 row[SIDE] = 1.0 / math.sqrt(total)
 

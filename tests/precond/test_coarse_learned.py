@@ -134,10 +134,15 @@ def test_two_levels_take_few_iterations() -> None:
     assert report.iterations <= 25
 
 
+@pytest.mark.parametrize("opened", [False, True])
 @pytest.mark.parametrize(("shape", "solids"), [((16, 24), False), ((22, 13), False), ((37, 26), True)])
-def test_both_forms_show_the_network_the_same_leaves(make_case, shape: tuple[int, int], solids: bool) -> None:
+def test_both_forms_show_the_network_the_same_leaves(
+    make_case, shape: tuple[int, int], solids: bool, opened: bool
+) -> None:
     """The two-level form orders leaves in another way, and cuts them at the walls as the hierarchy does."""
-    operator = make_case(shape, 100.0, solids).operator
+    case = make_case(shape, 100.0, solids)
+    sides = np.ones((2, shape[1]), bool), np.ones((2, shape[0]), bool)
+    operator = PoissonOperator.from_density(case.density, case.solid, openings=sides if opened else None)
     hierarchy, two = (coarse_learned(operator, network_of(), two_level=form) for form in FORMS.values())
     hierarchy.setup()
     seen = leaf_features(hierarchy._face_weights(hierarchy.leaves.kind))
