@@ -58,8 +58,8 @@ class LeafHierarchy(Preconditioner):
     it was made for, and the blocks above them. All others keep their weights too, so M is always that of one
     A, near the present one.
 
-    Attributes: leaves, levels: precond.multilevel.levels. starts: (G, 16, m), what is proposed
-    for kinds of leaves.
+    Attributes: leaves, levels: precond.multilevel.levels. starts: (G, 16, m), what is proposed for kinds of
+    leaves.
     """
 
     name = "coarse-iterated"
