@@ -4,6 +4,8 @@ float64, weights as in precond.poisson; those of walls are zero, and behind open
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from precond.host.compiled import compiled
@@ -77,3 +79,13 @@ def project(v: Array, fluid: Array, cells: float) -> None:
         row, inside = v[i], fluid[i]
         for j in range(v.shape[1]):
             row[j] = (row[j] - mean) * inside[j]
+
+
+@compiled
+def norm(v: Array) -> float:
+    """Of a grid of numbers, Euclidean."""
+    total = 0.0
+    for i in range(v.shape[0]):
+        for j in range(v.shape[1]):
+            total += v[i, j] * v[i, j]
+    return math.sqrt(total)

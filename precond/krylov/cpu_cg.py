@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precond.host import iterations, threads
+from precond.host import grid, iterations, threads
 from precond.host.compiled import available
 from precond.krylov.report import Outcome
 from precond.poisson import PoissonOperator
@@ -33,8 +33,8 @@ class CpuCG:
         self.watch: Callable[[list[float]], object] | None = None
         vectors = torch.zeros((7, *operator.shape), dtype=torch.float64)
         self.x, self._r, self._z, self._ap, self._r_before, self._b, self._best = vectors
-        self._multiply_x = operator.bind(self.x, self._ap)
-        self._iterations = (CompiledIterations if available() else TorchIterations)(operator, vectors[:5])
+        self._multiply_x, self._compiled = operator.bind(self.x, self._ap), available()
+        self._iterations = (CompiledIterations if self._compiled else TorchIterations)(operator, vectors[:5])
 
     @property
     def coefficients(self) -> np.ndarray:
@@ -67,17 +67,20 @@ class CpuCG:
             residual = min(begun, 1.0)
         return outcome, history, residual, scale
 
+    def _norm(self, v: Tensor) -> float:
+        return grid.norm(v.numpy()) if self._compiled else float(torch.linalg.vector_norm(v))
+
     def _load(self, b: Tensor, x0: Tensor | None) -> float:
         """Fill b (projected, unit norm) and x (x0 in that scale); returns the norm taken out of b."""
         self._b.copy_(b)
         self.operator.project(self._b)
-        norm, largest = float(torch.linalg.vector_norm(self._b)), 1.0
+        norm, largest = self._norm(self._b), 1.0
         if not SMALLEST < norm < 1.0 / SMALLEST:  # squares may have overflowed, or vanished
             largest = float(torch.linalg.vector_norm(self._b, math.inf))
             if not math.isfinite(largest) or largest == 0.0:
                 self.x.zero_()
                 return largest
-            norm = float(torch.linalg.vector_norm(self._b.div_(largest)))
+            norm = self._norm(self._b.div_(largest))
         self._b.div_(norm)
         if x0 is not None:
             self.x.copy_(x0).div_(norm * largest)
@@ -88,7 +91,7 @@ class CpuCG:
         """``out``, by default r, <- b - A x, projected; returns its norm (b has norm one)."""
         out = self._r if out is None else out
         torch.sub(self._b, self._multiply_x(), out=out)
-        return float(torch.linalg.vector_norm(self.operator.project(out)))
+        return self._norm(self.operator.project(out))
 
     def _final_residual(self) -> float:
         """As `_residual`, of an x that is projected first."""
@@ -100,7 +103,7 @@ class CpuCG:
         """Add the preconditioner's initial correction to x, if it has one; returns the norm of r."""
         if not self.preconditioner.initial_correction(self._r, self._z):
             return residual
-        if not math.isfinite(float(torch.linalg.vector_norm(self.operator.project(self._z)))):
+        if not math.isfinite(self._norm(self.operator.project(self._z))):
             return residual  # the first application will say so, and x stays finite
         self.x.add_(self._z)
         return self._residual()
@@ -111,7 +114,7 @@ class CpuCG:
         """
         self._iterations.settle()
         true = self._residual(self._z)
-        if float(torch.linalg.vector_norm(torch.sub(self._z, self._r, out=self._ap))) <= DRIFT * true:
+        if self._norm(torch.sub(self._z, self._r, out=self._ap)) <= DRIFT * true:
             self._r.copy_(self._z)
 
     def _iterate(self, tolerance: float, limit: int, begun: float) -> tuple[Outcome, list[float], float]:
