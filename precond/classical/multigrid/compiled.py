@@ -599,16 +599,11 @@ def combine(
     out: Array,
 ) -> None:
     """``out`` <- base + factor S v, or that added to it if ``add``, in rows ``begin`` to ``end``."""
+    if level == 0:
+        combine_finest(begin, end, exact, v, base, factor, add, out)
+        return
     for i in range(begin, end + 1):
         below, here, above, row, target = v[i - 1], v[i], v[i + 1], base[i], out[i]
-        if level == 0:  # of the five-point stencil the diagonal is half of what its row adds up to
-            west, east, north = exact[FINEST, i - 1], exact[FINEST, i], exact[FINEST + 1, i]
-            for j in range(1, ny + 1):
-                near = west[j] * below[j] + east[j] * above[j]
-                near += north[j - 1] * here[j - 1] + north[j] * here[j + 1]
-                before = target[j] if add else 0.0
-                target[j] = before + row[j] + factor * (0.5 * here[j] - near)
-            continue
         west, east, north, entry = short[S, i - 1], short[S, i], short[S + 1, i], short[S_DIAGONAL, i]
         south_west, north_east = short[S + 2, i - 1], short[S + 2, i]
         north_west, south_east = short[S + 3, i - 1], short[S + 3, i]
@@ -619,6 +614,30 @@ def combine(
             near += north_west[j + 1] * below[j + 1] + south_east[j] * above[j - 1]
             before = target[j] if add else 0.0
             target[j] = before + row[j] + factor * (entry[j] * here[j] - near)
+
+
+@compiled
+def combine_finest(
+    begin: int, end: int, exact: Array, v: Array, base: Array, factor: float, add: bool, out: Array
+) -> None:
+    """As `combine`, at the finest level, whose rows fill the arrays: in one loop, over their ends too."""
+    width = v.shape[1]
+    first, count = begin * width + 1, (end + 1 - begin) * width - 2
+    values, across, along = v.reshape(-1), exact[FINEST].reshape(-1), exact[FINEST + 1].reshape(-1)
+    below, here, above = values[first - width :], values[first:], values[first + width :]
+    before, after, row, target = (
+        values[first - 1 :],
+        values[first + 1 :],
+        base.reshape(-1)[first:],
+        out.reshape(-1)[first:],
+    )
+    west, east, south, north = across[first - width :], across[first:], along[first - 1 :], along[first:]
+    for k in range(count):
+        near = west[k] * below[k] + east[k] * above[k] + south[k] * before[k] + north[k] * after[k]
+        held = target[k] if add else 0.0  # of S the diagonal is half of what its row adds up to
+        target[k] = held + row[k] + factor * (0.5 * here[k] - near)
+    for i in range(begin, end + 1):
+        out[i, 0] = out[i, width - 1] = 0.0
 
 
 @compiled
