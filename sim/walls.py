@@ -129,3 +129,9 @@ def sides(field: torch.Tensor, inside: int = 0) -> list[torch.Tensor]:
 def border_cells(field: torch.Tensor) -> list[torch.Tensor]:
     """The cells of a field (nx, ny) along the left, right, bottom and top of the box: views."""
     return [field[0], field[-1], field[:, 0], field[:, -1]]
+
+
+def closed_corners(opened: torch.Tensor) -> torch.Tensor:
+    """1 at the corners along a side of the box that no ``opened`` (n,) face ends at, else 0: (n + 1,)."""
+    faces = torch.nn.functional.pad(opened, (1, 1))
+    return 1.0 - torch.maximum(faces[1:], faces[:-1])

@@ -7,7 +7,8 @@ With D a block of A and W the part of D's diagonal that is due to faces that lea
 has its eigenvalues in [0, 1]; where theta is near one, D^-1 misses what the neighbours do, and v belongs into
 the coarse space (GenEO: Spillane et al., Numer. Math. 126, 2014; on every level of a hierarchy: spectral
 AMGe, Chartier et al., SIAM J. Sci. Comput. 25, 2003). v <- D^-1 W v, a leaf iteration, lets those grow over
-the others. It leaves a constant as it is, so the constant is the first column.
+the others. It leaves a constant as it is, so the constant is the first column; but for leaves that an open
+side of the box cuts, whose open faces are not in W.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from precond import PoissonOperator
 from sim.device import advection, forces, interface, surface_tension
 from sim.device.runtime import kernel_argument, start
 from sim.faces import open_faces
-from sim.walls import Walls, border_cells, sides
+from sim.walls import Walls, border_cells, closed_corners, sides
 
 
 class DeviceLoops:
@@ -27,15 +27,14 @@ class DeviceLoops:
         self._work, self._row_sums, self._majority = zeros(3, nx, ny), zeros(nx, 5), zeros(nx, ny)
         self._difference_x, self._difference_y = zeros(nx - 1, ny), zeros(nx, ny - 1)
         self._curvature = zeros(nx, ny)
-        self._walls, self._border = walls, None if walls is None else walls.open
-        self._entering = zeros(2, nx + 1, ny + 1) if walls is None else walls.entering
+        self._walls, border = walls, zeros(2, nx + 1, ny + 1) if walls is None else walls.open
+        self._entering = border if walls is None else walls.entering
+        self._border = None if walls is None else border
         self.open_faces = open_faces(solid, self._border)
         self.hold = (1.0,) * 4
-        self._closed = zeros(4, max(nx, ny) + 1).fill_(1.0)
-        if walls is not None:
-            for corners, opened in zip(self._closed, sides(walls.open), strict=True):
-                corners[: len(opened)].sub_(opened)
-                corners[1 : len(opened) + 1].mul_(1.0 - opened)
+        self._closed = zeros(4, max(nx, ny) + 1)
+        for corners, opened in zip(self._closed, sides(border), strict=True):
+            corners[: len(opened) + 1] = closed_corners(opened)
 
     def follow_solid(self) -> None:
         """As HostLoops.follow_solid."""

@@ -14,7 +14,7 @@ from precond.host import threads
 from precond.host.compiled import available
 from sim.faces import open_faces
 from sim.host import advection, energy, forces, interface
-from sim.walls import Walls, sides
+from sim.walls import Walls, closed_corners, sides
 
 
 class HostLoops:
@@ -48,7 +48,7 @@ class HostLoops:
         self.open_faces = open_faces(solid, self._border)
         self._no_welling = np.empty((0, 0))
         self.hold = (1.0,) * 4
-        self._closed = tuple(_closed_corners(side) for side in sides(border))
+        self._closed = tuple(closed_corners(side).numpy() for side in sides(border))
 
     def follow_solid(self) -> None:
         """Notice that the solids changed."""
@@ -200,9 +200,3 @@ class HostLoops:
         outside."""
         weights = operator.face_weights_x.numpy(), operator.face_weights_y.numpy()
         forces.subtract_gradient(velocity.numpy(), pressure.numpy(), *weights, ratio)
-
-
-def _closed_corners(opened: Tensor) -> np.ndarray:
-    """1 at the corners along a side of the box that no ``opened`` (n,) face ends at, else 0: (n + 1,)."""
-    faces = np.pad(opened.numpy(), 1)
-    return 1.0 - np.maximum(faces[1:], faces[:-1])
