@@ -145,7 +145,7 @@ def test_applied_as_its_formula_says(make_case, shape, solids, leaves):
     scale = np.abs(dense).max()
     np.testing.assert_allclose(dense, dense.T, atol=1e-10 * scale)
     np.testing.assert_allclose(found, found.T, atol=1e-5 * scale)
-    np.testing.assert_allclose(found, dense, atol=1e-4 * scale)  # inverses in float32, in the machine's order
+    np.testing.assert_allclose(found, dense, atol=5e-5 * scale)  # inverses in float32, in the machine's order
 
 
 @pytest.mark.parametrize("leaves", ["exact", "network"])
