@@ -15,7 +15,7 @@ from precond.errors import UsageError
 from precond.host import compiled
 from precond.problems.gallery import problem
 
-SMALLEST, LARGEST = 64, 16_384  # cells; dense coarse inverses are cubic in them
+SMALLEST, LARGEST = 64, 65_536  # cells
 LAUNCH_S = 1.2e-6  # between small kernels of a CUDA graph; published: 0.9 to 1.5 us on an H100
 BANDWIDTH = 3.35e12  # bytes/s of an H100
 IN_BLOCK = 225e9  # bytes/s that one block moves in shared memory: 128 a clock, at 1.76 GHz

@@ -204,6 +204,25 @@ def _scatter(rows: Tensor, cells: Tensor, out: Tensor) -> None:
     out.copy_(padded[:-1])
 
 
+@torch.library.custom_op("htp_fluid::smooth_leaves", mutates_args=("out",))
+def smooth_leaves(
+    r: Tensor,
+    w: Tensor,
+    diagonal: Tensor,
+    weights_x: Tensor,
+    weights_y: Tensor,
+    cells: Tensor,
+    inverses: Tensor,
+    out: Tensor,
+) -> None:
+    """``out`` (N,) float64 <- w + D^-1 (r - A w), by ``inverses`` (K, L, L) float32."""
+    image = r - diagonal * w
+    _add_neighbours(image, w, weights_x, weights_y, 1)
+    gathered = torch.cat([image, image.new_zeros(1)])[cells].float()  # (K, L)
+    _scatter(torch.bmm(gathered[:, None], inverses.mT)[:, 0], cells, out)
+    out.add_(w)
+
+
 @torch.library.custom_op("htp_fluid::restrict_residual", mutates_args=("strips",))
 def restrict_residual(
     r: Tensor,
@@ -231,6 +250,8 @@ def prolong(rows: Tensor, coefficients: Tensor, cells: Tensor, basis: Tensor, ou
     _scatter(rows + lifted, cells, out)
 
 
-OPERATIONS = (check, dots, direction, product, update, solve_leaves, restrict_residual, prolong)
+_OF_VECTORS = (check, dots, direction, product, update)
+_OF_LEAVES = (solve_leaves, smooth_leaves, restrict_residual, prolong)
+OPERATIONS = (*_OF_VECTORS, *_OF_LEAVES)
 for _operation in OPERATIONS:
     _operation.register_fake(lambda *_arguments, **_named: None)

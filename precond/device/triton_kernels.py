@@ -197,6 +197,23 @@ def _solve_leaves(r, cells, inverses, rows, out, n, LEAF: constexpr, ROWS: const
 
 
 @triton.jit
+def _smooth_leaves(r, w, diagonal, wx, wy, cells, inverses, out, n, ny, LEAF: constexpr, ROWS: constexpr):
+    first = tl.program_id(0).to(tl.int64) * LEAF
+    column = tl.arange(0, LEAF)
+    cell = tl.load(cells + first + column)
+    valid = cell < n
+    image = _at(r, cell, valid) - _times_a(w, diagonal, wx, wy, cell, valid, n, ny)
+    gathered = image.to(tl.float32)
+    for start in range(0, LEAF, ROWS):
+        row = first + start + tl.arange(0, ROWS)
+        inverse = tl.load(inverses + row[:, None] * LEAF + column[None, :])  # (ROWS, L)
+        solved = tl.sum(inverse * gathered[None, :], axis=1).to(tl.float64)
+        target = tl.load(cells + row)
+        inside = target < n
+        tl.store(out + target, _at(w, target, inside) + solved, mask=inside)
+
+
+@triton.jit
 def _entries(basis, row, column, RANK: constexpr):
     """Of the ``basis``, (L, PADDED)."""
     return tl.load(basis + row[:, None] * RANK + column[None, :], mask=(column < RANK)[None, :], other=0.0)
@@ -274,6 +291,13 @@ def _launch_solve_leaves(r, cells, inverses, rows, out):
     _launch_on_leaves(_solve_leaves, leaf_size, count, r, cells, inverses, rows, out, *sizes)
 
 
+def _launch_smooth_leaves(r, w, diagonal, weights_x, weights_y, cells, inverses, out):
+    count, leaf_size = cells.shape
+    tensors = (r, w, diagonal, weights_x, weights_y, cells, inverses, out)
+    sizes = (r.numel(), r.numel() - weights_x.numel(), leaf_size, min(leaf_size, ENTRIES // leaf_size))
+    _launch_on_leaves(_smooth_leaves, leaf_size, count, *tensors, *sizes)
+
+
 def _launch_restrict_residual(r, y, diagonal, weights_x, weights_y, cells, basis, strips):
     count, leaf_size, rank = basis.shape
     tensors = (r, y, diagonal, weights_x, weights_y, cells, basis, strips)
@@ -288,7 +312,7 @@ def _launch_prolong(rows, coefficients, cells, basis, out):
 
 
 _OF_VECTORS = (_launch_check, _launch_dots, _launch_direction, _launch_product, _launch_update)
-_OF_LEAVES = (_launch_solve_leaves, _launch_restrict_residual, _launch_prolong)
+_OF_LEAVES = (_launch_solve_leaves, _launch_smooth_leaves, _launch_restrict_residual, _launch_prolong)
 LAUNCHERS = {launch.__name__.removeprefix("_launch_"): launch for launch in (*_OF_VECTORS, *_OF_LEAVES)}
 
 

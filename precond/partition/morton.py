@@ -41,6 +41,18 @@ def positions(cells: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(cells, axis=None)[:count].copy()  # padding has the highest number
 
 
+def groups_of_leaves(cells: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarray:
+    """Aligned groups of ``size`` of the aligned leaves ``cells`` (K, L) on an (nx, ny) grid, (groups, size)
+    int64 numbers of leaves, K on padding.
+    """
+    corners = np.divmod(cells[:, 0], shape[1])  # the lowest cell comes first, and exists
+    i, j = (np.unique(corner, return_inverse=True)[1] for corner in corners)
+    gx, gy = i.max() + 1, j.max() + 1
+    number = np.full(gx * gy + 1, len(cells))
+    number[i * gy + j] = np.arange(len(cells))
+    return number[leaves((gx, gy), size, aligned=True)]
+
+
 def leaf_numbers(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """A number for each aligned leaf, (K,) int64, of ``cells`` (K, L) on an (nx, ny) grid: row after row,
     rows along the side that fewer leaves make.

@@ -19,16 +19,21 @@ from precond.poisson import PoissonOperator
 
 
 @dataclass
-class LeafPairs:
-    """Neighbouring leaves and the faces between them, static.
-
-    first, second: (P,) int64 leaves, first < second. inside, outside: (P, F) int64, flat (K L) places of each
-    face's cell in the first and in the second leaf. face: (P, F) int64 into leaf_faces.face_weights, its zero
-    where a pair has fewer.
-    """
+class Pairs:
+    """Neighbours ``first`` and ``second``, (P,) int64, first < second."""
 
     first: Tensor
     second: Tensor
+
+
+@dataclass
+class LeafPairs(Pairs):
+    """Neighbouring leaves and the faces between them, static.
+
+    inside, outside: (P, F) int64, flat (K L) places of each face's cell in the first and in the second leaf.
+    face: (P, F) int64 into leaf_faces.face_weights, its zero where a pair has fewer.
+    """
+
     inside: Tensor
     outside: Tensor
     face: Tensor
@@ -102,7 +107,7 @@ class CoarseOperator:
         return scaled.mT @ self._outside[pairs]
 
 
-def assembled(diagonal: Tensor, off: Tensor, pairs: LeafPairs) -> Tensor:
+def assembled(diagonal: Tensor, off: Tensor, pairs: Pairs) -> Tensor:
     """The dense A_c (K r, K r) of its blocks; differentiable."""
     count, rank, _ = diagonal.shape
     dense = diagonal.new_zeros(count, count, rank, rank)

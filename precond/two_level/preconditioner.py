@@ -11,7 +11,13 @@ alone, and one application is y = D^-1 r, z = y + U Z U^T (r - A y) (A-DEF2 in T
 J. Sci. Comput. 39, 2009).
 
 On the CPU `update` keeps the basis and the inverses of leaves whose faces drifted little, and the coarse
-operator is the present A's; on a device all leaves are inverted.
+operator is the present A's. On a device all leaves are inverted, and an application solves in them twice,
+
+    y = D^-1 r,    w = y + U Z U^T (r - A y),    M r = w + D^-1 (r - A w),
+
+definite for any definite Z, because leaves are coloured as a chessboard and the eigenvalues of D^-1 A lie
+between 0 and 2. Where those on the complement of U reach from 1 - q to 1 + q, with P they spread by (1 + q) /
+(1 - q), and here by 1 / (1 - q^2): half of the iterations for two more operations in each.
 """
 
 from __future__ import annotations
@@ -30,16 +36,20 @@ from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
 from precond.two_level.bases import geneo_modes, iterated, leaf_positions, monomials, orthonormalised
 from precond.two_level.block_jacobi import BlockJacobi
+from precond.two_level.coarse_level import CoarseLevel
 from precond.two_level.coarse_operator import CoarseOperator, LeafPairs, pinned_leaves
-from precond.two_level.coarse_solve import CoarseSolve
+from precond.two_level.coarse_solve import CoarseSolve, DenseCoarseSolve
+
+DENSE = 2_000  # coarse unknowns up to which a device has their dense inverse: where docs/gpu.md's models meet
 
 
 class TwoLevel(Preconditioner):
     """On any basis; subclasses say which by `_basis`.
 
     ``additive`` drops the projections: M = D^-1 + U Z U^T, one product with A cheaper, about 1.6 times the
-    iterations. ``on_device`` is the form for a GPU (default: where the operator is on one): a dense Z, and
-    the operations of precond.device.ops, four for an application unless additive.
+    iterations. ``on_device`` is the form for a GPU (default: where the operator is on one): besides Z five of
+    the operations of precond.device.ops an application, unless additive. There Z is a dense inverse, or with
+    ``coarse_level`` (default: past DENSE unknowns) a level of its own (precond.two_level.coarse_level).
     """
 
     learned: ClassVar[bool] = False  # `_basis` is a network's inference, and timed as such
@@ -52,6 +62,7 @@ class TwoLevel(Preconditioner):
         rank: int = 8,
         additive: bool = False,
         on_device: bool | None = None,
+        coarse_level: bool | None = None,
     ):
         super().__init__(operator)
         if not isinstance(rank, int) or not 1 <= rank <= min(16, leaf_size):
@@ -61,8 +72,15 @@ class TwoLevel(Preconditioner):
         self.leaves = BlockJacobi(operator, leaf_size, aligned=True, shared=not self._on_device)
         vectors, device = self.leaves.vectors, operator.device
         self.pairs = LeafPairs.of(operator, self.leaves.position.cpu().numpy(), leaf_size)
-        count, number = len(vectors.cells), leaf_numbers(vectors.cells.cpu().numpy(), operator.shape)
-        self.coarse = CoarseSolve(self.pairs, number, rank, dense=self._on_device)
+        cells = vectors.cells.cpu().numpy()
+        count = len(cells)
+        self._has_level = self._on_device and (count * rank > DENSE if coarse_level is None else coarse_level)
+        if self._has_level:
+            self.coarse = CoarseLevel(self.pairs, self.leaves.faces, cells, operator.shape, rank)
+        elif self._on_device:
+            self.coarse = DenseCoarseSolve(self.pairs, count, rank)
+        else:
+            self.coarse = CoarseSolve(self.pairs, leaf_numbers(cells, operator.shape), rank)
         self.coarse_operator = CoarseOperator(self.leaves.faces, self.pairs, rank)
         self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=device)
         zeros = operator.diagonal().new_zeros
@@ -99,11 +117,14 @@ class TwoLevel(Preconditioner):
         self.positions = leaf_positions(self.operator.shape, cells, coupled)
         self._pinned.zero_()
         self._pinned[pinned_leaves(self.operator, cells, coupled)] = 1.0
+        if self._has_level:
+            self.coarse.follow_geometry(self.mask)
 
     def _stages(self) -> list[Stage]:
         """Leaves, basis, coarse operator."""
         basis = "inference" if self.learned else "setup"
-        leaves, coarse = ("setup", self.leaves._setup), ("setup", self._assemble_coarse)
+        assemble = self._assemble_coarse_on_device if self._on_device else self._assemble_coarse
+        leaves, coarse = ("setup", self.leaves._setup), ("setup", assemble)
         return [leaves, (basis, self._update_basis), coarse]
 
     def _update_basis(self) -> None:
@@ -136,12 +157,20 @@ class TwoLevel(Preconditioner):
         self.coarse.place(leaves, own, pairs, between, self._pinned[leaves])
         self.coarse.factorise()
 
+    def _assemble_coarse_on_device(self) -> None:
+        operator, weights, every = self.coarse_operator, self.leaves.weights, slice(None)
+        blocks = operator.own(weights, every), operator.between(weights, every), self._pinned
+        if self._has_level:
+            blocks += (operator.own(weights * self.coarse.crossing, every),)
+        self.coarse.place(*blocks)
+        self.coarse.factorise()
+
     @property
     def _projects(self) -> bool:
         """Whether P is applied: Z is of the coefficients at the last set-up, and with later ones the product
         would not be symmetric. Without P, M stays definite whatever became of A.
         """
-        return not self.additive and (self._on_device or self.is_current)
+        return not (self.additive or self._on_device) and self.is_current
 
     def _add_coarse_part(self, residual: Tensor, out: Tensor) -> None:
         """``out`` += U Z U^T ``residual``, both (nx, ny), all float64: what rounds, Z magnifies."""
@@ -152,7 +181,11 @@ class TwoLevel(Preconditioner):
             return
         rows = self.leaves.vectors.gather(residual, torch.float64)  # (K, 1, L)
         strips = torch.bmm(rows, self._restriction)  # (K, 1, r)
-        coefficients = self.coarse.solve(strips.view(-1)).view_as(strips)
+        if self._on_device:
+            coefficients = self.coarse.solve(strips.view(-1), self._coefficients.view(-1))
+        else:
+            coefficients = self.coarse.solve(strips.view(-1))
+        coefficients = coefficients.view_as(strips)
         out.add_(torch.bmm(coefficients, self._prolongation).view(-1)[self.leaves.position])
 
     def initial_correction(self, residual: Tensor, out: Tensor) -> bool:
@@ -176,12 +209,13 @@ class TwoLevel(Preconditioner):
     def _apply_on_device(self, residual: Tensor, out: Tensor) -> None:
         """As `_apply`, flat (nx ny,)."""
         operator, cells = self.operator, self.leaves.vectors.cells
-        image, rows, strips = self._image.view(-1), self._rows, self._strips
-        ops.solve_leaves(residual, cells, self.leaves.inverses, rows, image)
-        diagonal, weights = operator.diagonal().view(-1), operator.flat_face_weights()
-        ops.restrict_residual(residual, image, diagonal, *weights, cells, self.basis, strips)
-        self.coarse.solve(strips.view(-1), out=self._coefficients.view(-1))
-        ops.prolong(rows, self._coefficients, cells, self.basis, out)
+        y, w, rows, inverses = self._image.view(-1), self._solution.view(-1), self._rows, self.leaves.inverses
+        coefficients = operator.diagonal().view(-1), *operator.flat_face_weights()
+        ops.solve_leaves(residual, cells, inverses, rows, y)
+        ops.restrict_residual(residual, y, *coefficients, cells, self.basis, self._strips)
+        self.coarse.solve(self._strips.view(-1), self._coefficients.view(-1))
+        ops.prolong(rows, self._coefficients, cells, self.basis, w)
+        ops.smooth_leaves(residual, w, *coefficients, cells, inverses, out)
 
 
 class CoarseMonomial(TwoLevel):
@@ -198,12 +232,14 @@ class CoarseMonomial(TwoLevel):
 
 
 class TwoLevelIterated(CoarseMonomial):
-    """Monomials after ``leaf_iterations``: nothing learned, the control for what is."""
+    """Monomials after ``leaf_iterations``: nothing learned, the control for what is. With 12 columns for 64
+    cells mazes take 14 iterations, with 8 hundreds.
+    """
 
     name = "coarse-iterated"
 
-    def __init__(self, operator: PoissonOperator, leaf_iterations: int = 4, **options: Any):
-        super().__init__(operator, **options)
+    def __init__(self, operator: PoissonOperator, leaf_iterations: int = 4, rank: int = 12, **options: Any):
+        super().__init__(operator, rank=rank, **options)
         if not isinstance(leaf_iterations, int) or leaf_iterations < 0:
             raise ValueError(f"leaf_iterations must be a whole number from 0, not {leaf_iterations}")
         self.leaf_iterations = leaf_iterations

@@ -273,6 +273,7 @@ def test_leaves(make_case, random, leaf_size, rank):
         return random(*shape).float()
 
     left = both("solve_leaves", r, cells, inverses, single(count, leaf_size), random(n))
+    both("smooth_leaves", r, y, *coefficients, cells, inverses, random(n))
     both("restrict_residual", r, y, *coefficients, cells, basis, random(count, rank))
     both("prolong", left["rows"], random(count, rank), cells, basis, random(n))
 

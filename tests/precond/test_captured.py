@@ -28,22 +28,24 @@ OPERATIONS = {
     "jacobi": 5,
     "multigrid": 58,
     "block-jacobi": 9,
-    "coarse-monomial": 8,
-    "coarse-iterated": 8,
-    "coarse-geneo": 8,
-    "coarse-learned": 8,
+    "coarse-monomial": 9,
+    "coarse-iterated": 9,
+    "coarse-geneo": 9,
+    "coarse-learned": 9,
+    "coarse-monomial:coarse_level=true": 19,
     "hmatrix": 28,
     "neural-spai": 17,
 }
-BALANCED = ("coarse-monomial", "coarse-iterated", "coarse-geneo", "coarse-learned")
-CAPTURABLE = ("none", "jacobi", "multigrid", "block-jacobi", *BALANCED, "hmatrix", "neural-spai")
+TWO_LEVEL = ("coarse-monomial", "coarse-iterated", "coarse-geneo", "coarse-learned")
+CAPTURABLE = ("none", "jacobi", "multigrid", "block-jacobi", *TWO_LEVEL, "hmatrix", "neural-spai")
+FORMS = (*CAPTURABLE, "coarse-monomial:coarse_level=true")
 
 
 def device_form(name, operator):
     """The preconditioner as it would be on a GPU; ``name`` may be its class."""
     if not isinstance(name, str):
         return name(operator)
-    return make_preconditioner(name, operator, **({"on_device": True} if name in BALANCED else {}))
+    return make_preconditioner(name, operator, **({"on_device": True} if name.startswith(TWO_LEVEL) else {}))
 
 
 def test_all_but_the_cpu_only_are_capturable(make_case):
@@ -60,7 +62,7 @@ def below_an_open_top(case):
     return PoissonOperator.from_density(case.density, case.solid, openings=openings)
 
 
-@pytest.mark.parametrize("name", CAPTURABLE)
+@pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(("with_solids", "lid"), [(False, True), (True, True), (True, False)])
 def test_replays_follow_a_and_b_changed_in_place(make_case, taped, name, with_solids, lid):
     case = make_case((40, 27), 100.0, with_solids)
@@ -164,7 +166,7 @@ def on_fake_cuda(make_case, tape, monkeypatch, _device_guard):
     return build
 
 
-@pytest.mark.parametrize("name", CAPTURABLE)
+@pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(("with_solids", "lid"), [(False, True), (True, True), (True, False)])
 def test_every_program_traces_on_a_cuda_device(on_fake_cuda, name, with_solids, lid):
     preconditioner, loop, trace = on_fake_cuda(name, with_solids, lid)
@@ -176,7 +178,7 @@ def test_every_program_traces_on_a_cuda_device(on_fake_cuda, name, with_solids, 
         assert name == "none" or all(trace(work) for _, work in preconditioner._stages())
 
 
-@pytest.mark.parametrize("name", CAPTURABLE)
+@pytest.mark.parametrize("name", FORMS)
 def test_operations_of_an_iteration(on_fake_cuda, name):
     _, loop, trace = on_fake_cuda(name)
     assert len(trace(loop.iterate)) == OPERATIONS[name]

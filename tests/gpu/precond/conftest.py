@@ -13,7 +13,8 @@ def capturable() -> list[str]:
     names = available_preconditioners()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "used", False)  # as there: two levels in place of a hierarchy
-        return [name for name in names if make_preconditioner(name, operator).capturable]
+        found = [name for name in names if make_preconditioner(name, operator).capturable]
+    return found + [f"{name}:coarse_level=true" for name in ("coarse-monomial", "coarse-learned")]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -127,7 +127,9 @@ def test_the_solve_agrees_with_the_cpu(capturable_name: str) -> None:
     reports = []
     for device in ("cpu", "cuda"):
         operator = problem.operator(device)
-        options = {"two_level": True} if capturable_name in ("coarse-iterated", "coarse-learned") else {}
+        options = {"on_device": True} if capturable_name.startswith("coarse") else {}
+        if capturable_name.startswith(("coarse-iterated", "coarse-learned")):
+            options["two_level"] = True
         preconditioner = make_preconditioner(capturable_name, operator, **options)
         preconditioner.setup()
         reports.append(PCG(operator, preconditioner, rtol=1e-8).solve(problem.b.to(device)))
