@@ -15,9 +15,11 @@ operator is the present A's. On a device all leaves are inverted, and an applica
 
     y = D^-1 r,    w = y + U Z U^T (r - A y),    M r = w + D^-1 (r - A w),
 
-definite for any definite Z, because leaves are coloured as a chessboard and the eigenvalues of D^-1 A lie
-between 0 and 2. Where those on the complement of U reach from 1 - q to 1 + q, with P they spread by (1 + q) /
-(1 - q), and here by 1 / (1 - q^2): half of the iterations for two more operations in each.
+with D^-1 damped by 0.97. Leaves are coloured as a chessboard, so the eigenvalues of D^-1 A reach from 0 to 2
+at most, and M is definite for any semidefinite Z: undamped, values whose sign alternates from leaf to leaf
+were lost where no column sees them, as in channels between solids. Where the eigenvalues on the complement of
+U reach from 1 - q to 1 + q, with P they spread by (1 + q) / (1 - q), and here by 1 / (1 - q^2): half of the
+iterations for two more operations in each.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from precond.two_level.coarse_level import CoarseLevel
 from precond.two_level.coarse_operator import CoarseOperator, LeafPairs, pinned_leaves
 from precond.two_level.coarse_solve import CoarseSolve, DenseCoarseSolve
 
+DAMPING = 0.97  # of D^-1 on a device
 DENSE = 2_000  # coarse unknowns up to which a device has their dense inverse: where docs/gpu.md's models meet
 
 
@@ -164,6 +167,7 @@ class TwoLevel(Preconditioner):
             blocks += (operator.own(weights * self.coarse.crossing, every),)
         self.coarse.place(*blocks)
         self.coarse.factorise()
+        self.leaves.inverses.mul_(DAMPING)  # last: the basis is made with D^-1 itself
 
     @property
     def _projects(self) -> bool:

@@ -33,12 +33,15 @@ OPERATIONS = {
     "coarse-geneo": 9,
     "coarse-learned": 9,
     "coarse-monomial:coarse_level=true": 19,
+    "coarse-iterated:coarse_level=true": 19,
+    "coarse-learned:coarse_level=true": 19,
     "hmatrix": 28,
     "neural-spai": 17,
 }
 TWO_LEVEL = ("coarse-monomial", "coarse-iterated", "coarse-geneo", "coarse-learned")
 CAPTURABLE = ("none", "jacobi", "multigrid", "block-jacobi", *TWO_LEVEL, "hmatrix", "neural-spai")
-FORMS = (*CAPTURABLE, "coarse-monomial:coarse_level=true")
+LEVELLED = tuple(f"{name}:coarse_level=true" for name in TWO_LEVEL if name != "coarse-geneo")
+FORMS = (*CAPTURABLE, *LEVELLED)
 
 
 def device_form(name, operator):
@@ -46,6 +49,11 @@ def device_form(name, operator):
     if not isinstance(name, str):
         return name(operator)
     return make_preconditioner(name, operator, **({"on_device": True} if name.startswith(TWO_LEVEL) else {}))
+
+
+def shape_for(name):
+    """A grid of several groups of leaves for a coarse level."""
+    return (75, 58) if name in LEVELLED else (40, 27)
 
 
 def test_all_but_the_cpu_only_are_capturable(make_case):
@@ -65,7 +73,7 @@ def below_an_open_top(case):
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(("with_solids", "lid"), [(False, True), (True, True), (True, False)])
 def test_replays_follow_a_and_b_changed_in_place(make_case, taped, name, with_solids, lid):
-    case = make_case((40, 27), 100.0, with_solids)
+    case = make_case(shape_for(name), 100.0, with_solids)
     operator = case.operator if lid else below_an_open_top(case)
     preconditioner = device_form(name, operator)
     if not preconditioner.capturable_setup:
@@ -142,7 +150,7 @@ def on_fake_cuda(make_case, tape, monkeypatch, _device_guard):
     monkeypatch.setattr(cuda_cg, "Snapshots", lambda _state: None)
 
     def build(name, with_solids=False, lid=True):
-        case = make_case((40, 27), 100.0, with_solids)
+        case = make_case(shape_for(name), 100.0, with_solids)
         preconditioner = device_form(name, case.operator if lid else below_an_open_top(case))
         preconditioner.setup()
         mode = FakeTensorMode()

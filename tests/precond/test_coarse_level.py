@@ -92,11 +92,18 @@ def test_one_group_is_solved_exactly() -> None:
     )
 
 
+def channels(shape: tuple[int, int]) -> PoissonOperator:
+    """Sealed channels one cell wide: more of them in a leaf than a basis could tell apart."""
+    solid = np.zeros(shape, dtype=bool)
+    solid[:, 1::2] = True
+    return PoissonOperator.from_density(torch.ones(shape, dtype=torch.float64), solid)
+
+
 @pytest.mark.parametrize("coarse", [False, True])
-@pytest.mark.parametrize("openings", [False, True])
-def test_the_preconditioner_is_definite(coarse: bool, openings: bool) -> None:
-    """On all of a closed box's mean-zero vectors, without an initial correction."""
-    operator = box((40, 27), openings)
+@pytest.mark.parametrize("made_of", ["closed", "open", "channels"])
+def test_the_preconditioner_is_definite(coarse: bool, made_of: str) -> None:
+    """On all of a box's mean-zero vectors, without an initial correction."""
+    operator = channels((40, 27)) if made_of == "channels" else box((40, 27), made_of == "open")
     form = made(operator, coarse_level=coarse)
     vector = torch.zeros(40, 27, dtype=torch.float64)
     assert not form.initial_correction(vector, vector)
@@ -126,6 +133,14 @@ def test_it_costs_hardly_an_iteration(name: str, family: str, frame: int) -> Non
         counts.append(report.iterations)
     assert counts[0] <= 10
     assert counts[1] <= counts[0] + 4
+
+
+@pytest.mark.parametrize("options", [{}, {"name": "coarse-iterated", "two_level": True, "rank": 4}])
+@pytest.mark.parametrize("coarse", [False, True])
+def test_sealed_channels_converge(options: dict, coarse: bool) -> None:
+    operator = channels((64, 64))
+    b = torch.from_numpy(np.random.default_rng(1).standard_normal((64, 64)))
+    assert PCG(operator, made(operator, coarse_level=coarse, **options), rtol=1e-8).solve(b).iterations <= 25
 
 
 def test_it_follows_the_coefficients() -> None:

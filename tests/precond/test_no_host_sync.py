@@ -78,7 +78,7 @@ def test_features_and_trunk(make_case, recorded):
 @pytest.mark.parametrize("level", [False, True])
 @pytest.mark.parametrize("heads", [0, 2])
 def test_coarse_learned(make_case, recorded, heads, level):
-    case = make_case((28, 17), 100.0, True)
+    case = make_case((50, 47) if level else (28, 17), 100.0, True)
     network = LeafNetwork(LeafNetworkConfig(width=8, leaf_iterations=2, attention_heads=heads))
     form = TwoLevelLearned(case.operator, network, on_device=True, coarse_level=level)
     form.setup()

@@ -33,7 +33,7 @@ def changed_in_place(problem, operator):
 
 @pytest.mark.parametrize("family", ["barriers", "mazes"])
 def test_a_replay_equals_an_eager_solve_after_a_and_b_changed(monkeypatch, capturable_name, family):
-    problem = gallery.problem(family, 1024, 0, contrast=100.0)
+    problem = gallery.problem(family, 4096, 0, contrast=100.0)
     operator = problem.operator("cuda")
     captured, eager = (make_preconditioner(capturable_name, operator) for _ in range(2))
     captured.setup()
@@ -68,7 +68,7 @@ def test_a_single_launch_equals_blocks(monkeypatch, capturable_name, family):
         return lambda: replays.append(function.__name__) or replay()
 
     monkeypatch.setattr(graph.Capture, "program", counted)
-    problem = gallery.problem(family, 1024, 0, contrast=100.0)
+    problem = gallery.problem(family, 4096, 0, contrast=100.0)
     operator = problem.operator("cuda")
     preconditioner = make_preconditioner(capturable_name, operator)
     preconditioner.setup()
@@ -123,7 +123,7 @@ def test_kernels_agree_with_their_plain_form(name):
 
 
 def test_the_solve_agrees_with_the_cpu(capturable_name: str) -> None:
-    problem = gallery.benchmark_density(1024, 0)
+    problem = gallery.benchmark_density(4096, 0)
     reports = []
     for device in ("cpu", "cuda"):
         operator = problem.operator(device)
