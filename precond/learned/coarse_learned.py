@@ -101,7 +101,7 @@ class HierarchyLearned(LeafHierarchy):
 
 
 class TwoLevelLearned(TwoLevel):
-    """Two levels, a dense coarse system on a GPU: all leaves at once, in batched products."""
+    """Two levels: all leaves at once, in batched products, with as many columns in each."""
 
     name = NAME
     learned = True
