@@ -51,9 +51,12 @@ class RandomSystems(Settings):
 
 
 class CoarseLearnedData(RandomSystems):
-    """Random systems and, where there is a simulator, frames of it."""
+    """Random systems, a share ``worst`` of them of the worst kinds, and, where there is a simulator, frames
+    of it.
+    """
 
     systems: Count = 160
+    worst: Share = 0.0
     simulator_frames: Annotated[Whole, Field(ge=0)] = 32
 
 
@@ -84,9 +87,9 @@ class System:
 
 
 @lru_cache(maxsize=2)
-def random_systems(seed: int, count: int) -> tuple[System, ...]:
+def random_systems(seed: int, count: int, worst: float) -> tuple[System, ...]:
     """The first of a set, made once for all runs of a study."""
-    return tuple(System(small_system(seed, index)) for index in range(count))
+    return tuple(System(small_system(seed, index, worst)) for index in range(count))
 
 
 class CoarseLearnedTask(Task):
@@ -117,7 +120,7 @@ class CoarseLearnedTask(Task):
         """Random ones, then the simulator's."""
         data = self.settings["data"]
         frames = self.simulator(data.simulator_frames, data.seed) if self.simulator else []
-        return [*random_systems(data.seed, data.systems), *map(System, frames)]
+        return [*random_systems(data.seed, data.systems, data.worst), *map(System, frames)]
 
     def draw(self, step: int, count: int) -> Sequence[int]:
         """One for each process."""

@@ -162,6 +162,15 @@ def test_random_systems_are_what_they_claim(make, least: int, most: int) -> None
     assert not torch.equal(small_system(3, 7).density, small_system(4, 7).density)
 
 
+def test_a_share_of_the_systems_is_of_the_worst_kinds() -> None:
+    ordinary, mixed, worst = ([small_system(3, index, share) for index in range(24)] for share in (0, 0.5, 1))
+    same = [torch.equal(a.density, b.density) for a, b in zip(ordinary, mixed, strict=True)]
+    assert 6 <= sum(same) <= 18
+    assert not any(torch.equal(a.density, b.density) for a, b in zip(ordinary, worst, strict=True))
+    spans = [float(of.density[~of.solid].max() / of.density[~of.solid].min()) for of in worst]
+    assert sum(span > 900.0 for span in spans) >= 20  # a small grid may hold one fluid alone
+
+
 def test_held_out_systems_are_not_among_the_training_ones() -> None:
     held = {problem.density.numpy().tobytes() for problem in held_out()}
     assert len(held) == 8
