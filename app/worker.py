@@ -17,6 +17,8 @@ from sim.fields import Snapshot
 REST = 0.1  # seconds without anything to do after which to look again
 LATE = 0.1  # seconds behind which the pace gives up catching up
 SLOW_MS = 15.0  # of a step, about a picture's time
+QUICK_MS = 5.0  # of a step, that a picture waits for
+PATIENCE = 0.008  # seconds that it waits at most
 MEASURED = 1.0  # seconds over which the rate is measured
 
 
@@ -36,6 +38,8 @@ class Worker:
         self.snapshot = Snapshot(engine.simulation)
         self._asked: deque[Callable[[], object]] = deque()
         self._wants_snapshot = False
+        self._answered = threading.Event()  # whether the snapshot holds all that was asked for
+        self._answered.set()
         self._due = 0.0  # when the next step is, on the clock of time.monotonic
         self._taken: deque[tuple[float, float]] = deque()  # when steps ended, and their simulated seconds
         self._turning, self._waiting = threading.Lock(), 0
@@ -55,6 +59,7 @@ class Worker:
 
     def ask(self, action: Callable[[], object]) -> None:
         """Have ``action`` done before the next step, after what was asked for before."""
+        self._answered.clear()
         self._asked.append(action)
         self._wake.set()
 
@@ -90,7 +95,12 @@ class Worker:
         return [seconds for _, seconds in taken[1:]], time.monotonic() - taken[0][0] if taken else 0.0
 
     def look(self) -> Snapshot:
-        """The newest snapshot; asks for one that is newer. Raises what ended the thread, if something did."""
+        """The newest snapshot; asks for one that is newer. Waits a moment for what was asked for where steps
+        are quick, so that it is in this picture. Raises what ended the thread, if something did.
+        """
+        last = self.engine.last
+        if self.threaded and last is not None and last.frame_ms <= QUICK_MS:
+            self._answered.wait(PATIENCE)
         if self._error is not None:
             raise self._error
         self._wants_snapshot = True
@@ -154,6 +164,8 @@ class Worker:
     def _take_snapshot(self) -> None:
         self._wants_snapshot = False
         self.snapshot = Snapshot(self.engine.simulation)
+        if not self._asked:
+            self._answered.set()
 
     def _work(self) -> None:
         try:

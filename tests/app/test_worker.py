@@ -48,6 +48,29 @@ def test_a_thread_takes_the_very_steps_that_are_taken_without_one(run):
     np.testing.assert_array_equal(threaded.simulation.field("density"), plain.simulation.field("density"))
 
 
+def test_the_next_look_shows_what_was_asked_for(run, monkeypatch):
+    """The input, a step, the picture of that step; where steps are slow a look does not wait."""
+    monkeypatch.setattr("app.worker.PATIENCE", 10.0)
+    monkeypatch.setattr("app.worker.QUICK_MS", 1e6)
+    engine = make(gravity=0.0)
+    worker = run(engine)
+    until(lambda: engine.frame > 2)
+    for shift in range(5):
+        place = (0.2 + 0.15 * shift) * engine.simulation.domain[0], 0.8 * engine.simulation.domain[1]
+        cell = tuple(int(x / engine.simulation.spacing) for x in place)
+        assert worker.look().phase[cell] < 0.5
+        frame = engine.frame
+        worker.ask(lambda place=place: engine.paint(*place, 1.5 * engine.simulation.spacing, "heavy"))
+        assert worker.look().phase[cell] > 0.5
+        assert engine.frame > frame
+    monkeypatch.setattr("app.worker.QUICK_MS", 0.0)
+    with worker.still():
+        worker.ask(lambda: None)
+        begin = time.monotonic()
+        worker.look()
+        assert time.monotonic() - begin < 5.0
+
+
 def test_what_is_asked_for_is_done_in_its_order_and_nothing_is_lost(run):
     engine = make()
     worker, done = run(engine), []
