@@ -26,11 +26,9 @@ def leaves(shape: tuple[int, int], leaf_size: int, aligned: bool = False) -> np.
         order = morton_order(shape)
         padding = np.full(-len(order) % leaf_size, len(order), dtype=np.int64)
         return np.concatenate([order, padding]).reshape(-1, leaf_size)
-    bits = leaf_size.bit_length() - 1
-    if leaf_size != 1 << bits:
+    if leaf_size & (leaf_size - 1):
         raise ValueError(f"leaf_size must be a power of two, not {leaf_size}")
-    sides = (1 << (bits + 1) // 2, 1 << bits // 2)
-    rounded = tuple(-(-cells // side) * side for cells, side in zip(shape, sides, strict=True))
+    rounded = tuple(-(-cells // side) * side for cells, side in zip(shape, sides(leaf_size), strict=True))
     i, j = np.divmod(morton_order(rounded), rounded[1])
     exists = (i < shape[0]) & (j < shape[1])
     return np.where(exists, i * shape[1] + j, shape[0] * shape[1]).reshape(-1, leaf_size)
@@ -41,15 +39,19 @@ def positions(cells: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(cells, axis=None)[:count].copy()  # padding has the highest number
 
 
-def groups_of_leaves(cells: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarray:
-    """Aligned groups of ``size`` of the aligned leaves ``cells`` (K, L) on an (nx, ny) grid, (groups, size)
-    int64 numbers of leaves, K on padding.
+def sides(size: int) -> tuple[int, int]:
+    """Along x and y, of aligned runs of ``size``, a power of two: squares, or twice as wide as high."""
+    bits = size.bit_length() - 1
+    return 1 << (bits + 1) // 2, 1 << bits // 2
+
+
+def groups(i: np.ndarray, j: np.ndarray, size: int) -> np.ndarray:
+    """Aligned groups of ``size`` of the K parts of a grid at the places ``i`` and ``j``, (K,) each: (groups,
+    size) int64 numbers of parts, K on padding.
     """
-    corners = np.divmod(cells[:, 0], shape[1])  # the lowest cell comes first, and exists
-    i, j = (np.unique(corner, return_inverse=True)[1] for corner in corners)
     gx, gy = i.max() + 1, j.max() + 1
-    number = np.full(gx * gy + 1, len(cells))
-    number[i * gy + j] = np.arange(len(cells))
+    number = np.full(gx * gy + 1, len(i))
+    number[i * gy + j] = np.arange(len(i))
     return number[leaves((gx, gy), size, aligned=True)]
 
 

@@ -38,12 +38,11 @@ from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, Stage
 from precond.two_level.bases import geneo_modes, iterated, leaf_positions, monomials, orthonormalised
 from precond.two_level.block_jacobi import BlockJacobi
-from precond.two_level.coarse_level import CoarseLevel
+from precond.two_level.coarse_level import DENSE, coarse_level_of_leaves
 from precond.two_level.coarse_operator import CoarseOperator, LeafPairs, pinned_leaves
 from precond.two_level.coarse_solve import CoarseSolve, DenseCoarseSolve
 
 DAMPING = 0.97  # of D^-1 on a device
-DENSE = 2_000  # coarse unknowns up to which a device has their dense inverse: where docs/gpu.md's models meet
 
 
 class TwoLevel(Preconditioner):
@@ -79,7 +78,8 @@ class TwoLevel(Preconditioner):
         count = len(cells)
         self._has_level = self._on_device and (count * rank > DENSE if coarse_level is None else coarse_level)
         if self._has_level:
-            self.coarse = CoarseLevel(self.pairs, self.leaves.faces, cells, operator.shape, rank)
+            static = self.pairs, self.leaves.faces, cells, operator.shape
+            self.coarse = coarse_level_of_leaves(*static, rank)
         elif self._on_device:
             self.coarse = DenseCoarseSolve(self.pairs, count, rank)
         else:
@@ -121,7 +121,7 @@ class TwoLevel(Preconditioner):
         self._pinned.zero_()
         self._pinned[pinned_leaves(self.operator, cells, coupled)] = 1.0
         if self._has_level:
-            self.coarse.follow_geometry(self.mask)
+            self.coarse.update_geometry(self.mask.sum(dim=1).double().sqrt())
 
     def _stages(self) -> list[Stage]:
         """Leaves, basis, coarse operator."""
@@ -164,7 +164,7 @@ class TwoLevel(Preconditioner):
         operator, weights, every = self.coarse_operator, self.leaves.weights, slice(None)
         blocks = operator.own(weights, every), operator.between(weights, every), self._pinned
         if self._has_level:
-            blocks += (operator.own(weights * self.coarse.crossing, every),)
+            blocks += tuple(operator.own(weights * crossing, every) for crossing in self.coarse.crossing)
         self.coarse.place(*blocks)
         self.coarse.factorise()
         self.leaves.inverses.mul_(DAMPING)  # last: the basis is made with D^-1 itself

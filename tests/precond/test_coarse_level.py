@@ -8,7 +8,6 @@ from precond import PCG, PoissonOperator, make_preconditioner
 from precond.problems import gallery
 from precond.two_level import coarse_level
 from precond.two_level.coarse_operator import assembled
-from precond.two_level.preconditioner import DENSE
 
 SHAPES = [(128, 32), (75, 58), (32, 31)]  # groups in a row, torn at the walls, one alone
 
@@ -28,6 +27,12 @@ def box(shape: tuple[int, int], openings: bool = False, seed: int = 5) -> Poisso
     nx, ny = shape
     top = np.zeros((2, ny), dtype=bool), np.array([[False] * nx, [True] * nx])
     return PoissonOperator.from_density(density, solid, openings=top if openings else None)
+
+
+def with_levels(monkeypatch) -> None:
+    """Small groups, and a dense inverse of one of them alone."""
+    for name, value in {"GROUP": 256, "GROUPS": 4, "COLUMNS": (16, 16), "DENSE": 16}.items():
+        monkeypatch.setattr(coarse_level, name, value)
 
 
 def coarse_matrix(form) -> np.ndarray:
@@ -64,9 +69,9 @@ def test_the_cycle_is_that_of_its_formula(shape: tuple[int, int], openings: bool
     smoothed = identity - np.linalg.solve(groups, matrix)
     group, slot = (index.numpy() for index in form.coarse._own)  # of each leaf
     found = form.coarse._columns.numpy().reshape(
-        len(form.coarse._columns), -1, form.rank, coarse_level.COLUMNS
+        len(form.coarse._columns), -1, form.rank, coarse_level.COLUMNS[0]
     )
-    v = np.zeros((len(slot), form.rank, len(found), coarse_level.COLUMNS))
+    v = np.zeros((len(slot), form.rank, len(found), coarse_level.COLUMNS[0]))
     v[np.arange(len(slot)), :, group] = found[group, slot]
     v = v.reshape(len(matrix), -1)
     v = v[:, np.abs(v).max(axis=0) > 0.0]
@@ -75,8 +80,10 @@ def test_the_cycle_is_that_of_its_formula(shape: tuple[int, int], openings: bool
     np.testing.assert_allclose(identity - z @ matrix, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_z_is_definite_and_never_above_the_inverse(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("shape", "levels"), [*((shape, 1) for shape in SHAPES), ((75, 58), 3)])
+def test_z_is_definite_and_never_above_the_inverse(shape: tuple[int, int], levels: int, monkeypatch) -> None:
+    if levels > 1:
+        with_levels(monkeypatch)
     form = made(box(shape))
     matrix, z = coarse_matrix(form), applied(form)
     assert np.abs(z - z.T).max() <= 1e-8 * np.abs(z).max()
@@ -135,6 +142,23 @@ def test_it_costs_hardly_an_iteration(name: str, family: str, frame: int) -> Non
     assert counts[1] <= counts[0] + 4
 
 
+def test_more_levels_cost_hardly_an_iteration(monkeypatch) -> None:
+    problem = gallery.problem("bubbles", 8192, 0, contrast=100.0)
+    operator = problem.operator()
+    counts = [PCG(operator, made(operator)).solve(problem.b).iterations]
+    with_levels(monkeypatch)
+    form = made(operator)
+    assert [len(level) for level in depth_of(form.coarse)] == [36, 9, 4, 1]
+    counts.append(PCG(operator, form).solve(problem.b).iterations)
+    assert counts[1] <= counts[0] + 3
+
+
+def depth_of(level) -> list:
+    """The columns of a coarse level and of those above it."""
+    above = level._above
+    return [level._columns, *(depth_of(above) if isinstance(above, coarse_level.CoarseLevel) else [])]
+
+
 @pytest.mark.parametrize("options", [{}, {"name": "coarse-iterated", "two_level": True, "rank": 4}])
 @pytest.mark.parametrize("coarse", [False, True])
 def test_sealed_channels_converge(options: dict, coarse: bool) -> None:
@@ -171,5 +195,5 @@ def test_a_system_that_is_not_definite_gives_nan() -> None:
 def test_large_systems_have_one_and_small_ones_do_not() -> None:
     small, large = (PoissonOperator.from_density(torch.ones(n, n)) for n in (64, 136))
     forms = [make_preconditioner("coarse-monomial", operator, on_device=True) for operator in (small, large)]
-    assert [len(form.basis) * form.rank > DENSE for form in forms] == [False, True]
+    assert [len(form.basis) * form.rank > coarse_level.DENSE for form in forms] == [False, True]
     assert [isinstance(form.coarse, coarse_level.CoarseLevel) for form in forms] == [False, True]
