@@ -199,13 +199,33 @@ def published_table(rows: pd.DataFrame, values: pd.DataFrame) -> dict[str, Any]:
     return {"table": pivoted(cells, "frames"), "agree": sum(agree), "total": len(agree)}
 
 
+def scenes_table(times: pd.DataFrame) -> str:
+    """A row per scene of ``times`` (see results.frame_times), a column per method, those that choose first:
+    median ms of a frame (99th percentile), the fastest fixed method's bold, and frames that did not
+    converge; last, for each method that chooses, its worst frame and that over the fastest fixed method's
+    median.
+    """
+    cells, last = [], []
+    rank = {method: number for number, method in enumerate(ordered(times.method))}
+    times = times.assign(rank=times.method.map(rank)).sort_values(
+        ["chooses", "rank"], ascending=[False, True]
+    )
+    for row in times.itertuples():
+        text = f"**{number(row.median_ms)}**" if row.fastest else number(row.median_ms)
+        text += f" ({number(row.p99_ms)})" + f" ✗{row.unconverged}" * bool(row.unconverged)
+        cells.append((row.place, marked(row.method), text))
+        if row.chooses and np.isfinite(row.best_ms):
+            said = f"{number(row.worst_ms)}, {row.worst_ms / row.best_ms:.1f}x"
+            last.append((row.place, f"worst of {marked(row.method)}", said))
+    return pivoted([*cells, *last], "scene")
+
+
 def recordings_table(runs: pd.DataFrame) -> str:
-    """A row for every method and scene in its conditions, medians of the recordings, the fastest first."""
+    """A row for every method, medians of the recordings of one scene, the fastest first."""
     anew = np.where(runs.reuse_setup == "True", "", ", set up in every frame")
-    of = words(runs, "scene", "grid", "contrast", "rtol")
-    found = runs.assign(scene=of, method=runs.preconditioner.map(marked) + anew).groupby(["scene", "method"])
+    found = runs.assign(method=runs.preconditioner.map(marked) + anew).groupby("method")
     median = found[["fps_mean", "iterations_mean", *PHASES]].median()
-    median = median.sort_values(["scene", "fps_mean"], ascending=False)
+    median = median.sort_values("fps_mean", ascending=False)
     median.columns = ["frames/s", "iterations", "set-up ms", "inference ms", "solve ms", "frame ms"]
     totals = {"runs": found.size(), "unconverged": found.unconverged.sum()}
     return markdown(median.map(number).assign(**totals).reset_index())
