@@ -63,13 +63,15 @@ def sweep_figure(part: pd.DataFrame, across: str, by: str, measure: str, path: P
 
 
 def profile_figure(ratios: pd.DataFrame, path: Path) -> None:
-    """Performance profiles: of ``ratios`` (systems, methods) the share that is at most so large."""
+    """Performance profiles: of ``ratios`` (systems, methods), NaN where a method was not measured, the share
+    that is at most so large.
+    """
     methods, limit = ordered(ratios.columns), 1e3
     with _figure(1, 2.6, path) as (axes,):
         for method in methods:
             style = {**look(method, methods), "marker": ""}
             steps = np.sort(ratios[method][ratios[method] <= limit])
-            share = np.arange(1, len(steps) + 1) / len(ratios)
+            share = np.arange(1, len(steps) + 1) / ratios[method].count()
             x, y = np.append(steps, limit), np.append(share, share[-1] if len(share) else 0.0)
             axes.step(x, y, where="post", label=method, **style)
         axes.set(xscale="log", xlim=(1.0, limit), ylim=(0.0, 1.02))

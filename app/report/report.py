@@ -24,7 +24,7 @@ from app.environment import ROOT
 from app.recording.summary import START
 from app.report import results, tables
 from app.report.results import session_of
-from app.report.tables import markdown, say, words
+from app.report.tables import markdown, marked, say, words
 from precond.config import read_yaml
 from precond.errors import UsageError
 
@@ -41,6 +41,7 @@ KNOWN = (
 )
 COMPARED = ("stirred", (4096, 65536))  # what the first table shows: family and cells
 LEFT_OUT = ("none", "ic0", "block-jacobi", "coarse-monomial", "coarse-geneo", "neural-spai")  # of a family
+SAFE = 16384  # cells at which the worst case ranks the methods
 PROFILED = (1024, 4096, 16384, 65536)  # cells whose times the table of performance profiles gives
 TIMED = ("barriers", (16384,))  # where the parts of the time are told
 WATCHED = "dam-break"  # the scene whose frames are told in parts
@@ -160,32 +161,65 @@ class Report:
         )
 
     def control(self) -> SimpleNamespace:
-        """`coarse-learned` over what is the same without a network, where both solved all."""
-        ours = self._ours()
-        solved = ours[(ours.failed == 0) & ours.method.isin(["coarse-learned", "coarse-iterated"])]
-        both = solved.pivot(index="place", columns="method", values=["iterations", "total_ms"]).dropna()
-        if both.shape[1] < 4:
-            raise Nothing
-        iterations, time = (
-            both[of, "coarse-learned"] / both[of, "coarse-iterated"] for of in ("iterations", "total_ms")
-        )
+        """`coarse-learned` over `coarse-iterated`, where both solved all."""
+        ratios = results.learned_over_iterated(self._ours())
+        iterations, time = (_some(ratios)[name] for name in ("iterations", "time"))
         return SimpleNamespace(ratio=iterations.describe(), time=time.describe(), faster=(time < 1.0).sum())
+
+    def bought(self) -> SimpleNamespace:
+        """The families by whether `coarse-learned` is faster than `coarse-iterated` there, with how much the
+        network changes of time and iterations: geometric means over sizes and contrasts.
+        """
+        ratios = _some(results.learned_over_iterated(self._kinds("family")))
+        means = np.exp(np.log(ratios).groupby("family").mean())
+        faster, slower = means.time < 1.0 - EVEN, means.time > 1.0 + EVEN
+        told = {
+            name: ", ".join(
+                f"{family} ({of.time - 1:+.0%}, {of.iterations - 1:+.0%})" for family, of in part.iterrows()
+            )
+            for name, part in (
+                ("faster", means[faster]),
+                ("even", means[~faster & ~slower]),
+                ("slower", means[slower]),
+            )
+        }
+        return SimpleNamespace(**{name: families or "none" for name, families in told.items()})
+
+    def monomials(self) -> SimpleNamespace:
+        """Iterations with the network over those with monomials in its place, from the study of the form."""
+        from precond.study.study import read_study
+
+        (path,) = self._files("study-coarse-learned.yaml")
+        rows = pd.DataFrame(map(dict, read_study(path).rows)).dropna(subset="iterations")
+        means = rows.groupby(["variant", "group"]).iterations.mean().astype(float).unstack("group")
+        if not {"base", "unlearned"} <= set(means.index):
+            raise Nothing
+        ratio = np.exp(np.log(means.loc["base"] / means.loc["unlearned"]).mean())
+        return SimpleNamespace(ratio=ratio)
 
     def winners(self) -> str:
         """Who is the fastest in every family."""
         return tables.winners_table(self._kinds("family"))
 
     def profiles(self) -> SimpleNamespace:
-        """Performance profiles over all families, sizes and contrasts: a table and a figure."""
-        part = self._kinds("family", "contrast")
+        """Performance profiles over all families, sizes and contrasts: a table and a figure. Of a system that
+        solvers of other programs had, too, the profiles compare the times of that run.
+        """
+        part, peers = self._kinds("family", "contrast"), self._all[self._all.kind == "external"]
         rows = self._bench.rows
-        rows = rows[rows.run.isin(part.run)].drop_duplicates([*results.PLACE[1:], "frame", "method"])
-        ratios = results.relative_times(rows)
-        figure = self._figure("profiles", "profile_figure", ratios)
+        ours, beside = (rows[rows.run.isin(of.run)] for of in (part, peers))
+        once = [*results.SYSTEM, "method"]
+        ours = ours.drop_duplicates(once)
+        ratios = results.relative_times(pd.concat([beside, ours]).drop_duplicates(once))
+        safe = tables.nearest(ours.cells, SAFE)
+        some = ratios.count()[ratios.count() < len(ratios)]
+        fewer = ", ".join(f"{marked(method)} {count}" for method, count in some.items())
         return SimpleNamespace(
-            table=tables.profile_table(rows[rows.cells.isin(PROFILED)], ratios),
-            figure=figure,
+            table=tables.profile_table(ours, ratios, PROFILED, safe),
+            figure=self._figure("profiles", "profile_figure", ratios),
             systems=len(ratios),
+            fewer=f" Shares are of the systems that a method had: all, but {fewer}." * bool(fewer),
+            safe=say("cells", safe),
         )
 
     def parts(self) -> SimpleNamespace:
@@ -385,5 +419,4 @@ def _at(part: pd.DataFrame, family: str, sizes: tuple[int, ...]) -> pd.DataFrame
     part = part[part.run == part.run.iloc[0]]
     for name in ("contrast", "rtol", "split"):
         part = part[part[name] == part[name].min()]
-    near = [min(part.cells.unique(), key=lambda cells: abs(np.log(cells / size))) for size in sizes]
-    return part[part.cells.isin(near)]
+    return part[part.cells.isin([tables.nearest(part.cells, size) for size in sizes])]

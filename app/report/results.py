@@ -18,6 +18,7 @@ from precond.errors import UsageError, in_one_line
 EXTERNAL = "external:"
 DIRECT = ("direct", f"{EXTERNAL}superlu", f"{EXTERNAL}cholmod")  # do not compete for the fewest iterations
 PLACE = ["run", "kind", "family", "split", "conditions", "rule", "contrast", "rtol", "cells"]
+SYSTEM = [*PLACE[2:], "frame"]
 MEASURES = ("total_ms", "setup_ms", "inference_ms", "solve_ms", "matrix_products", "memory_mib")
 PHASES = ["setup_ms", "inference_ms", "solve_ms", "mean_frame_ms"]
 TABLES = read_yaml(Path(__file__).parent / "columns.yaml")  # what is read of each kind of results
@@ -161,13 +162,12 @@ def _summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def relative_times(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of every solve in ``rows`` total_ms over the fastest method's of the same system, (systems, methods);
-    infinite where it failed or did not take part: what performance profiles show (Dolan and More, Math.
-    Program. 91, 2002).
+    """Of every solve in ``rows``, one a SYSTEM and method, total_ms over the fastest method's of the same
+    system, (systems, methods); infinite where it failed, NaN where it did not take part: what performance
+    profiles show (Dolan and More, Math. Program. 91, 2002).
     """
     times = rows.assign(total_ms=rows.total_ms.where(~rows.failed, np.inf))
-    wide = times.pivot_table(index=[*PLACE, "frame"], columns="method", values="total_ms", dropna=False)
-    wide = wide.dropna(how="all").fillna(np.inf)
+    wide = times.pivot(index=SYSTEM, columns="method", values="total_ms")
     return wide.div(wide.min(axis=1), axis=0)
 
 
@@ -183,6 +183,18 @@ def read_recordings(paths: Iterable[Path]) -> pd.DataFrame:
         if run.ended != "completed" or run["rows"] != run.frames:
             raise UsageError(f"{path}: the recording ended early; record it again")
     return pd.concat(rows, ignore_index=True)
+
+
+def learned_over_iterated(summary: pd.DataFrame) -> pd.DataFrame:
+    """By family and place of ``summary``, where both solved all frames: the ``iterations`` of
+    `coarse-learned` over those of `coarse-iterated`, and the same of the ``time``.
+    """
+    solved = summary[summary.failed == 0].set_index(["family", "place"])
+    learned, iterated = (
+        solved.loc[solved.method == name, ["iterations", "total_ms"]]
+        for name in ("coarse-learned", "coarse-iterated")
+    )
+    return (learned / iterated).dropna().rename(columns={"total_ms": "time"})
 
 
 def frame_times(runs: pd.DataFrame) -> pd.DataFrame:

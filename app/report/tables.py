@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -131,37 +131,63 @@ def _use(mine: pd.DataFrame) -> str:
 
 
 def winners_table(families: pd.DataFrame) -> str:
-    """A row per family and contrast, a column per N: the fastest method, its time, and how many times slower
-    the fastest learned one is; then who takes the fewest iterations.
+    """A row per family, and per contrast where others win, a column per N: the fastest method, its time, and
+    how many times slower the fastest learned one is, each as a range where contrasts share a row; then who
+    takes the fewest iterations.
     """
     cells = []
-    families = families.assign(row=words(families, "family", "contrast"), column=words(families, "cells"))
     families = families.sort_values(["family", "contrast", "cells"], kind="stable")
-    for (row, column), mine in thinned(families, 4).groupby(["row", "column"], sort=False):
-        fast, learned = mine[mine.fastest], mine[mine.learned].slower.min()
-        said = f"{', '.join(map(marked, fast.method))} {number(fast.total_ms.min())}"
-        said += f", † {learned:.1f}x" if np.isfinite(learned) else ", † fails" * bool(mine.learned.any())
-        cells.append((row, column, said if len(fast) else ""))
+    shown = thinned(families, 4)
+    alike: dict[tuple[Any, ...], list[float]] = {}
+    for (family, contrast), mine in shown.groupby(["family", "contrast"], sort=False):
+        won = mine[mine.fastest]
+        alike.setdefault((family, *zip(won.cells, won.method, strict=True)), []).append(contrast)
+    rows = {}
+    for (family, *_), contrasts in alike.items():
+        row = f"{family}, {' and '.join(say('contrast', contrast) for contrast in contrasts)}"
+        rows |= {(family, contrast): row.replace("and contrast", "and") for contrast in contrasts}
+    families["row"] = list(map(rows.__getitem__, zip(families.family, families.contrast, strict=True)))
+    shown = families[families.index.isin(shown.index)]
+    for (row, size), mine in shown.groupby(["row", "cells"], sort=False):
+        fast, learned = mine[mine.fastest], mine[mine.learned].groupby("place").slower.min()
+        said = f"{', '.join(map(marked, fast.method.unique()))} {ranged(fast.total_ms, number)}"
+        if learned.notna().any():
+            finite = np.isfinite(learned).all()
+            said += f", † {ranged(learned, '{:.1f}'.format)}x" if finite else ", † fails"
+        cells.append((row, say("cells", size), said if len(fast) else ""))
     for row, methods in families[families.fewest].groupby("row", sort=False).method:
         cells.append((row, "fewest iterations", counted(methods)))
     return pivoted(cells, "family")
 
 
-def profile_table(rows: pd.DataFrame, ratios: pd.DataFrame) -> str:
-    """A row per method, the lowest worst case first: the share of systems that it solves within WITHIN times
-    the fastest method's time; for every N geometric mean and largest of its milliseconds over ``rows``.
+def profile_table(rows: pd.DataFrame, ratios: pd.DataFrame, sizes: Iterable[int], safe: int) -> str:
+    """A row per method of ``ratios``: the share of the systems it had that it solves within WITHIN times the
+    fastest method's time; for N in ``sizes`` geometric mean and largest of its milliseconds over ``rows``.
+    The lowest largest at N = ``safe`` comes first, methods without one last.
     """
-    found = {}
-    for method, mine in rows.groupby("method"):
-        row = {f"within {limit:g}x": f"{(ratios[method] <= limit).mean():.0%}" for limit in WITHIN}
-        for cells, times in mine.groupby("cells"):
-            worst = "fails" if times.failed.any() else number(times.total_ms.max())
-            solved = times.total_ms[~times.failed]
-            row[say("cells", cells)] = f"{number(np.exp(np.log(solved).mean()))}, {worst}"
-        found[method] = row, (ratios[method].max(), -(ratios[method] <= WITHIN[-1]).mean())
-    order = sorted(found, key=lambda method: found[method][1])
-    table = pd.DataFrame({marked(method): found[method][0] for method in order}).T.fillna("")
-    return markdown(table.rename_axis("method").reset_index())
+    found = []
+    for method in ordered(ratios.columns):
+        had, mine = ratios[method].dropna(), rows[rows.method == method]
+        largest = mine.total_ms.where(~mine.failed, np.inf).groupby(mine.cells).max()
+        row = {"method": marked(method), "largest": largest.get(safe, np.inf)}
+        row |= {f"within {limit:g}x": f"{(had <= limit).mean():.0%}" for limit in WITHIN}
+        for cells in sorted(set(sizes) & set(rows.cells)):
+            solved = mine.total_ms[(mine.cells == cells) & ~mine.failed]
+            worst = largest.get(cells, np.nan)
+            said = f"{number(np.exp(np.log(solved).mean()))}, {'fails' if np.isinf(worst) else number(worst)}"
+            row[say("cells", cells)] = "" if np.isnan(worst) else said
+        found.append(row)
+    return markdown(pd.DataFrame(found).sort_values("largest", kind="stable").drop(columns="largest"))
+
+
+def nearest(cells: pd.Series, size: int) -> int:
+    """That of ``cells`` which is next to ``size``, in ratio."""
+    return min(cells.unique(), key=lambda each: abs(np.log(each / size)))
+
+
+def ranged(values: pd.Series, said: Callable[[float], str]) -> str:
+    """The least and the largest of ``values``, once where they read the same."""
+    return "-".join(dict.fromkeys((said(values.min()), said(values.max()))))
 
 
 def counted(methods: pd.Series) -> str:
@@ -173,7 +199,10 @@ def parts_table(part: pd.DataFrame) -> str:
     """A row per method of one place: the parts of its time, products with the matrix, memory, precision."""
     part = part.set_index("method").loc[ordered(part.method)].rename(index=marked)
     cells = part[[*MEASURES[1:4], "total_ms", "p95_ms", *MEASURES[4:]]].map(number)
-    cells.columns = [name.replace("setup", "set-up").replace("_", " ") for name in cells]
+    cells.columns = [
+        name.replace("setup", "set-up").replace("memory_mib", "memory, MiB").replace("_", " ")
+        for name in cells
+    ]
     return markdown(cells.assign(precision=part.precision).reset_index())
 
 

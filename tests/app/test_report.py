@@ -105,6 +105,7 @@ def test_the_committed_report_is_what_the_committed_results_give(tmp_path):
     text = made.text()
     assert (ROOT / "RESULTS.md").read_text(encoding="utf-8") == text, "stale: run `python -m app report`"
     assert len(text.splitlines()) <= 400
+    assert text.split("## Who wins where\n")[1].split("\n## ")[0].count("\n| ") <= 2 + 10
     named = set(re.findall(r"\(assets/figures/([^)]+)\.svg\)", text))
     assert named == set(made.figures) == {path.stem for path in (ROOT / "assets" / "figures").iterdir()}
     committed = {name: (ROOT / "assets" / "figures" / f"{name}.svg").read_bytes() for name in named}
@@ -195,12 +196,64 @@ def test_the_first_screen_says_who_wins_and_what_learning_buys(tmp_path):
     whole = Report(tmp_path).text()
     use = cells_of(whole, "Which one should I use, and what does learning buy?", "`direct`")[-1]
     assert use == "nothing; at best 10.0 times as slow as the fastest (bubbles)"
+    assert "is faster in: bubbles (-76%, -50%); as fast, within 3 %, in: none; slower in: none." in text
     won = cells_of(whole, "Who wins where", "bubbles, contrast 100")
     assert won == [
         "`jacobi` 5.00, † 1.2x",
         "`coarse-learned` † 4.00, † 1.0x",
         "`jacobi` 1, `coarse-learned` † 1",
     ]
+
+
+def test_learning_is_told_by_family_and_contrasts_that_one_method_wins_share_a_row(tmp_path):
+    rows = []
+    for family, contrast, learned in (
+        ("bubbles", 100, 9.0),
+        ("bubbles", 1000, 16.0),
+        ("mazes", 100, 10.2),
+        ("stripes", 100, 8.0),
+        ("stripes", 1000, 8.0),
+    ):
+        of = {"family": family, "contrast": contrast, "run": family}
+        rows += [
+            solve(64, 0, "coarse-learned", 8, learned, **of),
+            solve(64, 0, "coarse-iterated", 10, 10.0, **of),
+        ]
+        rows += [solve(64, 0, "multigrid", 9, 1.0 if (family, contrast) != ("stripes", 1000) else 8.5, **of)]
+    text = Report(bench(tmp_path, rows)).text()
+    section = text.split("## Who wins where\n")[1].split("\n## ")[0]
+    first = " ".join(section.split("\n\n")[0].split())
+    assert "faster in: stripes (-20%, -20%); as fast, within 3 %, in: mazes (+2%, -20%);" in first
+    assert "slower in: bubbles (+20%, -20%)." in first
+    assert [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| ")][2:] == [
+        "| bubbles, contrast 100 and 1,000",
+        "| mazes, contrast 100",
+        "| stripes, contrast 100",
+        "| stripes, contrast 1,000",
+    ]
+    assert (
+        cells_of(text, "Who wins where", "bubbles, contrast 100 and 1,000")[0]
+        == "`multigrid` 1.00, † 9.0-16.0x"
+    )
+
+
+def test_profiles_rank_by_the_worst_case_and_hold_solvers_of_other_programs(tmp_path):
+    rows = []
+    for frame, jacobi in enumerate((1.0, 8.0)):
+        rows += [solve(16384, frame, "jacobi", 5, jacobi), solve(16384, frame, "direct", 1, 6.0)]
+        rows += [solve(16384, frame, "none", 5 if frame else None, 5.0)]
+    peers = {"run": "others"}  # the first system once more, where a peer is the fastest
+    rows += [solve(16384, 0, "jacobi", 5, 3.0, **peers), solve(16384, 0, "external:superlu", 1, 1.0, **peers)]
+    text = Report(bench(tmp_path, rows)).text()
+    section = text.split("## Which one is safe\n")[1].split("\n## ")[0]
+    assert "over 2 systems" in section
+    assert "all, but `external:superlu` 1." in " ".join(section.split())
+    table = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in table] == ["`direct`", "`jacobi`", "`none`", "`external:superlu`"]
+    assert table[0][1:] == ["0%", "50%", "50%", "100%", "6.00, 6.00"]
+    assert table[1][1:] == ["0%", "50%", "100%", "100%", "2.83, 8.00"]
+    assert table[2][1:] == ["50%", "50%", "50%", "50%", "5.00, fails"]
+    assert table[3][1:5] == ["100%"] * 4
 
 
 def test_runs_are_told_apart_by_what_they_vary(tmp_path):
