@@ -17,8 +17,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.report.tables import METHODS, ordered, say
+from app.report.tables import ordered, say
 
+METHODS = pd.read_csv(Path(__file__).parent / "methods.csv", index_col="method", dtype=str)
 WIDTH = 3.4  # inches: one column
 SPARE = "<>pd8H"  # markers of methods without a look of their own
 RING = {"linestyle": "", "marker": "o", "mfc": "none", "mec": "black", "mew": 0.6, "ms": 8.0}

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from app.report.results import MEASURES, PHASES, STOPPED
-from precond import is_learned, registered_preconditioners
+from precond import is_learned
+from precond.registry import descriptions
 
 WITHIN = (1.0, 2.0, 4.0, 10.0)  # times the fastest method's time, in the table of performance profiles
 VARIED = ["run", "family", "split", "contrast", "rtol", "cells"]  # what a column can stand for
-METHODS = pd.read_csv(Path(__file__).parent / "methods.csv", index_col="method", dtype=str)
 
 
 def pivoted(cells: Iterable[tuple[str, str, str]], first: str) -> str:
@@ -42,7 +41,7 @@ def marked(method: str) -> str:
 
 def ordered(methods: Iterable[str]) -> list[str]:
     """``methods`` once each in the registry's order, others after them."""
-    names = list(registered_preconditioners())
+    names = list(descriptions())
     return sorted(set(methods), key=lambda name: (names.index(name) if name in names else len(names), name))
 
 
@@ -113,7 +112,7 @@ def choice_table(ours: pd.DataFrame, shown: pd.DataFrame) -> str:
     ranks = ours.groupby("method").agg(wins=("fastest", "sum"), slower=("slower", "median"))
     for method in ranks.sort_values(["wins", "slower"], ascending=[False, True]).index:
         mine, here = ours[ours.method == method], shown[shown.method == method]
-        row = {"method": marked(method), "what it does": METHODS["what it does"].get(method, "")}
+        row = {"method": marked(method), "what it does": descriptions().get(method, "")}
         row |= {say("cells", place.cells): cell(place, spread=True) for place in here.itertuples()}
         row["wins: time, iterations"] = f"{mine.fastest.sum()}, {mine.fewest.sum()}"
         row["failed"] = f"{mine.failed.sum()} of {mine.frames.sum()}" if mine.failed.any() else "-"
