@@ -160,7 +160,8 @@ def _plots(recording: Recording, happenings: list[Happening]) -> str:
     ]
     if any(one.changed for one in happenings):
         told.append(
-            "Dashed: where method, contrast or scene changed, with the number that the list below has."
+            "Dashed: where method, contrast, scene or a choice among methods changed, with the number that "
+            "the list below has."
         )
     if recording.rows > POINTS:
         told.append(f"Thinned to {POINTS:,} places: lowest and highest of the lines, mean of the areas.")

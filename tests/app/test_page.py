@@ -287,6 +287,27 @@ def test_events_are_told_in_plain_words_and_marked_where_they_happened(recording
         assert sorted(dashed) == [4.5, 9.5, 11.5]
 
 
+def test_what_auto_chose_and_why_is_told_and_marked(recording):
+    chosen = [
+        "multigrid: the first",
+        "coarse-iterated: not tried yet",
+        *["multigrid: the cheapest lately"] * 3,
+    ]
+    chosen += ["coarse-iterated: multigrid took too long", *["coarse-iterated: the cheapest lately"] * 5, ""]
+    rows = table_of(recording)
+    for row, choice in zip(rows, chosen, strict=True):
+        row.update(preconditioner="auto" if choice else "jacobi", choice=choice)
+    write_table(recording, rows)
+    told = [row for row in rewritten(recording).tables["What happened"] if row[0] != "mark"]
+    assert [(mark, frame, words) for mark, frame, _, words in told] == [
+        ("1", "2", "auto took coarse-iterated for 1 frame: not tried yet"),
+        ("2", "6", "auto changed from multigrid to coarse-iterated: multigrid took too long"),
+    ]
+    read = Recording.read(recording)
+    for axes in figure(read, story(read)).axes:
+        assert [line[0, 0] for marks in axes.collections for line in marks.get_segments()] == [1.5, 5.5]
+
+
 @pytest.fixture
 def live(tmp_path):
     """An engine, and a function that ends its recording and says what happened, but for frames: pairs of the
