@@ -1,7 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help venv demo test test-gpu lint bench report thumbnails clean
+REPEAT ?= 1
+RECORDED_SCENES := barriers dam-break falling-drop lava-lamp rayleigh-taylor rising-bubbles filling channel
+RECORDED_METHODS := auto multigrid coarse-iterated coarse-learned jacobi
+
+.PHONY: help venv demo test test-gpu lint bench recordings report thumbnails clean
 
 help:
 	@echo "make demo    open the simulator"
@@ -9,6 +13,7 @@ help:
 	@echo "make lint    check style and formatting"
 	@echo "make bench   the benchmark frames through every preconditioner, into runs/bench"
 	@echo "make report  RESULTS.md and its figures, from the results in assets/reference"
+	@echo "make recordings  frames of all scenes by method into assets/reference, REPEAT=1 names them: under six minutes"
 	@echo "make thumbnails  the pictures of the scenes in the window's gallery"
 	@echo "make venv    only create .venv"
 	@echo "make clean   remove .venv and build leftovers"
@@ -39,6 +44,28 @@ lint: venv
 
 bench: venv
 	$(BIN)/python -m app bench --out runs/bench $(ARGS)
+
+# Files are copied at the end, so that none says of its commit that the working tree had changes.
+recordings: venv
+	@set -e; rm -rf runs/recordings; \
+	record() { name=$$1; shift; $(BIN)/python -m app record --out "runs/recordings/$$name" "$$@"; }; \
+	for scene in $(RECORDED_SCENES); do \
+	  for method in $(RECORDED_METHODS); do \
+	    record "$$scene-$$method" --scene "$$scene" --frames 200 --precond "$$method"; \
+	  done; \
+	done; \
+	for method in $(RECORDED_METHODS); do \
+	  record "dam-break-maze-painted-$$method" --replay assets/sessions/maze-painted --precond "$$method"; \
+	done; \
+	for method in coarse-monomial hmatrix; do \
+	  record "dam-break-$$method" --scene dam-break --frames 200 --precond "$$method"; \
+	done; \
+	for method in coarse-iterated coarse-learned; do \
+	  record "dam-break-$$method-anew" --scene dam-break --frames 200 --precond "$$method" --no-reuse-setup; \
+	done; \
+	for run in runs/recordings/*; do \
+	  cp "$$run/run.yaml" "assets/reference/recording-$$(basename "$$run")-$(REPEAT).yaml"; \
+	done
 
 report: venv
 	$(BIN)/python -m app report $(ARGS)

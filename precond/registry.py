@@ -28,57 +28,54 @@ class Entry:
 
 _ENTRIES = {
     "none": Entry("classical.diagonal:Identity", "plain conjugate gradients"),
-    "jacobi": Entry("classical.diagonal:Jacobi", "diagonal scaling"),
+    "jacobi": Entry("classical.diagonal:Jacobi", "divides by the diagonal"),
     "ic0": Entry(
         "classical.libraries:IncompleteCholesky",
-        "incomplete Cholesky without fill-in, CPU only",
+        "incomplete Cholesky factors without fill-in, CPU only",
         "ilupp",
         "pip install 'htp-fluid[ic0]' (built from source: wants a C++ compiler)",
     ),
     "multigrid": Entry(
-        "classical.multigrid.cycle:Multigrid", "black box multigrid V-cycle, polynomial smoothing"
+        "classical.multigrid.cycle:Multigrid", "black box multigrid: corrects on ever coarser grids"
     ),
     "auto": Entry(
         "auto:Auto",
         "whichever of multigrid and coarse-iterated is the cheapest lately, CPU only",
         chooses=True,
     ),
-    "block-jacobi": Entry(
-        "two_level.block_jacobi:BlockJacobi", "exact inverses of blocks along the Morton curve"
-    ),
+    "block-jacobi": Entry("two_level.block_jacobi:BlockJacobi", "inverts small blocks of cells"),
     "coarse-monomial": Entry(
-        "two_level.preconditioner:CoarseMonomial", "exact leaves, coarse space of monomials"
+        "two_level.preconditioner:CoarseMonomial", "blocks, and a small system of polynomials in them"
     ),
     "coarse-iterated": Entry(
         "multilevel.preconditioner:coarse_iterated",
-        "exact leaves in exact blocks, coarse spaces by leaf iterations",
+        "blocks in blocks, each with as many eigenvectors as it needs",
     ),
     "coarse-geneo": Entry(
-        "two_level.preconditioner:CoarseGenEO",
-        "exact leaves, coarse space of each leaf's lowest modes (GenEO)",
+        "two_level.preconditioner:CoarseGenEO", "blocks, and a small system of their eigenvectors (GenEO)"
     ),
     "coarse-learned": Entry(
         "learned.coarse_learned:coarse_learned",
-        "as coarse-iterated, the columns of the leaves predicted by a network",
+        "as coarse-iterated, a network predicts the smallest blocks' vectors",
         model="coarse-learned.safetensors",
     ),
     "hmatrix": Entry(
         "learned.hmatrix:hmatrix",
-        "hierarchical matrix of arXiv 2605.13343, made definite, its spans learned",
+        "hierarchical inverse of arXiv 2605.13343, made definite, a network predicts its spans",
         model="hmatrix.safetensors",
     ),
     "neural-spai": Entry(
         "learned.neural_spai:NeuralSpai",
-        "learned sparse approximate inverse of arXiv 2510.27517",
+        "sparse inverse of arXiv 2510.27517, predicted by a network",
         model="neural-spai.safetensors",
     ),
     "amg": Entry(
         "classical.amg:AlgebraicMultigrid",
-        "algebraic multigrid, CPU only",
+        "multigrid from the matrix alone (pyamg), CPU only",
         "pyamg",
         "pip install 'htp-fluid[bench]'",
     ),
-    "direct": Entry("classical.libraries:Direct", "sparse factorisation, CPU only, the reference"),
+    "direct": Entry("classical.libraries:Direct", "factorises the matrix, does not iterate, CPU only"),
 }
 
 
@@ -92,12 +89,17 @@ def _missing(entry: Entry) -> str:
     return ""
 
 
+def descriptions() -> dict[str, str]:
+    """Every name with its one-line description, the same on every machine."""
+    return {name: entry.description for name, entry in _ENTRIES.items()}
+
+
 def registered_preconditioners() -> dict[str, str]:
     """Every name with its one-line description, which says why when it cannot run here."""
     reasons = {name: _missing(entry) for name, entry in _ENTRIES.items()}
     return {
-        name: entry.description + (f" (unavailable: {reasons[name]})" if reasons[name] else "")
-        for name, entry in _ENTRIES.items()
+        name: description + (f" (unavailable: {reasons[name]})" if reasons[name] else "")
+        for name, description in descriptions().items()
     }
 
 

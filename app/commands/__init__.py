@@ -1,1 +1,1 @@
-"""The commands that are one file each: train, ablate, spectra."""
+"""One file each: train, ablate, spectra, validate, device_work, and thumbnails, which `make` draws."""

@@ -22,7 +22,7 @@ from app.config.settings import DEFAULT_FRAMES, RunOptions, app_settings
 from app.output import usable_file, write_whole
 from app.recording.reading import ENERGIES, PARTS, Recording
 from app.recording.story import Happening, say, story
-from app.recording.summary import STATISTICS
+from app.recording.summary import START, STATISTICS
 from precond.errors import UsageError
 
 NAME = "report.html"
@@ -120,7 +120,10 @@ def _summary(recording: Recording) -> str:
         [title if name == "iterations" else f"{title} [ms]", *_statistics(numbers[name], name)]
         for name, title in ROWS.items()
     ]
-    told = "Of the parts of a frame; means leave out the first frame, which may compile."
+    told = (
+        f"Of the parts of a frame; means leave out the first frame, which may compile, and the worst is that "
+        f"after the first {START}."
+    )
     return _table([], facts.items()) + _table(["", *STATISTICS], rows, told, "numbers")
 
 
@@ -157,7 +160,8 @@ def _plots(recording: Recording, happenings: list[Happening]) -> str:
     ]
     if any(one.changed for one in happenings):
         told.append(
-            "Dashed: where method, contrast or scene changed, with the number that the list below has."
+            "Dashed: where method, contrast, scene or a choice among methods changed, with the number that "
+            "the list below has."
         )
     if recording.rows > POINTS:
         told.append(f"Thinned to {POINTS:,} places: lowest and highest of the lines, mean of the areas.")

@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from app.recording.reading import PARTS, Recording
-from app.recording.story import MARKED, Happening
+from app.recording.story import CHOICE, MARKED, Happening
 
 POINTS = 800  # at most, along the frames: more is more than a screen shows
 LABELS = dict(zip(PARTS, ("simulation", "set-up", "inference", "solve", "failed"), strict=True))
 COLOURS = ("#4a8fdb", "#d98a25", "#35a36f", "#9a70d6", "#d9534f")  # of PARTS, on white and on black
-MARK_COLOURS = dict(zip(MARKED.values(), ("#d6499a", "#c08a00", "#2a9fb0"), strict=True))
+MARK_COLOURS = dict(
+    zip((*MARKED.values(), CHOICE), ("#d6499a", "#c08a00", "#2a9fb0", "#808080"), strict=True)
+)
 INK, FAINT = "#010203", "#040506"  # stand for what the page's theme chooses
 STYLE = {
     "svg.fonttype": "none",  # words stay words, in the page's colour
@@ -118,7 +120,7 @@ def _plot_time(axes: Axes, recording: Recording, edges: np.ndarray) -> None:
 
 
 def _mark(first: Axes, others: tuple[Axes, ...], happenings: list[Happening], rows: int) -> None:
-    """Lines through all axes wherever method, contrast or scene changed, numbered where there is room."""
+    """Lines through all axes wherever one of MARK_COLOURS changed, numbered where there is room."""
     for changed, colour in MARK_COLOURS.items():
         places = [one.first - 0.5 for one in happenings if one.changed == changed]
         for axes in (first, *others) if places else ():

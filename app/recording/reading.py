@@ -19,8 +19,8 @@ from precond.errors import UsageError, in_one_line
 
 PARTS = ("sim_ms", "setup_ms", "inference_ms", "solve_ms", "failed_ms")  # of a frame's time
 NUMBERS = ("frame", "time_s", "time_step_s", "iterations", *PARTS, "draw_ms", "frame_ms", "fps")
-TEXTS = ("preconditioner", "outcome", "fallback", "failed_method", "failed_reason")
-LATER = ("failed_ms", "failed_method", "failed_reason")  # older recordings go without
+TEXTS = ("preconditioner", "choice", "outcome", "fallback", "failed_method", "failed_reason")
+LATER = ("choice", "failed_ms", "failed_method", "failed_reason")  # older recordings go without
 ENERGIES = ("kinetic_energy", "potential_energy", "surface_energy")
 BUDGET = (*ENERGIES, "divergence")  # NaN where a step failed, and in older recordings
 

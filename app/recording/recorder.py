@@ -99,6 +99,7 @@ class Recorder:
             "started": now(),
             "frame": engine.frame,
             "seed": settings.simulation.seed,
+            "replay": Path(settings.replay).name if settings.replay else None,
             "settings": settings.as_dict(),
             **describe(),
         }
@@ -296,5 +297,5 @@ def _print_summary(directory: Path, ended: str, summary: dict[str, Any]) -> None
         f"{summary['unconverged']} unconverged, {summary['fallbacks']} fallbacks"
     )
     print("ms      " + "".join(f"{name.removesuffix('_ms'):>11}" for name in PHASES))
-    for row in ("mean", "median", "p95"):
+    for row in STATISTICS:
         print(f"{row:<8}" + "".join(f"{summary[row][name]:11.3f}" for name in PHASES))

@@ -1,5 +1,5 @@
 """What happened in a recording, in plain words: events, with those of one stroke or one turn of a slider as
-one, and frames in which a method failed.
+one, frames in which a method failed, and what a method that chooses among others changed to, and why.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from precond.config import plain
 
 PAUSE = 10  # frames without another one after which a stroke, or a turn of a slider, has ended
 MARKED = {"preconditioner": "method", "contrast": "contrast", "scene": "scene"}  # settings marked in plots
+CHOICE = "choice"  # marked as well: another method, chosen by the one that is set
+BRIEF = 5  # frames at most for which another choice, gone back on then, is told in one
 ANEW = ("scene", "seed")  # settings that begin a new simulation, as a reset does
 UNDONE = {"begin_stroke": "the stroke", "reset": "the reset", "load": "the loading of a state"}
 TOUCH = ("stir", "paint", "drag", "undo", "redo", "load")  # after these a reset can be undone
@@ -47,7 +49,7 @@ class _Deed:
 @dataclass
 class Happening:
     """Something that worked on the recorded frames ``first`` to ``last``, counted from 1; ``changed``: which
-    of MARKED; ``mark``: its number in the plots. Both are empty for what they do not show.
+    of MARKED, or CHOICE; ``mark``: its number in the plots. Both are empty for what they do not show.
     """
 
     first: int
@@ -71,7 +73,7 @@ def say(value: Any) -> str:
 
 def story(recording: Recording) -> list[Happening]:
     """All of it in its order, changes that the plots mark numbered from 1."""
-    told = [*_done(recording), *_failures(recording)]
+    told = [*_done(recording), *_choices(recording), *_failures(recording)]
     told.sort(key=lambda one: one.first)
     for number, happening in enumerate((one for one in told if one.changed), 1):
         happening.mark = str(number)
@@ -231,6 +233,27 @@ def _brought(data: dict[str, Any]) -> dict[str, Any]:
 def _as_it_stands(event: dict[str, Any]) -> str:
     said = ", ".join(f"{name} {say(_rounded(value))}" for name, value in event["data"].items())
     return f"{event['kind']}: {said}" if said else event["kind"]
+
+
+def _choices(recording: Recording) -> Iterator[Happening]:
+    """Where a method that chooses among others changed to another one."""
+    texts = recording.texts
+    used = [text.partition(": ")[0] for text in texts["choice"]]
+    alike = [list(group) for _, group in groupby(range(len(used)), used.__getitem__)]
+    back = False
+    for before, rows, after in zip(alike, alike[1:], [*alike[2:], []], strict=False):
+        went_back, back = back, False
+        row, old, new = rows[0], used[before[0]], used[rows[0]]
+        if went_back or not (old and new):
+            continue
+        chooser, why = texts["preconditioner"][row], texts["choice"][row].partition(": ")[2]
+        back = len(rows) <= BRIEF and bool(after) and used[after[0]] == old
+        if back:
+            words = f"{chooser} took {new} for {len(rows)} frame{'s' * (len(rows) > 1)}: {why}"
+        else:
+            words = f"{chooser} changed from {old} to {new}: {why}"
+        last = rows[-1] if back else row
+        yield Happening(row + 1, last + 1, recording.numbers["time_s"][row], words, CHOICE)
 
 
 def _failures(recording: Recording) -> Iterator[Happening]:

@@ -17,8 +17,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.report.tables import METHODS, ordered, say
+from app.report.tables import ordered, say
 
+METHODS = pd.read_csv(Path(__file__).parent / "methods.csv", index_col="method", dtype=str)
 WIDTH = 3.4  # inches: one column
 SPARE = "<>pd8H"  # markers of methods without a look of their own
 RING = {"linestyle": "", "marker": "o", "mfc": "none", "mec": "black", "mew": 0.6, "ms": 8.0}
@@ -63,13 +64,15 @@ def sweep_figure(part: pd.DataFrame, across: str, by: str, measure: str, path: P
 
 
 def profile_figure(ratios: pd.DataFrame, path: Path) -> None:
-    """Performance profiles: of ``ratios`` (systems, methods) the share that is at most so large."""
+    """Performance profiles: of ``ratios`` (systems, methods), NaN where a method was not measured, the share
+    that is at most so large.
+    """
     methods, limit = ordered(ratios.columns), 1e3
     with _figure(1, 2.6, path) as (axes,):
         for method in methods:
             style = {**look(method, methods), "marker": ""}
             steps = np.sort(ratios[method][ratios[method] <= limit])
-            share = np.arange(1, len(steps) + 1) / len(ratios)
+            share = np.arange(1, len(steps) + 1) / ratios[method].count()
             x, y = np.append(steps, limit), np.append(share, share[-1] if len(share) else 0.0)
             axes.step(x, y, where="post", label=method, **style)
         axes.set(xscale="log", xlim=(1.0, limit), ylim=(0.0, 1.02))

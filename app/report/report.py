@@ -21,9 +21,10 @@ import pandas as pd
 
 from app.bench.results import Session
 from app.environment import ROOT
+from app.recording.summary import START
 from app.report import results, tables
 from app.report.results import session_of
-from app.report.tables import markdown, say, words
+from app.report.tables import markdown, marked, say, words
 from precond.config import read_yaml
 from precond.errors import UsageError
 
@@ -40,8 +41,11 @@ KNOWN = (
 )
 COMPARED = ("stirred", (4096, 65536))  # what the first table shows: family and cells
 LEFT_OUT = ("none", "ic0", "block-jacobi", "coarse-monomial", "coarse-geneo", "neural-spai")  # of a family
+SAFE = 16384  # cells at which the worst case ranks the methods
 PROFILED = (1024, 4096, 16384, 65536)  # cells whose times the table of performance profiles gives
 TIMED = ("barriers", (16384,))  # where the parts of the time are told
+WATCHED = "dam-break"  # the scene whose frames are told in parts
+EVEN = 0.03  # two times that differ by this share at most are as fast
 PLACE = ("family", "contrast", "cells")
 
 
@@ -157,32 +161,65 @@ class Report:
         )
 
     def control(self) -> SimpleNamespace:
-        """`coarse-learned` over what is the same without a network, where both solved all."""
-        ours = self._ours()
-        solved = ours[(ours.failed == 0) & ours.method.isin(["coarse-learned", "coarse-iterated"])]
-        both = solved.pivot(index="place", columns="method", values=["iterations", "total_ms"]).dropna()
-        if both.shape[1] < 4:
-            raise Nothing
-        iterations, time = (
-            both[of, "coarse-learned"] / both[of, "coarse-iterated"] for of in ("iterations", "total_ms")
-        )
+        """`coarse-learned` over `coarse-iterated`, where both solved all."""
+        ratios = results.learned_over_iterated(self._ours())
+        iterations, time = (_some(ratios)[name] for name in ("iterations", "time"))
         return SimpleNamespace(ratio=iterations.describe(), time=time.describe(), faster=(time < 1.0).sum())
+
+    def bought(self) -> SimpleNamespace:
+        """The families by whether `coarse-learned` is faster than `coarse-iterated` there, with how much the
+        network changes of time and iterations: geometric means over sizes and contrasts.
+        """
+        ratios = _some(results.learned_over_iterated(self._kinds("family")))
+        means = np.exp(np.log(ratios).groupby("family").mean())
+        faster, slower = means.time < 1.0 - EVEN, means.time > 1.0 + EVEN
+        told = {
+            name: ", ".join(
+                f"{family} ({of.time - 1:+.0%}, {of.iterations - 1:+.0%})" for family, of in part.iterrows()
+            )
+            for name, part in (
+                ("faster", means[faster]),
+                ("even", means[~faster & ~slower]),
+                ("slower", means[slower]),
+            )
+        }
+        return SimpleNamespace(**{name: families or "none" for name, families in told.items()})
+
+    def monomials(self) -> SimpleNamespace:
+        """Iterations with the network over those with monomials in its place, from the study of the form."""
+        from precond.study.study import read_study
+
+        (path,) = self._files("study-coarse-learned.yaml")
+        rows = pd.DataFrame(map(dict, read_study(path).rows)).dropna(subset="iterations")
+        means = rows.groupby(["variant", "group"]).iterations.mean().astype(float).unstack("group")
+        if not {"base", "unlearned"} <= set(means.index):
+            raise Nothing
+        ratio = np.exp(np.log(means.loc["base"] / means.loc["unlearned"]).mean())
+        return SimpleNamespace(ratio=ratio)
 
     def winners(self) -> str:
         """Who is the fastest in every family."""
         return tables.winners_table(self._kinds("family"))
 
     def profiles(self) -> SimpleNamespace:
-        """Performance profiles over all families, sizes and contrasts: a table and a figure."""
-        part = self._kinds("family", "contrast")
+        """Performance profiles over all families, sizes and contrasts: a table and a figure. Of a system that
+        solvers of other programs had, too, the profiles compare the times of that run.
+        """
+        part, peers = self._kinds("family", "contrast"), self._all[self._all.kind == "external"]
         rows = self._bench.rows
-        rows = rows[rows.run.isin(part.run)].drop_duplicates([*results.PLACE[1:], "frame", "method"])
-        ratios = results.relative_times(rows)
-        figure = self._figure("profiles", "profile_figure", ratios)
+        ours, beside = (rows[rows.run.isin(of.run)] for of in (part, peers))
+        once = [*results.SYSTEM, "method"]
+        ours = ours.drop_duplicates(once)
+        ratios = results.relative_times(pd.concat([beside, ours]).drop_duplicates(once))
+        safe = tables.nearest(ours.cells, SAFE)
+        some = ratios.count()[ratios.count() < len(ratios)]
+        fewer = ", ".join(f"{marked(method)} {count}" for method, count in some.items())
         return SimpleNamespace(
-            table=tables.profile_table(rows[rows.cells.isin(PROFILED)], ratios),
-            figure=figure,
+            table=tables.profile_table(ours, ratios, PROFILED, safe),
+            figure=self._figure("profiles", "profile_figure", ratios),
             systems=len(ratios),
+            fewer=f" Shares are of the systems that a method had: all, but {fewer}." * bool(fewer),
+            safe=say("cells", safe),
         )
 
     def parts(self) -> SimpleNamespace:
@@ -212,7 +249,7 @@ class Report:
     def _measured(self, part: pd.DataFrame) -> str:
         rows, header = self._bench.rows, self._bench.header
         rows = rows[rows.run.isin(part.run) & rows.family.isin(part.family)]
-        said = [f"{'-'.join(map(str, sorted({part.frames.min(), part.frames.max()})))} frames a column"]
+        said = [f"{_range(part.frames)} frames a column"]
         said += [say(name, part[name].iloc[0]) for name in tables.VARIED[3:] if part[name].nunique() == 1]
         for outcome, methods in rows[rows.failed].groupby("outcome").method:
             said.append(f"{outcome.removeprefix('failed: ')}: {tables.counted(methods)}")
@@ -243,12 +280,53 @@ class Report:
         return SimpleNamespace(**told, early=early, source=of.source, measured=self._measured(part))
 
     def recordings(self) -> SimpleNamespace:
-        """A row for every method and scene in its conditions, medians of the recordings; frames a second."""
-        runs = results.read_recordings(self._files("recording-*.yaml"))
+        """A row for every recorded scene, a column for every method."""
+        runs = self._recorded()
+        rtol = ", ".join(sorted(set(words(runs, "rtol"))))
+        return SimpleNamespace(
+            scenes=tables.scenes_table(results.frame_times(runs)),
+            conditions=f"{_range(runs.frames)} frames each, {rtol}",
+            measured=_words(runs.session),
+            start=START,
+        )
+
+    def chosen(self) -> SimpleNamespace:
+        """How the method that chooses compares with the fixed ones over all scenes."""
+        times = results.frame_times(self._recorded())
+        mine = _some(times[times.chooses & times.best_ms.notna()])
+        ratio, worst = mine.median_ms / mine.best_ms, mine.worst_ms / mine.best_ms
+        return SimpleNamespace(
+            method=f"`{mine.method.iloc[0]}`",
+            even=(ratio <= 1.0 + EVEN).sum(),
+            places=len(mine),
+            most=ratio.max(),
+            where=re.sub(r", \d+x\d+, .*", "", mine.place[ratio.idxmax()]),
+            within=(worst <= 2.0).sum(),
+            worst=worst.max(),
+        )
+
+    def painted(self) -> SimpleNamespace:
+        """What share of the frames a second remains where the input of a hand is replayed."""
+        times = results.frame_times(self._recorded()).set_index(["place", "method"])
+        kept = []
+        for (place, method), row in times[times.alone != times.index.get_level_values("place")].iterrows():
+            if (row.alone, method) in times.index:
+                share = times.median_ms[row.alone, method] / row.median_ms
+                kept.append((place.split(", ")[1], f"`{method}` {share:.0%}"))
+        found = pd.DataFrame(_some(kept), columns=["input", "said"]).groupby("input").said.agg(", ".join)
+        return SimpleNamespace(kept="; ".join(f"{said} ({name})" for name, said in found.items()))
+
+    def watched(self) -> SimpleNamespace:
+        """Frames a second and the parts of a frame of the methods in the scene WATCHED."""
+        runs = self._recorded()
+        runs = _some(runs[(runs.scene == WATCHED) & (runs.replay == "")])
         reused = runs[runs.reuse_setup == "True"].groupby("preconditioner").fps_mean.median()
         speeds = [f"`{name}` {fps:.0f}" for name, fps in reused.sort_values(ascending=False).items()]
-        table = tables.recordings_table(runs)
-        return SimpleNamespace(table=table, speeds=", ".join(speeds), measured=_words(runs.session))
+        return SimpleNamespace(table=tables.recordings_table(runs), speeds=", ".join(speeds), scene=WATCHED)
+
+    def _recorded(self) -> pd.DataFrame:
+        """A row for every recording."""
+        return results.read_recordings(self._files("recording-*.yaml"))
 
     def spectra(self) -> SimpleNamespace:
         """One table and two figures of the files of `spectra`."""
@@ -312,6 +390,11 @@ def _some(found: Any) -> Any:
     return found
 
 
+def _range(values: pd.Series) -> str:
+    """The least and the largest of ``values``, once where they are the same."""
+    return "-".join(map(str, sorted({values.min(), values.max()})))
+
+
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
@@ -321,7 +404,8 @@ def _words(sessions: Iterable[Session]) -> str:
     commands, places = [], []
     for session in sessions:
         on, (commit, *changes) = session.hardware, (session.commit or "unknown").split("+")
-        command = re.sub(" --out [^ ]+", "", re.sub("--precond [^ ]+", "--precond NAME", session.command))
+        command = re.sub("--(scene|precond) [^ ]+", r"--\1 NAME", session.command)
+        command = re.sub(" --out [^ ]+", "", command)
         commands.append(f"`{command}`")
         machine = f"{on.get('cpu')}, {on.get('cores')} cores, {on.get('gpu') or 'no GPU'}"
         machine += f", torch {session.versions.get('torch')}"
@@ -335,5 +419,4 @@ def _at(part: pd.DataFrame, family: str, sizes: tuple[int, ...]) -> pd.DataFrame
     part = part[part.run == part.run.iloc[0]]
     for name in ("contrast", "rtol", "split"):
         part = part[part[name] == part[name].min()]
-    near = [min(part.cells.unique(), key=lambda cells: abs(np.log(cells / size))) for size in sizes]
-    return part[part.cells.isin(near)]
+    return part[part.cells.isin([tables.nearest(part.cells, size) for size in sizes])]

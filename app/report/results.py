@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 
 from app.bench.results import STOPPED, Header, Session
-from precond import is_learned
+from precond import available_preconditioners, is_learned
 from precond.config import read_yaml, validated
 from precond.errors import UsageError, in_one_line
 
 EXTERNAL = "external:"
 DIRECT = ("direct", f"{EXTERNAL}superlu", f"{EXTERNAL}cholmod")  # do not compete for the fewest iterations
 PLACE = ["run", "kind", "family", "split", "conditions", "rule", "contrast", "rtol", "cells"]
+SYSTEM = [*PLACE[2:], "frame"]
 MEASURES = ("total_ms", "setup_ms", "inference_ms", "solve_ms", "matrix_products", "memory_mib")
-PHASES = ["setup_ms", "inference_ms", "solve_ms", "frame_ms"]
+PHASES = ["setup_ms", "inference_ms", "solve_ms", "mean_frame_ms"]
 TABLES = read_yaml(Path(__file__).parent / "columns.yaml")  # what is read of each kind of results
 
 
@@ -57,7 +58,8 @@ def read_bench(folder: Path) -> Bench | None:
 
 
 def read_table(path: Path, what: str) -> pd.DataFrame:
-    """The columns of ``what``, a name in TABLES, from the file ``path``, by the last part of their names:
+    """The columns of ``what``, a name in TABLES, from the file ``path``, by the last part of their names, or
+    the last two where they end alike:
     texts, numbers, finite and from 0 on, those left empty NaN, but a contrast 0, and arrays of float64. A
     file with a header gives every row its ``session``, too.
 
@@ -104,7 +106,14 @@ def _checked(rows: pd.DataFrame, columns: dict[str, str], path: Path) -> pd.Data
             row, kind = wrong.idxmax(), kind.rstrip("_").replace("whole", "whole number")
             raise UsageError(f"{path}: row {row + 2}: {name}: {text[row]!r} is not a {kind}")
     found = found.astype({name: int for name, kind in kinds.items() if kind == "whole"})
-    return found.rename(columns=lambda name: name.rpartition(".")[2])
+    return found.rename(columns=_shortened(kinds))
+
+
+def _shortened(names: Iterable[str]) -> dict[str, str]:
+    """The last part of every name, or the last two where several names end alike."""
+    parts = {name: name.split(".") for name in names}
+    ends = [part[-1] for part in parts.values()]
+    return {name: "_".join(part[-1 if ends.count(part[-1]) == 1 else -2 :]) for name, part in parts.items()}
 
 
 def _kind(run: pd.DataFrame) -> str:
@@ -153,13 +162,12 @@ def _summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def relative_times(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of every solve in ``rows`` total_ms over the fastest method's of the same system, (systems, methods);
-    infinite where it failed or did not take part: what performance profiles show (Dolan and More, Math.
-    Program. 91, 2002).
+    """Of every solve in ``rows``, one a SYSTEM and method, total_ms over the fastest method's of the same
+    system, (systems, methods); infinite where it failed, NaN where it did not take part: what performance
+    profiles show (Dolan and More, Math. Program. 91, 2002).
     """
     times = rows.assign(total_ms=rows.total_ms.where(~rows.failed, np.inf))
-    wide = times.pivot_table(index=[*PLACE, "frame"], columns="method", values="total_ms", dropna=False)
-    wide = wide.dropna(how="all").fillna(np.inf)
+    wide = times.pivot(index=SYSTEM, columns="method", values="total_ms")
     return wide.div(wide.min(axis=1), axis=0)
 
 
@@ -175,6 +183,42 @@ def read_recordings(paths: Iterable[Path]) -> pd.DataFrame:
         if run.ended != "completed" or run["rows"] != run.frames:
             raise UsageError(f"{path}: the recording ended early; record it again")
     return pd.concat(rows, ignore_index=True)
+
+
+def learned_over_iterated(summary: pd.DataFrame) -> pd.DataFrame:
+    """By family and place of ``summary``, where both solved all frames: the ``iterations`` of
+    `coarse-learned` over those of `coarse-iterated`, and the same of the ``time``.
+    """
+    solved = summary[summary.failed == 0].set_index(["family", "place"])
+    learned, iterated = (
+        solved.loc[solved.method == name, ["iterations", "total_ms"]]
+        for name in ("coarse-learned", "coarse-iterated")
+    )
+    return (learned / iterated).dropna().rename(columns={"total_ms": "time"})
+
+
+def frame_times(runs: pd.DataFrame) -> pd.DataFrame:
+    """What a frame takes by scene and method, medians over the recordings ``runs`` that reuse set-ups.
+
+    place: scene, what was done in it, grid and contrast, in words; alone: the same without what was done;
+    method; median_ms, p99_ms, worst_ms; unconverged: frames; chooses: it chooses among others; best_ms: the
+    lowest median_ms of the place among the fixed methods whose frames all converged, NaN without one;
+    fastest: it has that.
+    """
+    runs = runs[runs.reuse_setup == "True"]
+    done = runs.replay.map(lambda name: f", {name.replace('-', ' ')}" if name else "")
+    where = ", " + runs.grid + ", contrast " + runs.contrast.map("{:,g}".format)
+    runs = runs.assign(place=runs.scene + done + where, alone=runs.scene + where, method=runs.preconditioner)
+    found = runs.groupby(["place", "alone", "method"])
+    found = found.agg(
+        **{f"{name}_ms": (f"{name}_frame_ms", "median") for name in ("median", "p99", "worst")},
+        unconverged=("unconverged", "sum"),
+    ).reset_index()
+    choosing = set(available_preconditioners()) - set(available_preconditioners(choosing=False))
+    found["chooses"] = found.method.isin(choosing)
+    contest = found.median_ms.where(~found.chooses & (found.unconverged == 0))
+    found["best_ms"] = contest.groupby(found.place).transform("min")
+    return found.assign(fastest=contest.eq(found.best_ms))
 
 
 def session_of(content: Any, path: Path) -> Session:

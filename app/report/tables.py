@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from app.report.results import MEASURES, PHASES, STOPPED
-from precond import is_learned, registered_preconditioners
+from precond import is_learned
+from precond.registry import descriptions
 
 WITHIN = (1.0, 2.0, 4.0, 10.0)  # times the fastest method's time, in the table of performance profiles
 VARIED = ["run", "family", "split", "contrast", "rtol", "cells"]  # what a column can stand for
-METHODS = pd.read_csv(Path(__file__).parent / "methods.csv", index_col="method", dtype=str)
 
 
 def pivoted(cells: Iterable[tuple[str, str, str]], first: str) -> str:
@@ -42,7 +41,7 @@ def marked(method: str) -> str:
 
 def ordered(methods: Iterable[str]) -> list[str]:
     """``methods`` once each in the registry's order, others after them."""
-    names = list(registered_preconditioners())
+    names = list(descriptions())
     return sorted(set(methods), key=lambda name: (names.index(name) if name in names else len(names), name))
 
 
@@ -113,7 +112,7 @@ def choice_table(ours: pd.DataFrame, shown: pd.DataFrame) -> str:
     ranks = ours.groupby("method").agg(wins=("fastest", "sum"), slower=("slower", "median"))
     for method in ranks.sort_values(["wins", "slower"], ascending=[False, True]).index:
         mine, here = ours[ours.method == method], shown[shown.method == method]
-        row = {"method": marked(method), "what it does": METHODS["what it does"].get(method, "")}
+        row = {"method": marked(method), "what it does": descriptions().get(method, "")}
         row |= {say("cells", place.cells): cell(place, spread=True) for place in here.itertuples()}
         row["wins: time, iterations"] = f"{mine.fastest.sum()}, {mine.fewest.sum()}"
         row["failed"] = f"{mine.failed.sum()} of {mine.frames.sum()}" if mine.failed.any() else "-"
@@ -131,37 +130,63 @@ def _use(mine: pd.DataFrame) -> str:
 
 
 def winners_table(families: pd.DataFrame) -> str:
-    """A row per family and contrast, a column per N: the fastest method, its time, and how many times slower
-    the fastest learned one is; then who takes the fewest iterations.
+    """A row per family, and per contrast where others win, a column per N: the fastest method, its time, and
+    how many times slower the fastest learned one is, each as a range where contrasts share a row; then who
+    takes the fewest iterations.
     """
     cells = []
-    families = families.assign(row=words(families, "family", "contrast"), column=words(families, "cells"))
     families = families.sort_values(["family", "contrast", "cells"], kind="stable")
-    for (row, column), mine in thinned(families, 4).groupby(["row", "column"], sort=False):
-        fast, learned = mine[mine.fastest], mine[mine.learned].slower.min()
-        said = f"{', '.join(map(marked, fast.method))} {number(fast.total_ms.min())}"
-        said += f", † {learned:.1f}x" if np.isfinite(learned) else ", † fails" * bool(mine.learned.any())
-        cells.append((row, column, said if len(fast) else ""))
+    shown = thinned(families, 4)
+    alike: dict[tuple[Any, ...], list[float]] = {}
+    for (family, contrast), mine in shown.groupby(["family", "contrast"], sort=False):
+        won = mine[mine.fastest]
+        alike.setdefault((family, *zip(won.cells, won.method, strict=True)), []).append(contrast)
+    rows = {}
+    for (family, *_), contrasts in alike.items():
+        row = f"{family}, {' and '.join(say('contrast', contrast) for contrast in contrasts)}"
+        rows |= {(family, contrast): row.replace("and contrast", "and") for contrast in contrasts}
+    families["row"] = list(map(rows.__getitem__, zip(families.family, families.contrast, strict=True)))
+    shown = families[families.index.isin(shown.index)]
+    for (row, size), mine in shown.groupby(["row", "cells"], sort=False):
+        fast, learned = mine[mine.fastest], mine[mine.learned].groupby("place").slower.min()
+        said = f"{', '.join(map(marked, fast.method.unique()))} {ranged(fast.total_ms, number)}"
+        if learned.notna().any():
+            finite = np.isfinite(learned).all()
+            said += f", † {ranged(learned, '{:.1f}'.format)}x" if finite else ", † fails"
+        cells.append((row, say("cells", size), said if len(fast) else ""))
     for row, methods in families[families.fewest].groupby("row", sort=False).method:
         cells.append((row, "fewest iterations", counted(methods)))
     return pivoted(cells, "family")
 
 
-def profile_table(rows: pd.DataFrame, ratios: pd.DataFrame) -> str:
-    """A row per method, the lowest worst case first: the share of systems that it solves within WITHIN times
-    the fastest method's time; for every N geometric mean and largest of its milliseconds over ``rows``.
+def profile_table(rows: pd.DataFrame, ratios: pd.DataFrame, sizes: Iterable[int], safe: int) -> str:
+    """A row per method of ``ratios``: the share of the systems it had that it solves within WITHIN times the
+    fastest method's time; for N in ``sizes`` geometric mean and largest of its milliseconds over ``rows``.
+    The lowest largest at N = ``safe`` comes first, methods without one last.
     """
-    found = {}
-    for method, mine in rows.groupby("method"):
-        row = {f"within {limit:g}x": f"{(ratios[method] <= limit).mean():.0%}" for limit in WITHIN}
-        for cells, times in mine.groupby("cells"):
-            worst = "fails" if times.failed.any() else number(times.total_ms.max())
-            solved = times.total_ms[~times.failed]
-            row[say("cells", cells)] = f"{number(np.exp(np.log(solved).mean()))}, {worst}"
-        found[method] = row, (ratios[method].max(), -(ratios[method] <= WITHIN[-1]).mean())
-    order = sorted(found, key=lambda method: found[method][1])
-    table = pd.DataFrame({marked(method): found[method][0] for method in order}).T.fillna("")
-    return markdown(table.rename_axis("method").reset_index())
+    found = []
+    for method in ordered(ratios.columns):
+        had, mine = ratios[method].dropna(), rows[rows.method == method]
+        largest = mine.total_ms.where(~mine.failed, np.inf).groupby(mine.cells).max()
+        row = {"method": marked(method), "largest": largest.get(safe, np.inf)}
+        row |= {f"within {limit:g}x": f"{(had <= limit).mean():.0%}" for limit in WITHIN}
+        for cells in sorted(set(sizes) & set(rows.cells)):
+            solved = mine.total_ms[(mine.cells == cells) & ~mine.failed]
+            worst = largest.get(cells, np.nan)
+            said = f"{number(np.exp(np.log(solved).mean()))}, {'fails' if np.isinf(worst) else number(worst)}"
+            row[say("cells", cells)] = "" if np.isnan(worst) else said
+        found.append(row)
+    return markdown(pd.DataFrame(found).sort_values("largest", kind="stable").drop(columns="largest"))
+
+
+def nearest(cells: pd.Series, size: int) -> int:
+    """That of ``cells`` which is next to ``size``, in ratio."""
+    return min(cells.unique(), key=lambda each: abs(np.log(each / size)))
+
+
+def ranged(values: pd.Series, said: Callable[[float], str]) -> str:
+    """The least and the largest of ``values``, once where they read the same."""
+    return "-".join(dict.fromkeys((said(values.min()), said(values.max()))))
 
 
 def counted(methods: pd.Series) -> str:
@@ -173,7 +198,10 @@ def parts_table(part: pd.DataFrame) -> str:
     """A row per method of one place: the parts of its time, products with the matrix, memory, precision."""
     part = part.set_index("method").loc[ordered(part.method)].rename(index=marked)
     cells = part[[*MEASURES[1:4], "total_ms", "p95_ms", *MEASURES[4:]]].map(number)
-    cells.columns = [name.replace("setup", "set-up").replace("_", " ") for name in cells]
+    cells.columns = [
+        name.replace("setup", "set-up").replace("memory_mib", "memory, MiB").replace("_", " ")
+        for name in cells
+    ]
     return markdown(cells.assign(precision=part.precision).reset_index())
 
 
@@ -199,13 +227,33 @@ def published_table(rows: pd.DataFrame, values: pd.DataFrame) -> dict[str, Any]:
     return {"table": pivoted(cells, "frames"), "agree": sum(agree), "total": len(agree)}
 
 
+def scenes_table(times: pd.DataFrame) -> str:
+    """A row per scene of ``times`` (see results.frame_times), a column per method, those that choose first:
+    median ms of a frame (99th percentile), the fastest fixed method's bold, and frames that did not
+    converge; last, for each method that chooses, its worst frame and that over the fastest fixed method's
+    median.
+    """
+    cells, last = [], []
+    rank = {method: number for number, method in enumerate(ordered(times.method))}
+    times = times.assign(rank=times.method.map(rank)).sort_values(
+        ["chooses", "rank"], ascending=[False, True]
+    )
+    for row in times.itertuples():
+        text = f"**{number(row.median_ms)}**" if row.fastest else number(row.median_ms)
+        text += f" ({number(row.p99_ms)})" + f" ✗{row.unconverged}" * bool(row.unconverged)
+        cells.append((row.place, marked(row.method), text))
+        if row.chooses and np.isfinite(row.best_ms):
+            said = f"{number(row.worst_ms)}, {row.worst_ms / row.best_ms:.1f}x"
+            last.append((row.place, f"worst of {marked(row.method)}", said))
+    return pivoted([*cells, *last], "scene")
+
+
 def recordings_table(runs: pd.DataFrame) -> str:
-    """A row for every method and scene in its conditions, medians of the recordings, the fastest first."""
+    """A row for every method, medians of the recordings of one scene, the fastest first."""
     anew = np.where(runs.reuse_setup == "True", "", ", set up in every frame")
-    of = words(runs, "scene", "grid", "contrast", "rtol")
-    found = runs.assign(scene=of, method=runs.preconditioner.map(marked) + anew).groupby(["scene", "method"])
+    found = runs.assign(method=runs.preconditioner.map(marked) + anew).groupby("method")
     median = found[["fps_mean", "iterations_mean", *PHASES]].median()
-    median = median.sort_values(["scene", "fps_mean"], ascending=False)
+    median = median.sort_values("fps_mean", ascending=False)
     median.columns = ["frames/s", "iterations", "set-up ms", "inference ms", "solve ms", "frame ms"]
     totals = {"runs": found.size(), "unconverged": found.unconverged.sum()}
     return markdown(median.map(number).assign(**totals).reset_index())

@@ -144,6 +144,7 @@ def test_the_summary_is_that_of_the_table(finished):
         values = [float(row[name]) for row in table]
         spread = statistics.quantiles(values, n=20, method="inclusive")[-1]
         expected = [statistics.fmean(values[1:]), statistics.median(values), spread]
+        expected += [np.percentile(values, 99), max(values[10:])]
         assert [float(cell) for cell in rows[f"{title} [ms]"]] == pytest.approx(expected, abs=6e-4)
     counts = [int(row["iterations"]) for row in table]
     assert rows["iterations"][0] == f"{statistics.fmean(counts[1:]):,.1f}"
@@ -284,6 +285,27 @@ def test_events_are_told_in_plain_words_and_marked_where_they_happened(recording
     for axes in figure(read, story(read)).axes:
         dashed = [line[0, 0] for marks in axes.collections for line in marks.get_segments()]
         assert sorted(dashed) == [4.5, 9.5, 11.5]
+
+
+def test_what_auto_chose_and_why_is_told_and_marked(recording):
+    chosen = [
+        "multigrid: the first",
+        "coarse-iterated: not tried yet",
+        *["multigrid: the cheapest lately"] * 3,
+    ]
+    chosen += ["coarse-iterated: multigrid took too long", *["coarse-iterated: the cheapest lately"] * 5, ""]
+    rows = table_of(recording)
+    for row, choice in zip(rows, chosen, strict=True):
+        row.update(preconditioner="auto" if choice else "jacobi", choice=choice)
+    write_table(recording, rows)
+    told = [row for row in rewritten(recording).tables["What happened"] if row[0] != "mark"]
+    assert [(mark, frame, words) for mark, frame, _, words in told] == [
+        ("1", "2", "auto took coarse-iterated for 1 frame: not tried yet"),
+        ("2", "6", "auto changed from multigrid to coarse-iterated: multigrid took too long"),
+    ]
+    read = Recording.read(recording)
+    for axes in figure(read, story(read)).axes:
+        assert [line[0, 0] for marks in axes.collections for line in marks.get_segments()] == [1.5, 5.5]
 
 
 @pytest.fixture

@@ -115,6 +115,8 @@ def test_the_summary_is_that_of_the_table(recording):
         assert summary["mean"][name] == pytest.approx(np.mean(values[1:]), abs=1e-4)
         assert summary["median"][name] == pytest.approx(np.median(values), abs=1e-4)
         assert summary["p95"][name] == pytest.approx(np.percentile(values, 95), abs=1e-4)
+        assert summary["p99"][name] == pytest.approx(np.percentile(values, 99), abs=1e-4)
+        assert summary["worst"][name] == pytest.approx(max(values[10:]), abs=1e-4)
 
 
 def test_the_final_picture_shows_two_fluids(recording):

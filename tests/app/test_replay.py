@@ -9,6 +9,7 @@ from app.cli import main
 from app.config.settings import app_settings
 from app.engine import Engine
 from app.recording.recorder import Recorder
+from precond.config import read_yaml
 from sim.state import load_state
 
 
@@ -63,6 +64,7 @@ def test_a_replay_is_the_recording_to_the_bit(session, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "21 of 21 frames, method, count and time equal in 21" in text
     assert "same to the bit" in text
+    assert read_yaml(tmp_path / "again" / "run.yaml")["replay"] == "session"
     assert all(torch.equal(a, b) for a, b in zip(last(session), last(tmp_path / "again"), strict=True))
 
 

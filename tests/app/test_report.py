@@ -64,12 +64,22 @@ def bench(folder: Path, rows: list[dict[str, Any]], **header: Any) -> Path:
     return folder
 
 
-def recording(method: str, fps: float, reuse: bool = True, **changes: Any) -> dict[str, Any]:
-    """The run.yaml of a recording."""
-    settings = {"scene": "dam-break", "preconditioner": method, "reuse_setup": reuse, "grid": "128x64"}
+def recording(
+    method: str,
+    fps: float,
+    reuse: bool = True,
+    scene: str = "dam-break",
+    unconverged: int = 1,
+    **changes: Any,
+) -> dict[str, Any]:
+    """The run.yaml of a recording whose worst frame takes twice the mean, its 99th percentile 1.5 times."""
+    settings = {"scene": scene, "preconditioner": method, "reuse_setup": reuse, "grid": "128x64"}
     settings |= {"contrast": 100, "rtol": 1e-4, "warm_start": True, "frames": 300}
     phases = {"setup_ms": 2.0, "inference_ms": 0.5, "solve_ms": 1.0 / fps, "frame_ms": 1000.0 / fps}
-    summary = {"ended": "completed", "rows": 300, "fps_mean": fps, "iterations_mean": 7.0, "unconverged": 1}
+    summary = {"ended": "completed", "rows": 300, "fps_mean": fps, "iterations_mean": 7.0}
+    summary["unconverged"] = unconverged
+    frames = {"median": 1.0, "p99": 1.5, "worst": 2.0}
+    summary |= {name: {"frame_ms": factor * 1000.0 / fps} for name, factor in frames.items()}
     head = {name if name != "date" else "started": value for name, value in SESSION.items()}
     return {**head, "settings": settings, "summary": {**summary, "mean": phases}, **changes}
 
@@ -95,6 +105,7 @@ def test_the_committed_report_is_what_the_committed_results_give(tmp_path):
     text = made.text()
     assert (ROOT / "RESULTS.md").read_text(encoding="utf-8") == text, "stale: run `python -m app report`"
     assert len(text.splitlines()) <= 400
+    assert text.split("## Who wins where\n")[1].split("\n## ")[0].count("\n| ") <= 2 + 10
     named = set(re.findall(r"\(assets/figures/([^)]+)\.svg\)", text))
     assert named == set(made.figures) == {path.stem for path in (ROOT / "assets" / "figures").iterdir()}
     committed = {name: (ROOT / "assets" / "figures" / f"{name}.svg").read_bytes() for name in named}
@@ -185,12 +196,64 @@ def test_the_first_screen_says_who_wins_and_what_learning_buys(tmp_path):
     whole = Report(tmp_path).text()
     use = cells_of(whole, "Which one should I use, and what does learning buy?", "`direct`")[-1]
     assert use == "nothing; at best 10.0 times as slow as the fastest (bubbles)"
+    assert "is faster in: bubbles (-76%, -50%); as fast, within 3 %, in: none; slower in: none." in text
     won = cells_of(whole, "Who wins where", "bubbles, contrast 100")
     assert won == [
         "`jacobi` 5.00, † 1.2x",
         "`coarse-learned` † 4.00, † 1.0x",
         "`jacobi` 1, `coarse-learned` † 1",
     ]
+
+
+def test_learning_is_told_by_family_and_contrasts_that_one_method_wins_share_a_row(tmp_path):
+    rows = []
+    for family, contrast, learned in (
+        ("bubbles", 100, 9.0),
+        ("bubbles", 1000, 16.0),
+        ("mazes", 100, 10.2),
+        ("stripes", 100, 8.0),
+        ("stripes", 1000, 8.0),
+    ):
+        of = {"family": family, "contrast": contrast, "run": family}
+        rows += [
+            solve(64, 0, "coarse-learned", 8, learned, **of),
+            solve(64, 0, "coarse-iterated", 10, 10.0, **of),
+        ]
+        rows += [solve(64, 0, "multigrid", 9, 1.0 if (family, contrast) != ("stripes", 1000) else 8.5, **of)]
+    text = Report(bench(tmp_path, rows)).text()
+    section = text.split("## Who wins where\n")[1].split("\n## ")[0]
+    first = " ".join(section.split("\n\n")[0].split())
+    assert "faster in: stripes (-20%, -20%); as fast, within 3 %, in: mazes (+2%, -20%);" in first
+    assert "slower in: bubbles (+20%, -20%)." in first
+    assert [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| ")][2:] == [
+        "| bubbles, contrast 100 and 1,000",
+        "| mazes, contrast 100",
+        "| stripes, contrast 100",
+        "| stripes, contrast 1,000",
+    ]
+    assert (
+        cells_of(text, "Who wins where", "bubbles, contrast 100 and 1,000")[0]
+        == "`multigrid` 1.00, † 9.0-16.0x"
+    )
+
+
+def test_profiles_rank_by_the_worst_case_and_hold_solvers_of_other_programs(tmp_path):
+    rows = []
+    for frame, jacobi in enumerate((1.0, 8.0)):
+        rows += [solve(16384, frame, "jacobi", 5, jacobi), solve(16384, frame, "direct", 1, 6.0)]
+        rows += [solve(16384, frame, "none", 5 if frame else None, 5.0)]
+    peers = {"run": "others"}  # the first system once more, where a peer is the fastest
+    rows += [solve(16384, 0, "jacobi", 5, 3.0, **peers), solve(16384, 0, "external:superlu", 1, 1.0, **peers)]
+    text = Report(bench(tmp_path, rows)).text()
+    section = text.split("## Which one is safe\n")[1].split("\n## ")[0]
+    assert "over 2 systems" in section
+    assert "all, but `external:superlu` 1." in " ".join(section.split())
+    table = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in table] == ["`direct`", "`jacobi`", "`none`", "`external:superlu`"]
+    assert table[0][1:] == ["0%", "50%", "50%", "100%", "6.00, 6.00"]
+    assert table[1][1:] == ["0%", "50%", "100%", "100%", "2.83, 8.00"]
+    assert table[2][1:] == ["50%", "50%", "50%", "50%", "5.00, fails"]
+    assert table[3][1:5] == ["100%"] * 4
 
 
 def test_runs_are_told_apart_by_what_they_vary(tmp_path):
@@ -238,17 +301,55 @@ def test_a_row_of_recordings_is_the_median_of_its_runs(tmp_path):
     runs = [recording("coarse-learned", fps) for fps in (90.0, 100.0, 30.0)]
     recordings(tmp_path, *runs, recording("jacobi", 70.0), recording("coarse-learned", 20.0, reuse=False))
     text = Report(tmp_path).text()
-    part = [
-        line for line in text.split("## In the simulator")[1].splitlines() if line.startswith("| dam-break")
-    ]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part]
-    assert [row[1:3] for row in cells] == [
+    part = text.split("The parts of a frame")[1].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part if line.startswith("| `")]
+    assert [row[:2] for row in cells] == [
         ["`coarse-learned` †", "90.0"],
         ["`jacobi`", "70.0"],
         ["`coarse-learned` †, set up in every frame", "20.0"],
     ]
     assert cells[0][-3:] == ["11.1", "3", "3"]
     assert "## Barriers" not in text
+
+
+def test_scenes_by_method_show_how_the_choice_compares_with_the_fastest_fixed_method(tmp_path):
+    runs = [
+        recording("jacobi", 100.0, unconverged=0),
+        recording("auto", 98.0, unconverged=0),
+        recording("coarse-iterated", 200.0, unconverged=1),  # out of the competition
+        recording("auto", 50.0, replay="maze-painted", unconverged=0),
+        recording("jacobi", 20.0, replay="maze-painted", unconverged=0),
+        recording("coarse-iterated", 100.0, replay="maze-painted", unconverged=0),
+        recording("jacobi", 50.0, reuse=False, unconverged=0),
+        recording("jacobi", 1000.0, scene="filling", unconverged=0),
+    ]
+    recordings(tmp_path, *runs)
+    text = Report(tmp_path).text()
+    assert "| scene | `auto` | `jacobi` | `coarse-iterated` | worst of `auto` |" in text
+    start = "dam-break{}, 128x64, contrast 100"
+    assert cells_of(text, "In the simulator", start.format("")) == [
+        "10.2 (15.3)",
+        "**10.0** (15.0)",
+        "5.00 (7.50) ✗1",
+        "20.4, 2.0x",
+    ]
+    assert cells_of(text, "In the simulator", start.format(", maze painted")) == [
+        "20.0 (30.0)",
+        "50.0 (75.0)",
+        "**10.0** (15.0)",
+        "40.0, 4.0x",
+    ]
+    assert cells_of(text, "In the simulator", "filling, 128x64, contrast 100") == [
+        "",
+        "**1.00** (1.50)",
+        "",
+        "",
+    ]
+    said = " ".join(text.split())
+    assert "`auto` is as fast as the fastest fixed method, within 3 %, in 1 of 2 scenes" in said
+    assert "at most 2.00 times as long (dam-break, maze painted)" in said
+    assert "within twice the fastest fixed method's median in 0, and at most 4.0 times it" in said
+    assert "`auto` 51%, `coarse-iterated` 50%, `jacobi` 20% (maze painted)" in said
 
 
 def paths_of(content: dict[str, Any], before: tuple[str, ...] = ()) -> Any:
