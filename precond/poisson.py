@@ -78,7 +78,17 @@ def _openings(openings: Openings, shape: tuple[int, int]) -> tuple[np.ndarray, n
     return arrays
 
 
-class PoissonOperator:
+class NotCopied:
+    """What works on buffers that others hold views of: a copy, or what a pickle brings back, would share some
+    of them and not others. Both raise TypeError.
+    """
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refused; pickle, `copy.copy` and `copy.deepcopy` ask it."""
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another one")
+
+
+class PoissonOperator(NotCopied):
     """A = -div(w grad) with zero flux through walls and solids; unit spacing, positive semidefinite.
 
     Faces of the box named by ``openings`` are no walls: there the solution is given, half a spacing from the
@@ -166,10 +176,6 @@ class PoissonOperator:
         operator.density.copy_(density)
         operator.set_solid(torch.zeros(operator.shape, dtype=torch.bool) if solid is None else solid)
         return operator
-
-    def __deepcopy__(self, memo: dict) -> PoissonOperator:
-        """Refused: whatever solves with it holds views of its buffers, which a copy would not share."""
-        raise TypeError("a PoissonOperator, and all that holds one, cannot be deep-copied: make another one")
 
     def set_solid(self, solid: Any) -> None:
         """Close the cells of ``solid`` (nx, ny) bool, open all others; nothing where they are closed already.

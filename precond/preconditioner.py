@@ -11,14 +11,14 @@ from torch import Tensor
 from precond.device.graph import CapturedStages, Clock, Stage
 from precond.errors import UsageError
 from precond.memory import held_bytes
-from precond.poisson import PoissonOperator
+from precond.poisson import NotCopied, PoissonOperator
 
 
 class PreconditionerError(UsageError):
     """An unknown preconditioner, or one that cannot run here; the message says what can be done about it."""
 
 
-class Preconditioner:
+class Preconditioner(NotCopied):
     """M, an approximate inverse of one operator on its mean-zero vectors.
 
     | call | when | does |

@@ -19,7 +19,7 @@ from precond import (
     make_preconditioner,
 )
 from precond.errors import in_one_line
-from precond.poisson import Openings
+from precond.poisson import NotCopied, Openings
 from sim.reuse_policy import ReusePolicy
 from sim.settings import SimulationSettings
 
@@ -27,7 +27,7 @@ FALLBACK = "jacobi"
 NEGLIGIBLE = 1e-14  # share of a cell's volume: a net outflow in one time step that counts as none
 
 
-class Projection:
+class Projection(NotCopied):
     """Makes a velocity divergence-free with the chosen preconditioner; Jacobi steps in for a frame when that
     breaks down.
     """
@@ -49,7 +49,6 @@ class Projection:
         )
         self.pressure = torch.zeros_like(density)  # (nx, ny) float64, Pa
         self.right_hand_side = torch.zeros_like(density)  # of the last solve, and its absolute tolerance
-        self.geometry_solved = self.operator.geometry_version
         self.atol = 0.0
         self.geometry_solved = -1  # the solids' version in the last solve
         self._no_field = density.new_empty(0)

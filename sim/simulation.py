@@ -18,6 +18,7 @@ import torch
 
 from precond import SolveReport
 from precond.errors import UsageError, in_one_line
+from precond.poisson import NotCopied
 from sim import obstacles
 from sim.fields import Fields
 from sim.host.loops import HostLoops
@@ -95,7 +96,7 @@ class StepReport:
     sim_ms = property(lambda self: self.step_ms - 1e3 * sum(sum(a.seconds.values()) for a in self.attempts))
 
 
-class Simulation(Fields):
+class Simulation(NotCopied, Fields):
     """Two incompressible fluids in a box with solids, under gravity and surface tension.
 
     Tensors, all on ``device``: ``phase`` (nx, ny) float64, 1 where the heavy fluid is; ``density`` (nx, ny)

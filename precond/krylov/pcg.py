@@ -29,12 +29,12 @@ from precond.device.while_node import missing
 from precond.krylov.cpu_cg import CpuCG
 from precond.krylov.cuda_cg import CudaCG
 from precond.krylov.report import Outcome, SolveReport
-from precond.poisson import PoissonOperator, as_grid
+from precond.poisson import NotCopied, PoissonOperator, as_grid
 from precond.preconditioner import Preconditioner, PreconditionerError
 
 
 @dataclass(eq=False, repr=False)
-class PCG:
+class PCG(NotCopied):
     """Solves A x = b on mean-zero vectors to ||b - A x|| <= max(rtol ||b||, atol), b projected first.
 
     ``preconditioner``, ``rtol``, ``atol``, ``max_iterations`` and ``single_launch`` may be changed between

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -334,7 +335,9 @@ def test_what_is_no_grid_of_numbers_is_one_clear_error(case, value):
             call(value)
 
 
-def test_copies_are_refused(case):
-    for thing in (case.operator, solver(case, lambda z, _: z)):
-        with pytest.raises(TypeError, match="cannot be deep-copied"):
-            copy.deepcopy(thing)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copies_are_refused(case, copied):
+    pcg = solver(case, lambda z, _: z)
+    for thing in (case.operator, pcg.preconditioner, pcg):
+        with pytest.raises(TypeError, match=f"a {type(thing).__name__} cannot be copied or pickled"):
+            copied(thing)

@@ -1,5 +1,7 @@
 """The simulation as the app uses it: live changes, painting, stirring, solids, fallback, repeatability."""
 
+import copy
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -337,3 +339,11 @@ def test_vorticity_of_a_solid_rotation(make_simulation: Maker) -> None:
 def test_settings_out_of_range_name_themselves(change: dict[str, object], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         SimulationSettings(**change)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copies_are_refused(make_simulation: Maker, copied: Callable[[Simulation], object]) -> None:
+    simulation = make_simulation(**SMALL)
+    for thing in (simulation, simulation.projection):
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            copied(thing)
