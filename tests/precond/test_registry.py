@@ -41,6 +41,12 @@ def test_an_unknown_name_is_answered_with_the_known_ones(operator):
         make_preconditioner("jacoby", operator)
 
 
+@pytest.mark.parametrize("name", [3, None, ["jacobi"]])
+def test_what_is_no_name_is_refused(operator, name):
+    with pytest.raises(PreconditionerError, match="name must be a text"):
+        make_preconditioner(name, operator)
+
+
 @pytest.mark.parametrize(("name", "package"), [("ic0", "ilupp"), ("amg", "pyamg")])
 def test_a_missing_package_is_named_with_its_remedy(operator, monkeypatch, name, package):
     find_spec = importlib.util.find_spec
