@@ -246,7 +246,7 @@ class CompiledIterations:
 
     def advance(self, due: int, tolerance: float) -> tuple[list[float], Outcome | None]:
         """As TorchIterations.advance."""
-        self._preconditioner._apply(self._r, self._z)
+        self._preconditioner.apply_unprojected(self._r, self._z)
         if self._projects:
             self._operator.project(self._z)
         flexible = not self._preconditioner.symmetric_positive_definite

@@ -164,7 +164,7 @@ class CudaCG:
         """One iteration: an application of the preconditioner and four fused operations."""
         operator = self.operator
         (x, r, z, p, ap, r_before), fluid = self._flat, operator.fluid.view(-1)
-        self.preconditioner._apply(self._r, self._z)
+        self.preconditioner.apply_unprojected(self._r, self._z)
         if self._projects:
             operator.project(self._z)
         ops.dots(r, z, r_before, fluid, self._sums_z, self._flexible)

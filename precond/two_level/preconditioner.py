@@ -198,7 +198,7 @@ class TwoLevel(Preconditioner):
         if self._on_device and not self.additive:
             self._apply_on_device(residual.view(-1), out.view(-1))
             return
-        self.leaves._apply(residual, self._solution)
+        self.leaves.apply_unprojected(residual, self._solution)
         left = residual
         if self._projects:
             self._multiply()
