@@ -63,8 +63,8 @@ def test_unknown_options_are_refused(operator):
 
 
 def test_options_may_stand_in_the_name(operator):
-    made = make_preconditioner("coarse-monomial:rank=4:leaf_size=16:additive=true", operator)
-    assert (made.rank, made.leaf_size, made.additive) == (4, 16, True)
+    made = make_preconditioner("coarse-monomial:rank=4:leaf_size=16", operator)
+    assert (made.rank, made.leaf_size) == (4, 16)
     assert make_preconditioner("coarse-monomial:rank=4", operator, rank=6).rank == 6
     for text, words in {"rank": "'rank' is no option", "rank=a": "rank must be", "depth=3": "depth"}.items():
         with pytest.raises(PreconditionerError, match=words):
