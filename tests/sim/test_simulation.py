@@ -347,3 +347,22 @@ def test_copies_are_refused(make_simulation: Maker, copied: Callable[[Simulation
     for thing in (simulation, simulation.projection):
         with pytest.raises(TypeError, match="cannot be copied or pickled"):
             copied(thing)
+
+
+def test_the_pressure_system_is_what_the_last_step_solved(make_simulation: Maker) -> None:
+    simulation = make_simulation(**SMALL, rtol=1e-10)
+    with pytest.raises(UsageError, match="take a step first"):
+        simulation.pressure_system()
+    for _ in range(3):
+        before = simulation.projection.pressure.clone()
+        simulation.step()
+    system = simulation.pressure_system()
+    left = system.right_hand_side - system.operator.matvec(simulation.projection.pressure)
+    bound = max(1e-10 * float(system.right_hand_side.norm()), system.atol)
+    assert float(system.operator.project(left).norm()) <= 1.01 * bound
+    assert torch.equal(system.start, before)
+    simulation.settings.warm_start = False
+    assert simulation.pressure_system().start is None
+    simulation.paint(1.0, 0.5, 0.2, "solid")
+    with pytest.raises(UsageError, match="take a step first"):
+        simulation.pressure_system()
