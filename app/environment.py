@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from precond.errors import UsageError
 from precond.host import threads
+from sim.caches import cache_folder, can_be_written
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "htp-fluid"
@@ -27,6 +31,8 @@ PACKAGES = (
     "ilupp",
     "scikit-sparse",
 )
+_OWN_CACHE = Path(threads.__file__).parent / "__pycache__"  # where numba keeps code, beside its source
+_CACHE, _REMOVED_BY = "NUMBA_CACHE_DIR", "HTP_FLUID_CACHE_REMOVED_BY"  # in the environment
 _QUIET = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -39,13 +45,32 @@ def is_program() -> bool:
 
 
 def prepare(program: bool = False) -> None:
-    """Set what must be set before torch is imported; what the user has set himself stays. ``program``: see
-    `is_program`.
+    """Set what must be set before torch and numba are imported; what the user has set himself stays.
+    ``program``: see `is_program`; then compiled code gets another folder where its own cannot be written.
     """
     global _program
     _program = program
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    if program:
+        _find_cache()
+
+
+def _find_cache() -> None:
+    """Have numba keep its code where it can, also for processes to come and for a program begun anew."""
+    process = str(os.getpid())  # stays when the program begins anew, and is not a child's
+    if _CACHE not in os.environ and not can_be_written(_OWN_CACHE):
+        try:
+            folder, is_temporary = cache_folder("numba")
+        except OSError as error:
+            reason = error.strerror or error
+            print(f"htp-fluid: the compiler's code cannot be kept anywhere: {reason}", file=sys.stderr)
+            return
+        os.environ[_CACHE] = str(folder)
+        if is_temporary:
+            os.environ[_REMOVED_BY] = process
+    if os.environ.get(_REMOVED_BY) == process:
+        atexit.register(shutil.rmtree, os.environ[_CACHE], ignore_errors=True)
 
 
 def use_one_thread() -> None:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from precond import files
 from precond.errors import UsageError
 
 START, FINAL, LOADED = (f"{name}.safetensors" for name in ("start", "final", "loaded-*"))  # a run's states
@@ -76,14 +77,8 @@ def usable_file(path: str | Path) -> Path:
 
 def write_whole(path: Path, text: str) -> None:
     """Replace ``path`` by ``text``, whole or not at all. Raises OutputError."""
-    part = path.with_name(f"{path.name}.part")
     with writing(path):
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        files.write_whole(path, text)
 
 
 def command_line() -> str:

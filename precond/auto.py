@@ -161,4 +161,4 @@ class Auto(Preconditioner):
             self._choice.switch(rival, spent, sum(self.seconds.values()))
             self.method = self._methods[rival]
             self.method.update()
-        self.method._apply(residual, out)
+        self.method.apply_unprojected(residual, out)

@@ -12,6 +12,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from precond.errors import in_one_line
 from precond.host import grid
 from precond.host.compiled import available
 
@@ -33,6 +34,10 @@ def as_grid(
         tensor = value.detach()
         if tensor.is_complex():
             raise ValueError(f"{name} must hold real numbers, not {tensor.dtype}")
+        if tensor.layout != torch.strided:
+            raise ValueError(f"{name} must be a dense array, not a tensor of layout {tensor.layout}")
+        if tensor.device.type == "meta":
+            raise ValueError(f"{name} must hold numbers; a tensor on the device meta has none")
     else:
         try:
             array = np.asarray(value)
@@ -49,7 +54,7 @@ def as_grid(
 
 
 def _said(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -70,15 +75,46 @@ def _validated(density: Any) -> Tensor:
 
 
 def _openings(openings: Openings, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Copies of both arrays, bool. Raises ValueError for other shapes."""
-    arrays = tuple(np.array(array, dtype=bool) for array in openings)
+    """Copies of both arrays, bool. Raises ValueError for what is not two arrays of the right shapes."""
     wanted = (2, shape[1]), (2, shape[0])
-    if tuple(array.shape for array in arrays) != wanted:
+    try:
+        grids = [as_grid(array, "openings", device="cpu") for array in openings]
+    except (TypeError, ValueError):
+        raise ValueError(f"openings must be two arrays of truth values, not {_said(openings)}") from None
+    if tuple(tuple(grid.shape) for grid in grids) != wanted:
         raise ValueError(f"openings must have the shapes {wanted[0]} and {wanted[1]}")
-    return arrays
+    return tuple(_truth(grid, "openings").numpy() for grid in grids)
 
 
-class PoissonOperator:
+def _truth(grid: Tensor, name: str) -> Tensor:
+    """Where ``grid`` is not zero. Raises ValueError for NaN and infinity."""
+    if not bool(torch.isfinite(grid).all()):
+        raise ValueError(f"{name} must hold truth values; there is NaN or infinity")
+    return grid.bool()
+
+
+def _device(device: Device) -> torch.device:
+    """``device`` as torch names it. Raises ValueError for one that cannot be computed on here."""
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found).cpu()
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
+        reason = in_one_line(error).partition(". ")[0]
+        raise ValueError(f"device must be one that torch can use here, not {device!r}: {reason}") from None
+    return found
+
+
+class NotCopied:
+    """What works on buffers that others hold views of: a copy, or what a pickle brings back, would share some
+    of them and not others. Both raise TypeError.
+    """
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refused; pickle, `copy.copy` and `copy.deepcopy` ask it."""
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: make another one")
+
+
+class PoissonOperator(NotCopied):
     """A = -div(w grad) with zero flux through walls and solids; unit spacing, positive semidefinite.
 
     Faces of the box named by ``openings`` are no walls: there the solution is given, half a spacing from the
@@ -116,7 +152,7 @@ class PoissonOperator:
         self.face_density = face_density
         nx, ny = shape
         self.shape = (nx, ny)
-        self.device = torch.device(device)
+        self.device = _device(device)
         self.density = self._zeros(nx, ny)
         self.solid = torch.zeros(nx, ny, dtype=torch.bool, device=self.device)
         self.face_weights_x = self._zeros(nx + 1, ny)
@@ -157,7 +193,8 @@ class PoissonOperator:
 
         All are copied. ``face_density`` is one of FACE_DENSITIES; ``openings`` are the faces of the left and
         right walls (2, ny) and of the bottom and top ones (2, nx) that are open, bool. Raises ValueError when
-        density is not 2-D, smaller than 8 x 8, not finite or not positive, or when the shapes differ.
+        density is not 2-D, smaller than 8 x 8, not finite or not positive, when the shapes differ, and for a
+        device that torch cannot use here.
         """
         if device is None:
             device = density.device if isinstance(density, Tensor) else "cpu"
@@ -167,17 +204,13 @@ class PoissonOperator:
         operator.set_solid(torch.zeros(operator.shape, dtype=torch.bool) if solid is None else solid)
         return operator
 
-    def __deepcopy__(self, memo: dict) -> PoissonOperator:
-        """Refused: whatever solves with it holds views of its buffers, which a copy would not share."""
-        raise TypeError("a PoissonOperator, and all that holds one, cannot be deep-copied: make another one")
-
     def set_solid(self, solid: Any) -> None:
         """Close the cells of ``solid`` (nx, ny) bool, open all others; nothing where they are closed already.
         Labels components on the host: not for captured code.
 
-        Raises ValueError when the shape is not the operator's.
+        Raises ValueError when the shape is not the operator's, or for NaN and infinity.
         """
-        solid = as_grid(solid, "solid", self.shape).bool()
+        solid = _truth(as_grid(solid, "solid", self.shape), "solid")
         if self.geometry_version and torch.equal(solid.to(self.device), self.solid):
             return
         self.solid.copy_(solid)

@@ -1,5 +1,5 @@
 """What every preconditioner is: bound to one operator, set up when that changed, applied to residuals, honest
-about what it promises. The four calls of class Preconditioner are its whole interface.
+about what it promises. The calls of class Preconditioner are its whole interface.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from torch import Tensor
 from precond.device.graph import CapturedStages, Clock, Stage
 from precond.errors import UsageError
 from precond.memory import held_bytes
-from precond.poisson import PoissonOperator
+from precond.poisson import NotCopied, PoissonOperator
 
 
 class PreconditionerError(UsageError):
     """An unknown preconditioner, or one that cannot run here; the message says what can be done about it."""
 
 
-class Preconditioner:
+class Preconditioner(NotCopied):
     """M, an approximate inverse of one operator on its mean-zero vectors.
 
     | call | when | does |
@@ -27,6 +27,12 @@ class Preconditioner:
     | `update()` | after `operator.update` or `set_solid` | the same at less cost, if parts can be kept |
     | `initial_correction(r, out)` | before the first iteration | what to add to x, if anything |
     | `apply(r, out)` | in every iteration | out = M r |
+    | `apply_unprojected(r, out)` | there, by a loop that removes means itself | the same, means included |
+    | `as_diagonal()` | before the first iteration, on a CPU | M's diagonal, if M is diagonal |
+    | `solved(seconds)` | after a solve | takes note of what it took |
+
+    All but `apply` have defaults that fit most, and nothing else is called by a solve, which reads `choice`,
+    `seconds`, `is_set_up`, `is_current` and the promises below.
 
     A new one, whole; name it in precond.registry and everything else can use it::
 
@@ -129,8 +135,12 @@ class Preconditioner:
         if not self.is_set_up:
             raise RuntimeError(f"{self.name}: call setup() before apply()")
         self.operator.check_shape(residual, out)
-        self._apply(residual, out)
+        self.apply_unprojected(residual, out)
         return self.operator.project(out)
+
+    def apply_unprojected(self, residual: Tensor, out: Tensor) -> None:
+        """As `apply`, without a check and with the means left in: for those who remove them themselves."""
+        self._apply(residual, out)
 
     def initial_correction(self, residual: Tensor, out: Tensor) -> bool:  # noqa: ARG002
         """Write to ``out`` what should be added to an x with ``residual``, both (nx, ny); False for nothing.

@@ -134,8 +134,15 @@ def make_preconditioner(name: str, operator: PoissonOperator, **options: object)
 
     They may stand in the name too, where there is room for a name alone: "block-jacobi:leaf_size=64".
 
-    Raises PreconditionerError for an unknown name, one whose package is missing, or options it does not have.
+    Raises PreconditionerError for an unknown name, one whose package is missing, or options it does not have,
+    and for what is no name or no operator.
     """
+    if not isinstance(name, str):
+        raise PreconditionerError(f"a preconditioner's name must be a text, not {name!r}")
+    if not isinstance(operator, PoissonOperator):
+        raise PreconditionerError(
+            f"preconditioner '{name}': operator must be a PoissonOperator, not {operator!r}"
+        )
     name, *written = name.split(":")
     entry = _ENTRIES.get(name)
     if entry is None:

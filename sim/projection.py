@@ -5,7 +5,7 @@ velocity.
 import math
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,8 +18,8 @@ from precond import (
     SolveReport,
     make_preconditioner,
 )
-from precond.errors import in_one_line
-from precond.poisson import Openings
+from precond.errors import UsageError, in_one_line
+from precond.poisson import NotCopied, Openings
 from sim.reuse_policy import ReusePolicy
 from sim.settings import SimulationSettings
 
@@ -27,7 +27,19 @@ FALLBACK = "jacobi"
 NEGLIGIBLE = 1e-14  # share of a cell's volume: a net outflow in one time step that counts as none
 
 
-class Projection:
+class PressureSystem(NamedTuple):
+    """A p = b as the last step met it: live, so valid until the next one. ``right_hand_side`` is b, (nx, ny)
+    float64; ``start`` the pressure from which the solve began, likewise, None for zero; ``atol`` its absolute
+    tolerance.
+    """
+
+    operator: PoissonOperator
+    right_hand_side: torch.Tensor
+    start: torch.Tensor | None
+    atol: float
+
+
+class Projection(NotCopied):
     """Makes a velocity divergence-free with the chosen preconditioner; Jacobi steps in for a frame when that
     breaks down.
     """
@@ -48,10 +60,9 @@ class Projection:
             density, solid.bool(), density.device, "arithmetic", openings
         )
         self.pressure = torch.zeros_like(density)  # (nx, ny) float64, Pa
-        self.right_hand_side = torch.zeros_like(density)  # of the last solve, and its absolute tolerance
-        self.geometry_solved = self.operator.geometry_version
-        self.atol = 0.0
-        self.geometry_solved = -1  # the solids' version in the last solve
+        self._right_hand_side = torch.zeros_like(density)  # of the last solve, and its absolute tolerance
+        self._atol = 0.0
+        self._geometry_solved = -1  # the solids' version in the last solve
         self._no_field = density.new_empty(0)
         self._settings = settings
         self._solvers: dict[str, PCG] = {}
@@ -106,6 +117,17 @@ class Projection:
         """What a reader of the solves' numbers must know; mostly empty."""
         return "; ".join(filter(None, (self.preconditioner.note, self._pcg.note)))
 
+    def system(self, start: torch.Tensor | None) -> PressureSystem:
+        """The last solve's system; ``start`` is what the pressure was before. Raises UsageError where there
+        was none with the present solids.
+        """
+        if self._geometry_solved != self.operator.geometry_version:
+            raise UsageError(
+                "there was no pressure solve with the present grid and solids: take a step first"
+            )
+        start = start if self._settings.warm_start else None
+        return PressureSystem(self.operator, self._right_hand_side, start, self._atol)
+
     def project(
         self, velocity: torch.Tensor, density: torch.Tensor, ratio: float, welling: torch.Tensor | None = None
     ) -> tuple[SolveReport, ...]:
@@ -120,12 +142,12 @@ class Projection:
         self.operator.update(density)
         if self._captures and self._solvers_geometry != self.operator.geometry_version:
             self._pcg, _ = self._kept(self.name), self._kept(FALLBACK)
-        outflow = self._loops.net_outflow(velocity, self.right_hand_side)
+        outflow = self._loops.net_outflow(velocity, self._right_hand_side)
         if welling is not None:
             outflow.sub_(welling)
         outflow.mul_(-1.0 / ratio)
-        self.geometry_solved = self.operator.geometry_version
-        self.atol = NEGLIGIBLE * math.sqrt(self.operator.component_sizes.sum()) / ratio**2
+        self._geometry_solved = self.operator.geometry_version
+        self._atol = NEGLIGIBLE * math.sqrt(self.operator.component_sizes.sum()) / ratio**2
         attempts = [self._solve(self._pcg, self._policy)]
         if attempts[0].broke_down and self.name != FALLBACK:
             attempts.append(self._solve(self._kept(FALLBACK), ReusePolicy()))
@@ -136,7 +158,7 @@ class Projection:
 
     def _solve(self, pcg: PCG, policy: ReusePolicy) -> SolveReport:
         settings = self._settings
-        pcg.rtol, pcg.atol, pcg.max_iterations = settings.rtol, self.atol, settings.max_iterations
+        pcg.rtol, pcg.atol, pcg.max_iterations = settings.rtol, self._atol, settings.max_iterations
         pcg.single_launch = settings.single_launch
         begin = time.perf_counter()
         try:
@@ -150,6 +172,6 @@ class Projection:
             reason = f"its set-up failed: {in_one_line(error)}"
             ended = Outcome.NOT_FINITE, 0, math.nan, [math.nan], seconds, False
             return SolveReport(self._no_field, *ended, pcg.preconditioner.name, reason)
-        report = pcg.solve(self.right_hand_side, self.pressure if settings.warm_start else None)
+        report = pcg.solve(self._right_hand_side, self.pressure if settings.warm_start else None)
         policy.after_solve(report)
         return report

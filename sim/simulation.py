@@ -18,10 +18,11 @@ import torch
 
 from precond import SolveReport
 from precond.errors import UsageError, in_one_line
+from precond.poisson import NotCopied
 from sim import obstacles
 from sim.fields import Fields
 from sim.host.loops import HostLoops
-from sim.projection import Projection
+from sim.projection import PressureSystem, Projection
 from sim.scenes import Scene
 from sim.settings import WALLS, SettingsError, SimulationSettings
 from sim.sources import KINDS, Sources
@@ -95,7 +96,7 @@ class StepReport:
     sim_ms = property(lambda self: self.step_ms - 1e3 * sum(sum(a.seconds.values()) for a in self.attempts))
 
 
-class Simulation(Fields):
+class Simulation(NotCopied, Fields):
     """Two incompressible fluids in a box with solids, under gravity and surface tension.
 
     Tensors, all on ``device``: ``phase`` (nx, ny) float64, 1 where the heavy fluid is; ``density`` (nx, ny)
@@ -152,10 +153,11 @@ class Simulation(Fields):
         self._contrast = self.settings.contrast
         self._loops.renew_density(self.phase, self._contrast, self.density)
 
-    @property
-    def start(self) -> torch.Tensor | None:
-        """The pressure (nx, ny) float64 from which the last step's solve began; None: from zero."""
-        return self._before[-1] if self.settings.warm_start else None
+    def pressure_system(self) -> PressureSystem:
+        """What the last step's projection solved. Raises UsageError before the first step, and between a
+        change of grid or solids and the next one.
+        """
+        return self.projection.system(start=self._before[-1])
 
     def reset(self) -> None:
         """Return to the scene's initial state; settings and preconditioner stay."""

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from precond.errors import UsageError, in_one_line
+from precond.files import write_whole
 from sim.settings import SimulationSettings
 from sim.sources import KINDS
 
@@ -97,15 +98,9 @@ def save_state(path: str | Path, state: State, settings: SimulationSettings) -> 
     """Write a state with the settings it is of to one file, and its folder. Raises OSError."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
     about = {"format": FORMAT, "settings": json.dumps(settings.model_dump())}
     tensors = {name: tensor.contiguous() for name, tensor in state._asdict().items()}
-    try:
-        save_file(tensors, part, about)
-    except SafetensorError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(in_one_line(error)) from error
-    part.replace(path)
+    write_whole(path, save(tensors, about))
     return path
 
 

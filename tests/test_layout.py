@@ -18,6 +18,7 @@ BASE = {"errors", "memory", "host", "poisson"}
 LAYERS = {  # of precond: what each part may import besides itself
     "errors": set(),
     "memory": set(),
+    "files": set(),
     "config": {"errors"},
     "host": {"errors"},
     "poisson": {"errors", "host"},
@@ -36,7 +37,7 @@ LAYERS |= {
     "registry": {"errors", "poisson", "preconditioner", "learned"},  # of learned the folder's name alone
 }
 LAYERS["multilevel"] = {*FORMS, "two_level"}
-LAYERS["learned"] |= {"multilevel"}
+LAYERS["learned"] |= {"multilevel", "files"}
 LAYERS["auto"] = {"host", "poisson", "preconditioner", "registry"}
 LAYERS |= {
     "analysis": {*FORMS, "krylov", "two_level", "learned", "multilevel"},

@@ -72,13 +72,13 @@ def _preconditioned(pcg: PCG) -> Adapter:
     operator, preconditioner, applications = pcg.operator, pcg.preconditioner, []
     on_host = operator.device.type == "cpu"
     engine = ("numba" if available() else "eager") if on_host else "CUDA graph"
-    apply = preconditioner._apply
+    apply = preconditioner.apply_unprojected
 
     def counted(residual: torch.Tensor, out: torch.Tensor) -> None:
         applications.append(1)
         apply(residual, out)
 
-    preconditioner._apply = counted
+    preconditioner.apply_unprojected = counted
 
     def prepare(problem: Problem) -> Callable[[], Solve]:
         if not torch.equal(problem.solid, operator.solid.cpu()):

@@ -47,8 +47,8 @@ class StirredFrames:
 
 def system_met(simulation: Simulation) -> Problem:
     """The system of the last step's projection, its right-hand side projected and of norm one."""
-    operator = simulation.projection.operator
-    b = operator.project(simulation.projection.right_hand_side.clone())
+    operator, right_hand_side, *_ = simulation.pressure_system()
+    b = operator.project(right_hand_side.clone())
     b /= torch.linalg.vector_norm(b)
     solid = operator.solid.clone()
     return Problem(operator.density.clone(), solid, b, int((~solid).sum()), "arithmetic")

@@ -43,16 +43,13 @@ class System:
         """
         if engine.last is None:
             raise UsageError("there is no pressure solve before the first frame")
-        simulation, settings = engine.simulation, engine.settings.simulation
-        if simulation.projection.geometry_solved != simulation.projection.operator.geometry_version:
-            raise UsageError("grid or solids have changed since the last pressure solve: take a step first")
-        projection, start = simulation.projection, simulation.start
-        fields = projection.operator.density, projection.operator.solid, projection.right_hand_side
+        settings = engine.settings.simulation
+        operator, right_hand_side, start, atol = engine.simulation.pressure_system()
+        fields = operator.density, operator.solid, right_hand_side
         copies = (field.to("cpu", copy=True).numpy() for field in fields)
         start = None if start is None else start.to("cpu", copy=True).numpy()
-        limits = settings.rtol, projection.atol, settings.max_iterations
+        limits = settings.rtol, atol, settings.max_iterations
         origin = engine.frame, settings.scene
-        operator = projection.operator
         return cls(*copies, start, operator.face_density, *limits, *origin, operator.openings)
 
     @property

@@ -82,8 +82,8 @@ def inspect(preconditioner: Preconditioner) -> Inspection:
     count, leaf_size = vectors.cells.shape
     if isinstance(preconditioner, TwoLevel):
         values, leaf_norms = _balanced_values(preconditioner)  # by tile size, (T, s) each; (K,)
-        columns, formula = preconditioner.rank, "D^-1 + U Z U^T, Z = (U^T A U)^-1"
-        formula += "" if preconditioner.additive else ", without the balance P"
+        columns = preconditioner.rank
+        formula = "D^-1 + U Z U^T, Z = (U^T A U)^-1, without the balance P"
     elif isinstance(preconditioner, HMatrix):
         values, leaf_norms = _hmatrix_values(preconditioner)
         columns = preconditioner.basis.shape[-1]

@@ -33,6 +33,7 @@ class CpuCG:
         self.watch: Callable[[list[float]], object] | None = None
         vectors = torch.zeros((7, *operator.shape), dtype=torch.float64)
         self.x, self._r, self._z, self._ap, self._r_before, self._b, self._best = vectors
+        self._least = 1.0  # the residual of _best
         self._multiply_x, self._compiled = operator.bind(self.x, self._ap), available()
         self._iterations = (CompiledIterations if self._compiled else TorchIterations)(operator, vectors[:5])
 
@@ -44,8 +45,8 @@ class CpuCG:
     def run(
         self, b: Tensor, x0: Tensor | None, rtol: float, limit: int, atol: float = 0.0
     ) -> tuple[Outcome, list[float], float, float]:
-        """Solve for ``b`` (nx, ny) from ``x0`` (nx, ny) or zero. x is finite and no worse than the start or
-        zero, whatever happens.
+        """Solve for ``b`` (nx, ny) from ``x0`` (nx, ny) or zero. x is finite and the best of those whose true
+        residual was computed: zero, the start, every 50th, those of restarts and the last one.
 
         Returns the outcome, the relative residuals of the recurrence (the last one true where it converged),
         the true one of x, and the norm that was taken out of b.
@@ -60,11 +61,13 @@ class CpuCG:
             self.x.zero_()
             self._r.copy_(self._b)
             begun = 1.0
-        self._best.copy_(self.x)
+        self._best.zero_()
+        self._least = 1.0
+        self._keep(begun)
         outcome, history, residual = self._iterate(max(rtol, atol / scale), limit, begun)
-        if not residual <= min(begun, 1.0) and math.isfinite(begun):  # zero's is one
-            self.x.copy_(self._best if begun <= 1.0 else torch.zeros(()))
-            residual = min(begun, 1.0)
+        if not residual <= self._least:
+            self.operator.project(self.x.copy_(self._best))
+            residual = self._least
         return outcome, history, residual, scale
 
     def _norm(self, v: Tensor) -> float:
@@ -99,6 +102,12 @@ class CpuCG:
         self.operator.project(self.x)
         return self._residual()
 
+    def _keep(self, residual: float) -> None:
+        """x, if ``residual``, its true one, is the least so far."""
+        if residual < self._least:
+            self._best.copy_(self.x)
+            self._least = residual
+
     def _corrected(self, residual: float) -> float:
         """Add the preconditioner's initial correction to x, if it has one; returns the norm of r."""
         if not self.preconditioner.initial_correction(self._r, self._z):
@@ -110,10 +119,11 @@ class CpuCG:
 
     def _compare(self) -> None:
         """The true residual in the place of the recursive one, unless rounding has driven them apart: see
-        precond.krylov.pcg.
+        precond.krylov.pcg. Keep x if it is the best so far.
         """
         self._iterations.settle()
         true = self._residual(self._z)
+        self._keep(true)
         if self._norm(torch.sub(self._z, self._r, out=self._ap)) <= DRIFT * true:
             self._r.copy_(self._z)
 
@@ -149,6 +159,7 @@ class CpuCG:
             if outcome is None and not history[-1] <= PROGRESS * restarted:
                 return Outcome.STAGNATED, history, history[-1]
             restarted = history[-1]  # the recurrence drifted: begin again from the true residual
+            self._keep(restarted)
             history[-1] = self._corrected(restarted)
             if history[-1] <= tolerance:
                 return Outcome.CONVERGED, history, history[-1]
@@ -235,7 +246,7 @@ class CompiledIterations:
 
     def advance(self, due: int, tolerance: float) -> tuple[list[float], Outcome | None]:
         """As TorchIterations.advance."""
-        self._preconditioner._apply(self._r, self._z)
+        self._preconditioner.apply_unprojected(self._r, self._z)
         if self._projects:
             self._operator.project(self._z)
         flexible = not self._preconditioner.symmetric_positive_definite

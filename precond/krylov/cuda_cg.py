@@ -130,8 +130,9 @@ class CudaCG:
         kept = ~given | (torch.linalg.vector_norm(self._r) <= WORST_START)
         self.x.copy_(torch.where(kept, self.x, 0.0))
         torch.where(kept, self._r, self._b, out=self._r)
-        state[slots.START].copy_(torch.linalg.vector_norm(self._r))
-        self._best.copy_(self.x)
+        self._best.zero_()
+        state[slots.LEAST].copy_(scale * 0.0 + 1.0)  # zero's; NaN where b is not finite
+        self._keep(torch.linalg.vector_norm(self._r))
 
     def start(self) -> None:
         """Begin, or begin again, from the residual of x; the preconditioner may correct x."""
@@ -163,7 +164,7 @@ class CudaCG:
         """One iteration: an application of the preconditioner and four fused operations."""
         operator = self.operator
         (x, r, z, p, ap, r_before), fluid = self._flat, operator.fluid.view(-1)
-        self.preconditioner._apply(self._r, self._z)
+        self.preconditioner.apply_unprojected(self._r, self._z)
         if self._projects:
             operator.project(self._z)
         ops.dots(r, z, r_before, fluid, self._sums_z, self._flexible)
@@ -172,18 +173,23 @@ class CudaCG:
         ops.update(x, r, r_before, p, ap, self._sums_p, self._sums_r, self.state, self._flexible)
 
     def replace(self) -> None:
-        """The recursive residual by the true one, unless the solve ended or rounding drove them apart."""
+        """The recursive residual by the true one, unless the solve ended or rounding drove them apart. Keep
+        x if the solve goes on and it is the best so far.
+        """
         torch.sub(self._b, self._multiply_x(), out=self._z)
         self.operator.project(self._z)
-        drift = torch.linalg.vector_norm(self._z - self._r)
-        near = drift <= DRIFT * torch.linalg.vector_norm(self._z)
-        torch.where(near & (self.state[slots.ACTIVE] > 0.0), self._z, self._r, out=self._r)
+        true, active = torch.linalg.vector_norm(self._z), self.state[slots.ACTIVE] > 0.0
+        self._keep(torch.where(active, true, math.inf))
+        near = torch.linalg.vector_norm(self._z - self._r) <= DRIFT * true
+        torch.where(near & active, self._z, self._r, out=self._r)
 
     def finish(self) -> None:
-        """Project x; the true residual and its norm."""
+        """Project x; the true residual and its norm. Keep x if it is the best so far."""
         self.operator.project(self.x)
         self._residual()
-        self.state[slots.RESIDUAL].copy_(torch.linalg.vector_norm(self._r))
+        true = torch.linalg.vector_norm(self._r)
+        self.state[slots.RESIDUAL].copy_(true)
+        self._keep(true)
 
     def attempt(self) -> None:
         """All from `start` to `finish`, the blocks repeated by the device."""
@@ -197,6 +203,13 @@ class CudaCG:
         self.replace()
         self.state[slots.DUE].add_(REPLACEMENT)
         self.state[slots.GOING].copy_(self.state[slots.ACTIVE])
+
+    def _keep(self, residual: Tensor) -> None:
+        """x, if ``residual``, its true one, is the least so far."""
+        least = self.state[slots.LEAST]
+        better = residual < least
+        torch.where(better, self.x, self._best, out=self._best)
+        least.copy_(torch.where(better, residual, least))
 
     def _residual(self) -> None:
         """r <- b - A x, projected."""
@@ -239,10 +252,9 @@ class CudaCG:
         history = self.history[: count + 1].tolist()
         while len(history) > 1 and not math.isfinite(history[-1]):
             history.pop()  # an overflow is seen one iteration late
-        begun = state[slots.START]
-        if not residual <= min(begun, 1.0) and math.isfinite(begun):  # zero's is one
-            self.x.copy_(self._best if begun <= 1.0 else torch.zeros_like(self.x))
-            residual = min(begun, 1.0)
+        if not residual <= state[slots.LEAST]:
+            self.operator.project(self.x.copy_(self._best))
+            residual = state[slots.LEAST]
         return outcome, history, residual, state[slots.SCALE]
 
     def _attempt_in_blocks(self) -> None:

@@ -9,7 +9,8 @@ the place of the recursive one, as long as rounding has not driven them apart: n
 would spoil the directions to come. The true one is computed when the recurrence says converged: if it
 disagrees the iteration restarts from it, as it does once when a guard trips; a restart that gained less than
 a half is stagnation. x is updated after the guards, so a breakdown leaves the last good iterate, but for an
-overflow of r on a device, which is seen when x has moved.
+overflow of r on a device, which is seen when x has moved. What is returned is the best of the iterates whose
+true residual was computed, every 50th and the last, of the start and of zero.
 
 The loop itself is precond.krylov.cpu_cg on a CPU and precond.krylov.cuda_cg, captured, on a CUDA device: as
 blocks of iterations, or as one launch.
@@ -18,8 +19,10 @@ blocks of iterations, or as one launch.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import torch
@@ -29,12 +32,24 @@ from precond.device.while_node import missing
 from precond.krylov.cpu_cg import CpuCG
 from precond.krylov.cuda_cg import CudaCG
 from precond.krylov.report import Outcome, SolveReport
-from precond.poisson import PoissonOperator, as_grid
+from precond.poisson import NotCopied, PoissonOperator, as_grid
 from precond.preconditioner import Preconditioner, PreconditionerError
 
 
+def _is_real(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number of any kind, else None."""
+    try:
+        return None if isinstance(value, bool) else index(value)
+    except TypeError:
+        return None
+
+
 @dataclass(eq=False, repr=False)
-class PCG:
+class PCG(NotCopied):
     """Solves A x = b on mean-zero vectors to ||b - A x|| <= max(rtol ||b||, atol), b projected first.
 
     ``preconditioner``, ``rtol``, ``atol``, ``max_iterations`` and ``single_launch`` may be changed between
@@ -68,16 +83,23 @@ class PCG:
         self._check()
 
     def _check(self) -> None:
-        """Raise ValueError for the first value that makes no sense."""
-        rtol, atol = self.rtol, self.atol
-        if not isinstance(rtol, int | float) or not 0.0 < rtol < 1.0:
-            raise ValueError(f"rtol must be a number between 0 and 1, not {rtol!r}")
-        if isinstance(atol, bool) or not isinstance(atol, int | float) or not 0.0 <= atol < math.inf:
-            raise ValueError(f"atol must be a finite number from 0 on, not {atol!r}")
-        if type(self.max_iterations) is not int or self.max_iterations < 0:
-            raise ValueError(f"max_iterations must be a whole number from 0 on, not {self.max_iterations!r}")
+        """Raise ValueError for the first value that makes no sense; numbers of any kind become Python's."""
+        if not isinstance(self.operator, PoissonOperator):
+            raise ValueError(f"operator must be a PoissonOperator, not {self.operator!r}")
+        if not isinstance(self.preconditioner, Preconditioner):
+            raise ValueError(
+                f"preconditioner must be one of make_preconditioner, not {self.preconditioner!r}"
+            )
         if self.preconditioner.operator is not self.operator:
             raise ValueError(f"{self.preconditioner.name} was made for another operator: make one for this")
+        if not _is_real(self.rtol) or not 0.0 < self.rtol < 1.0:
+            raise ValueError(f"rtol must be a number between 0 and 1, not {self.rtol!r}")
+        if not _is_real(self.atol) or not 0.0 <= self.atol < math.inf:
+            raise ValueError(f"atol must be a finite number from 0 on, not {self.atol!r}")
+        limit = _whole(self.max_iterations)
+        if limit is None or limit < 0:
+            raise ValueError(f"max_iterations must be a whole number from 0 on, not {self.max_iterations!r}")
+        self.rtol, self.atol, self.max_iterations = float(self.rtol), float(self.atol), limit
 
     def prepare(self) -> None:
         """Make what a solve needs, as captured programs on a device. Raises RuntimeError when the

@@ -27,13 +27,14 @@ INDEFINITE = (Outcome.INDEFINITE_OPERATOR, Outcome.INDEFINITE_PRECONDITIONER)
 class SolveReport:
     """One solve by one method.
 
-    x: (nx, ny) float64, finite, mean-zero over each component, no worse than the start. relative_residual:
-    ||b - A x|| / ||b|| computed from x, b projected (NaN when b is not finite, 0 when b is 0). history:
-    relative residual norms, iterations + 1 entries. seconds: "setup" and "inference" of the preconditioner's
-    last set-up, "solve" of this solve. flexible: the Polak-Ribiere update was used because the preconditioner
-    does not promise to be symmetric positive definite. method: the preconditioner's name. reason: why it did
-    not converge, for people; empty where it did. choice: of a preconditioner that chooses among others, the
-    one it used and why. coefficients: alpha and beta of the iterations since the solve began, or began again,
+    x: (nx, ny) float64, finite, mean-zero over each component, the best of those whose true residual was
+    computed: zero, the start, every 50th and the last. relative_residual: ||b - A x|| / ||b|| computed from
+    x, b projected (NaN when b is not finite, 0 when b is 0). history: relative residual norms, iterations + 1
+    entries, of the last x and not of the best. seconds: "setup" and "inference" of the preconditioner's last
+    set-up, "solve" of this solve. flexible: the Polak-Ribiere update was used because the preconditioner does
+    not promise to be symmetric positive definite. method: the preconditioner's name. reason: why it did not
+    converge, for people; empty where it did. choice: of a preconditioner that chooses among others, the one
+    it used and why. coefficients: alpha and beta of the iterations since the solve began, or began again,
     (k, 2) float64, of which `precond.analysis.ritz` makes Ritz values; none from a device.
     """
 

@@ -301,7 +301,7 @@ class HMatrix(Preconditioner):
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
         if self._compiled and self.proposals.leaf is None:
-            self.leaves._apply(residual, out)
+            self.leaves.apply_unprojected(residual, out)
             self._compiled.apply(residual, out, counted_twice(self.network.config))
             return
         rows = self.vectors.gather(residual)  # (K, 1, L)

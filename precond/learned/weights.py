@@ -20,6 +20,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from precond.errors import in_one_line
+from precond.files import write_whole
 from precond.learned import MODELS
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner, PreconditionerError, Stage
@@ -41,14 +42,7 @@ def save_model(path: Path | str, module: nn.Module, card: dict) -> None:
     text = yaml.safe_dump({**card, "sha256": hashlib.sha256(data).hexdigest()}, sort_keys=False, width=110)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, data)
-    write_whole(path.with_suffix(".yaml"), text.encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``; never half a file under the real name. Raises OSError."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_whole(path.with_suffix(".yaml"), text)
 
 
 @contextlib.contextmanager

@@ -27,8 +27,9 @@ from tqdm import tqdm
 
 from precond.config import Number, Settings, Text, Whole, read_yaml, validated
 from precond.errors import UsageError
+from precond.files import write_whole
 from precond.learned.coarse_learned import coarse_learned
-from precond.learned.weights import save_model, write_whole
+from precond.learned.weights import save_model
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 from precond.problems import gallery
@@ -231,8 +232,8 @@ class StudyResults(Study):
         writer = csv.DictWriter(table, list(Row.model_fields), lineterminator="\n")
         writer.writeheader()
         writer.writerows(map(dict, self.rows))
-        write_whole(path, text.encode())
-        write_whole(path.with_suffix(".csv"), table.getvalue().encode())
+        write_whole(path, text)
+        write_whole(path.with_suffix(".csv"), table.getvalue())
 
 
 def read_study(path: str | Path) -> StudyResults:

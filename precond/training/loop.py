@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from precond.config import Number, Settings, Whole, validated
 from precond.errors import UsageError
+from precond.files import write_whole
 from precond.krylov.pcg import PCG, SolveReport
-from precond.learned.weights import float32_by_default, save_model, write_whole
+from precond.learned.weights import float32_by_default, save_model
 from precond.poisson import PoissonOperator
 from precond.preconditioner import Preconditioner
 from precond.problems.gallery import Problem

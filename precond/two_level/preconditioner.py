@@ -48,10 +48,9 @@ DAMPING = 0.97  # of D^-1 on a device
 class TwoLevel(Preconditioner):
     """On any basis; subclasses say which by `_basis`.
 
-    ``additive`` drops the projections: M = D^-1 + U Z U^T, one product with A cheaper, about 1.6 times the
-    iterations. ``on_device`` is the form for a GPU (default: where the operator is on one): besides Z five of
-    the operations of precond.device.ops an application, unless additive. There Z is a dense inverse, or with
-    ``coarse_level`` (default: past DENSE unknowns) a level of its own (precond.two_level.coarse_level).
+    ``on_device`` is the form for a GPU (default: where the operator is on one): besides Z five of the
+    operations of precond.device.ops an application. There Z is a dense inverse, or with ``coarse_level``
+    (default: past DENSE unknowns) a level of its own (precond.two_level.coarse_level).
     """
 
     learned: ClassVar[bool] = False  # `_basis` is a network's inference, and timed as such
@@ -62,14 +61,13 @@ class TwoLevel(Preconditioner):
         operator: PoissonOperator,
         leaf_size: int = 64,
         rank: int = 8,
-        additive: bool = False,
         on_device: bool | None = None,
         coarse_level: bool | None = None,
     ):
         super().__init__(operator)
         if not isinstance(rank, int) or not 1 <= rank <= min(16, leaf_size):
             raise ValueError(f"rank must be a whole number from 1 to {min(16, leaf_size)}, not {rank}")
-        self.rank, self.leaf_size, self.additive = rank, leaf_size, additive
+        self.rank, self.leaf_size = rank, leaf_size
         self._on_device = operator.device.type != "cpu" if on_device is None else on_device
         self.leaves = BlockJacobi(operator, leaf_size, aligned=True, shared=not self._on_device)
         vectors, device = self.leaves.vectors, operator.device
@@ -174,7 +172,7 @@ class TwoLevel(Preconditioner):
         """Whether P is applied: Z is of the coefficients at the last set-up, and with later ones the product
         would not be symmetric. Without P, M stays definite whatever became of A.
         """
-        return not (self.additive or self._on_device) and self.is_current
+        return self.is_current and not self._on_device
 
     def _add_coarse_part(self, residual: Tensor, out: Tensor) -> None:
         """``out`` += U Z U^T ``residual``, both (nx, ny), all float64: what rounds, Z magnifies."""
@@ -199,10 +197,10 @@ class TwoLevel(Preconditioner):
         return self._projects
 
     def _apply(self, residual: Tensor, out: Tensor) -> None:
-        if self._on_device and not self.additive:
+        if self._on_device:
             self._apply_on_device(residual.view(-1), out.view(-1))
             return
-        self.leaves._apply(residual, self._solution)
+        self.leaves.apply_unprojected(residual, self._solution)
         left = residual
         if self._projects:
             self._multiply()

@@ -6,15 +6,14 @@ import atexit
 import contextlib
 import io
 import shutil
-import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import taichi as ti
 import torch
+
+from sim.caches import cache_folder
 
 _started: str | None = None
 
@@ -41,20 +40,10 @@ def start(device: str) -> None:
 @cache
 def _kernel_cache() -> Path:
     """Where Taichi keeps compiled kernels: it writes there whatever it is told, and dies where it cannot."""
-    folder = Path(platformdirs.user_cache_dir("htp-fluid")) / "taichi"
-    try:
-        if not folder.is_absolute():
-            raise OSError("no home directory")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        spare = Path(tempfile.mkdtemp(prefix="htp-fluid-"))
-        reason = error.strerror or error
-        if sys.stderr is not None:
-            print(f"htp-fluid: {folder}: {reason}; compiled kernels are kept in {spare}", file=sys.stderr)
-        atexit.register(_discard, spare)
-        return spare
+    folder, is_temporary = cache_folder("taichi")
+    if is_temporary:
+        atexit.register(_discard, folder)
+    return folder
 
 
 def _discard(folder: Path) -> None:

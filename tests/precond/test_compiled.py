@@ -94,13 +94,7 @@ def test_leaf_inverses(make_case, without_compiler, leaf_size, aligned):
     torch.testing.assert_close(one / scale, other / scale, rtol=0.0, atol=2e-4)
 
 
-LEAVES = [
-    "coarse-monomial",
-    "coarse-geneo",
-    "coarse-monomial:additive=true",
-    "hmatrix",
-    "hmatrix:network=false",
-]
+LEAVES = ["coarse-monomial", "coarse-geneo", "hmatrix", "hmatrix:network=false"]
 
 
 @pytest.mark.parametrize("name", LEAVES)

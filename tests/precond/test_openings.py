@@ -167,3 +167,14 @@ def test_openings_of_another_shape_are_refused():
     x, y = openings(3)
     with pytest.raises(ValueError, match="openings must have the shapes"):
         PoissonOperator.from_density(np.ones(SHAPE), openings=(y, x))
+
+
+@pytest.mark.parametrize(
+    "value", [3, "top", [[1, 2], [3]], [None, None], ([[True], [True, False]], 1), np.nan]
+)
+def test_openings_of_another_kind_are_refused(value):
+    with pytest.raises(ValueError, match=r"openings must be two arrays of truth values, not [^\n]*$"):
+        PoissonOperator.from_density(np.ones(SHAPE), openings=value)
+    x, y = openings(3)
+    with pytest.raises(ValueError, match="openings must hold truth values"):
+        PoissonOperator.from_density(np.ones(SHAPE), openings=(x, np.where(y, np.nan, 0.0)))

@@ -89,6 +89,22 @@ def test_solids_of_another_shape_are_refused():
         PoissonOperator.from_density(np.ones((10, 12)), np.zeros((12, 10), dtype=bool))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_solids_that_are_not_finite_are_refused(value):
+    operator = PoissonOperator.from_density(np.ones((10, 12)))
+    solid = np.zeros((10, 12))
+    solid[2, 3] = value
+    with pytest.raises(ValueError, match="solid must hold truth values"):
+        operator.set_solid(solid)
+    assert not operator.solid.any()
+
+
+@pytest.mark.parametrize("device", ["foo", "meta", "cuda:77", object(), ""])
+def test_devices_that_cannot_be_used_are_refused(device):
+    with pytest.raises(ValueError, match=r"^device must be one that torch can use here, not [^\n]*$"):
+        PoissonOperator.from_density(np.ones((10, 12)), device=device)
+
+
 def test_a_box_full_of_solids_projects_to_zero():
     operator = PoissonOperator.from_density(np.ones((9, 9)), np.ones((9, 9), dtype=bool))
     assert operator.components == 0

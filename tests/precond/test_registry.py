@@ -41,6 +41,12 @@ def test_an_unknown_name_is_answered_with_the_known_ones(operator):
         make_preconditioner("jacoby", operator)
 
 
+@pytest.mark.parametrize("name", [3, None, ["jacobi"]])
+def test_what_is_no_name_is_refused(operator, name):
+    with pytest.raises(PreconditionerError, match="name must be a text"):
+        make_preconditioner(name, operator)
+
+
 @pytest.mark.parametrize(("name", "package"), [("ic0", "ilupp"), ("amg", "pyamg")])
 def test_a_missing_package_is_named_with_its_remedy(operator, monkeypatch, name, package):
     find_spec = importlib.util.find_spec
@@ -57,8 +63,8 @@ def test_unknown_options_are_refused(operator):
 
 
 def test_options_may_stand_in_the_name(operator):
-    made = make_preconditioner("coarse-monomial:rank=4:leaf_size=16:additive=true", operator)
-    assert (made.rank, made.leaf_size, made.additive) == (4, 16, True)
+    made = make_preconditioner("coarse-monomial:rank=4:leaf_size=16", operator)
+    assert (made.rank, made.leaf_size) == (4, 16)
     assert make_preconditioner("coarse-monomial:rank=4", operator, rank=6).rank == 6
     for text, words in {"rank": "'rank' is no option", "rank=a": "rank must be", "depth=3": "depth"}.items():
         with pytest.raises(PreconditionerError, match=words):

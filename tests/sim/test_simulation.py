@@ -1,5 +1,7 @@
 """The simulation as the app uses it: live changes, painting, stirring, solids, fallback, repeatability."""
 
+import copy
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -337,3 +339,30 @@ def test_vorticity_of_a_solid_rotation(make_simulation: Maker) -> None:
 def test_settings_out_of_range_name_themselves(change: dict[str, object], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         SimulationSettings(**change)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copies_are_refused(make_simulation: Maker, copied: Callable[[Simulation], object]) -> None:
+    simulation = make_simulation(**SMALL)
+    for thing in (simulation, simulation.projection):
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            copied(thing)
+
+
+def test_the_pressure_system_is_what_the_last_step_solved(make_simulation: Maker) -> None:
+    simulation = make_simulation(**SMALL, rtol=1e-10)
+    with pytest.raises(UsageError, match="take a step first"):
+        simulation.pressure_system()
+    for _ in range(3):
+        before = simulation.projection.pressure.clone()
+        simulation.step()
+    system = simulation.pressure_system()
+    left = system.right_hand_side - system.operator.matvec(simulation.projection.pressure)
+    bound = max(1e-10 * float(system.right_hand_side.norm()), system.atol)
+    assert float(system.operator.project(left).norm()) <= 1.01 * bound
+    assert torch.equal(system.start, before)
+    simulation.settings.warm_start = False
+    assert simulation.pressure_system().start is None
+    simulation.paint(1.0, 0.5, 0.2, "solid")
+    with pytest.raises(UsageError, match="take a step first"):
+        simulation.pressure_system()
