@@ -54,10 +54,11 @@ class PCG(NotCopied):
 
     ``preconditioner``, ``rtol``, ``atol``, ``max_iterations`` and ``single_launch`` may be changed between
     solves; the preconditioner must be set up, for this very operator. One that was set up for earlier
-    coefficients is used as it is, which is sound and slower; where the solve then fails the report's
-    ``reason`` says so. With ``single_launch`` a captured loop ends by itself (precond.device.while_node)
-    where it can; counts and x are the same. On a CPU ``watch`` is called with the relative residuals so far
-    whenever there are more; what it raises ends the solve. Raises ValueError for values that make no sense.
+    coefficients is used as it is, which is slower, and with a two-level form for a GPU may not be definite;
+    where the solve then fails the report's ``reason`` says so. With ``single_launch`` a captured loop ends by
+    itself (precond.device.while_node) where it can; counts and x are the same. On a CPU ``watch`` is called
+    with the relative residuals so far whenever there are more; what it raises ends the solve. Raises
+    ValueError for values that make no sense.
 
     | outcome | when |
     |---|---|
