@@ -70,7 +70,8 @@ def profile_figure(ratios: pd.DataFrame, path: Path) -> None:
     methods, limit = ordered(ratios.columns), 1e3
     with _figure(1, 2.6, path) as (axes,):
         for method in methods:
-            style = {**look(method, methods), "marker": ""}
+            style = look(method, methods)  # those without a look of their own are told apart by markers alone
+            style |= {"marker": ""} if method in METHODS.index else {"markevery": 0.1}
             steps = np.sort(ratios[method][ratios[method] <= limit])
             share = np.arange(1, len(steps) + 1) / ratios[method].count()
             x, y = np.append(steps, limit), np.append(share, share[-1] if len(share) else 0.0)

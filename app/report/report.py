@@ -258,7 +258,19 @@ class Report:
             said += [f"left out: {', '.join(skipped)}"] * bool(skipped)
             said += [f"{run} ended early: {ended}"] * (ended != "completed")
         sessions = [header.sessions[number] for number in rows.session.unique()]
-        return f"{'; '.join(dict.fromkeys(said))}. {_words(sessions)}"
+        commands, places = _told(sessions)
+        places = [] if places == self._place() else places
+        return f"{'; '.join(dict.fromkeys(said))}. {'; '.join([', '.join(commands), *places])}."
+
+    def _place(self) -> list[str]:
+        """Where the bench's first session was."""
+        return _told(self._bench.header.sessions[:1])[1]
+
+    def measured(self) -> SimpleNamespace:
+        """Where solves were measured, but for those of sections that say it themselves."""
+        if self._bench is None:
+            raise Nothing
+        return SimpleNamespace(bench="; ".join(self._place()))
 
     def external(self) -> SimpleNamespace:
         """How often solvers of other programs win."""
@@ -285,7 +297,7 @@ class Report:
         rtol = ", ".join(sorted(set(words(runs, "rtol"))))
         return SimpleNamespace(
             scenes=tables.scenes_table(results.frame_times(runs)),
-            conditions=f"{_range(runs.frames)} frames each, {rtol}",
+            conditions=f"{_range(runs['rows'])} frames each, {rtol}",
             measured=_words(runs.session),
             start=START,
         )
@@ -401,6 +413,12 @@ def _wrapped(text: str) -> str:
 
 def _words(sessions: Iterable[Session]) -> str:
     """Commands without what differs between repetitions; days, commits and machines."""
+    commands, places = _told(sessions)
+    return f"{', '.join(commands)}; {'; '.join(places)}."
+
+
+def _told(sessions: Iterable[Session]) -> tuple[list[str], list[str]]:
+    """The different commands and places of `_words`."""
     commands, places = [], []
     for session in sessions:
         on, (commit, *changes) = session.hardware, (session.commit or "unknown").split("+")
@@ -410,7 +428,7 @@ def _words(sessions: Iterable[Session]) -> str:
         machine = f"{on.get('cpu')}, {on.get('cores')} cores, {on.get('gpu') or 'no GPU'}"
         machine += f", torch {session.versions.get('torch')}"
         places.append(f"{session.date[:10]}, commit {'+'.join([commit[:10], *changes])}, {machine}")
-    return f"{', '.join(dict.fromkeys(commands))}; {'; '.join(dict.fromkeys(places))}."
+    return list(dict.fromkeys(commands)), list(dict.fromkeys(places))
 
 
 def _at(part: pd.DataFrame, family: str, sizes: tuple[int, ...]) -> pd.DataFrame:

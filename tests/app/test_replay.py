@@ -8,6 +8,7 @@ import torch
 from app.cli import main
 from app.config.settings import app_settings
 from app.engine import Engine
+from app.environment import ROOT
 from app.recording.recorder import Recorder
 from precond.config import read_yaml
 from sim.state import load_state
@@ -72,6 +73,14 @@ def test_a_replay_can_itself_be_repeated(session, tmp_path, capsys):
     assert main(["record", "--replay", str(session), "--out", str(tmp_path / "a")]) == 0
     assert main(["record", "--replay", str(tmp_path / "a"), "--out", str(tmp_path / "b")]) == 0
     assert capsys.readouterr().out.count("same to the bit") == 2
+
+
+@pytest.mark.parametrize(
+    "directory", sorted((ROOT / "assets" / "sessions").iterdir()), ids=lambda path: path.name
+)
+def test_committed_sessions_can_be_repeated(directory, tmp_path):
+    assert main(["record", "--replay", str(directory), "--frames", "24", "--out", str(tmp_path / "a")]) == 0
+    assert read_yaml(tmp_path / "a" / "run.yaml")["summary"]["rows"] == 24
 
 
 def test_another_method_sees_the_same_flow(session, tmp_path):

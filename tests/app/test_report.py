@@ -81,6 +81,8 @@ def recording(
     frames = {"median": 1.0, "p99": 1.5, "worst": 2.0}
     summary |= {name: {"frame_ms": factor * 1000.0 / fps} for name, factor in frames.items()}
     head = {name if name != "date" else "started": value for name, value in SESSION.items()}
+    if "replay" in changes:
+        del settings["frames"]
     return {**head, "settings": settings, "summary": {**summary, "mean": phases}, **changes}
 
 
