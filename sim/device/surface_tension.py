@@ -6,7 +6,7 @@ Where there is no curvature it is NOWHERE: fast arithmetic may take for granted 
 import taichi as ti
 
 from sim.device.faces import Cells, Planes, Solids, Static, is_open
-from sim.device.interface import interface_normal, line_offset, read_block
+from sim.device.interface import Block, interface_normal, line_offset
 from sim.host.interface import EMPTY, REACH, TIE, WISP
 
 NOWHERE = 1e30  # above any curvature and any height
@@ -28,6 +28,15 @@ def mirrored(phase: Static, solid: Static, across, along, i, j) -> ti.f64:
             if solid[x, y] != 0:
                 x = i
     return phase[x, y]
+
+
+@ti.func
+def mirrored_block(phase: Static, solid: Static, i, j) -> Block:
+    """The 3 x 3 fractions around (i, j) as `mirrored` reads them."""
+    block = Block(0.0)
+    for p, q in ti.static(ti.ndrange(3, 3)):
+        block[p, q] = mirrored(phase, solid, i + p - 1, j + q - 1, i, j)
+    return block
 
 
 @ti.func
@@ -142,15 +151,11 @@ def curvature_at(phase: Static, solid: Static, lines: Static, i, j) -> ti.f64:
     """Curvature times spacing, positive where the heavy phase is convex: from heights along the axis that the
     normal lies nearer to, else along the other one, else from a parabola.
     """
-    across, along = 0.0, 0.0
-    for k in range(3):
-        weight = 2.0 - ti.abs(k - 1)
-        across += weight * (
-            mirrored(phase, solid, i - 1, j + k - 1, i, j) - mirrored(phase, solid, i + 1, j + k - 1, i, j)
-        )
-        along += weight * (
-            mirrored(phase, solid, i + k - 1, j - 1, i, j) - mirrored(phase, solid, i + k - 1, j + 1, i, j)
-        )
+    block, across, along = mirrored_block(phase, solid, i, j), 0.0, 0.0
+    for k in ti.static(range(3)):
+        weight = ti.static(2.0 - abs(k - 1))
+        across += weight * (block[0, k] - block[2, k])
+        along += weight * (block[k, 0] - block[k, 2])
     upright = ti.abs(along) >= (1.0 - TIE) * ti.abs(across)
     curvature = NOWHERE
     for turn in range(2):
@@ -166,7 +171,7 @@ def curvature_at(phase: Static, solid: Static, lines: Static, i, j) -> ti.f64:
 @ti.func
 def line_in(phase: Static, solid: Static, i, j) -> ti.math.vec3:
     """Normal and offset of the line in cell (i, j); all zero where it has none."""
-    normal, alpha = interface_normal(read_block(phase, solid, i, j)), 0.0
+    normal, alpha = interface_normal(mirrored_block(phase, solid, i, j)), 0.0
     if normal.x != 0.0 or normal.y != 0.0:
         alpha = line_offset(normal.x, normal.y, phase[i, j])
     return ti.math.vec3(normal, alpha)

@@ -245,6 +245,14 @@ def mirrored(phase: Array, solid: Array, x: int, y: int, i: int, j: int) -> floa
 
 
 @compiled
+def mirrored_block(phase: Array, solid: Array, i: int, j: int, block: Array) -> None:
+    """The 3 x 3 fractions around (i, j) as `mirrored` reads them."""
+    for p in range(3):
+        for q in range(3):
+            block[p, q] = mirrored(phase, solid, i + p - 1, j + q - 1, i, j)
+
+
+@compiled
 def height(phase: Array, solid: Array, i: int, j: int, k: int, axis: int, side: int) -> float:
     """Interface above the centre of cell (i, j), in cells, in its ``k``-th neighbour column along ``axis``,
     heavy fluid below where ``side`` is 1; not a number where the column does not end within REACH.
@@ -293,12 +301,12 @@ def line_ends(a: float, b: float, alpha: float) -> tuple[float, float, float, fl
 
 @compiled
 def interface_length(phase: Array, solid: Array) -> float:
-    """Length of all lines, in cells."""
+    """Length of all lines, in cells; walls and solids mirror, or a film would lie along them."""
     block, total = np.zeros((3, 3)), 0.0
     for i in range(phase.shape[0]):
         for j in range(phase.shape[1]):
             if WISP < phase[i, j] < 1.0 - WISP and solid[i, j] == 0:
-                read_block(phase, solid, i, j, block)
+                mirrored_block(phase, solid, i, j, block)
                 a, b = interface_normal(block)
                 if a != 0.0 or b != 0.0:
                     x0, y0, x1, y1 = line_ends(a, b, line_offset(a, b, phase[i, j]))
@@ -312,7 +320,7 @@ def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -
     over the line's own extent (Jibben, Carlson, Francois, Comput. Math. Appl. 78, 2019); 0 of fewer than 3.
     """
     nx, ny = phase.shape
-    read_block(phase, solid, i, j, block)
+    mirrored_block(phase, solid, i, j, block)
     a, b = interface_normal(block)
     long = math.hypot(a, b)
     if long == 0.0:
@@ -324,7 +332,7 @@ def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -
             f = phase[x, y]
             if f <= WISP or f >= 1.0 - WISP or solid[x, y] != 0:
                 continue
-            read_block(phase, solid, x, y, block)
+            mirrored_block(phase, solid, x, y, block)
             c, d = interface_normal(block)
             if c * a + d * b <= 0.0:
                 continue
@@ -358,16 +366,12 @@ def curvature_at(phase: Array, solid: Array, i: int, j: int, block: Array) -> fl
     """Curvature times spacing, positive where the heavy phase is convex: from heights along the axis that the
     normal lies nearer to, else along the other one, else from a parabola.
     """
-    read_block(phase, solid, i, j, block)
+    mirrored_block(phase, solid, i, j, block)
     across, along = 0.0, 0.0
     for k in range(3):
         weight = 2.0 - abs(k - 1)
-        across += weight * (
-            mirrored(phase, solid, i - 1, j + k - 1, i, j) - mirrored(phase, solid, i + 1, j + k - 1, i, j)
-        )
-        along += weight * (
-            mirrored(phase, solid, i + k - 1, j - 1, i, j) - mirrored(phase, solid, i + k - 1, j + 1, i, j)
-        )
+        across += weight * (block[0, k] - block[2, k])
+        along += weight * (block[k, 0] - block[k, 2])
     upright = abs(along) >= (1.0 - TIE) * abs(across)
     for turn in range(2):
         axis = 1 if upright == (turn == 0) else 0

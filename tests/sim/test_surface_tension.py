@@ -40,6 +40,21 @@ def test_a_line_leaves_its_cell_where_it_crosses_the_sides() -> None:
     assert length == pytest.approx(2.0 * np.pi * 0.3 * 48, rel=5e-3)
 
 
+@pytest.mark.parametrize("form", [HostLoops, DeviceLoops])
+@pytest.mark.parametrize("depth", [0, 5])
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("drop", [True, False])
+def test_a_half_disc_at_a_wall_is_half_a_circle_long(form: type, depth: int, turns: int, drop: bool) -> None:
+    """At each side of the box, or at a solid slab of ``depth`` cells along it; a drop, or a bubble."""
+    n, radius = 48, 0.3
+    phase, solid = disc((n, n), depth / n, 0.5, radius), np.zeros((n, n), np.uint8)
+    solid[:depth] = 1
+    phase = np.where(solid == 0, phase if drop else 1.0 - phase, 0.0)
+    turned = (torch.from_numpy(np.rot90(field, turns).copy()) for field in (solid, phase))
+    length = form(next(turned)).interface_length(next(turned))
+    assert length == pytest.approx(np.pi * radius * n, rel=3e-3)
+
+
 @pytest.mark.parametrize("contrast", [1.0, 1000.0])
 def test_a_drop_keeps_its_pressure_and_comes_to_rest(contrast: float) -> None:
     n = 24
