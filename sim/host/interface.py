@@ -232,36 +232,54 @@ def transport_phase(
 
 
 @compiled
-def mirrored(phase: Array, solid: Array, x: int, y: int, i: int, j: int) -> float:
-    """Fraction at (x, y) seen from (i, j): walls and solids mirror, for contact angles of 90 degrees."""
+def mirrored(phase: Array, solid: Array, normals: Array, x: int, y: int, i: int, j: int) -> float:
+    """Fraction at (x, y) seen from (i, j), for contact angles of 90 degrees: the box's sides mirror; a cell
+    in a solid has the fraction of the first fluid along the wall's normal at (i, j).
+    """
     nx, ny = phase.shape
     x, y = (x if x >= 0 else -1 - x), (y if y >= 0 else -1 - y)
     x, y = (x if x < nx else 2 * nx - 1 - x), (y if y < ny else 2 * ny - 1 - y)
     if solid[x, y] == 0:
         return phase[x, y]
-    if solid[i, y] == 0:
-        return phase[i, y]
-    return phase[x, j] if solid[x, j] == 0 else phase[i, j]
+    across, along = normals[0, i, j], normals[1, i, j]
+    if across == 0.0 and along == 0.0:
+        if solid[i, y] == 0:
+            return phase[i, y]
+        return phase[x, j] if solid[x, j] == 0 else phase[i, j]
+    for k in range(1, REACH + 1):
+        px, py = x + k * across, y + k * along
+        a, b = math.floor(px), math.floor(py)
+        total, weight = 0.0, 0.0
+        for p in range(2):
+            for q in range(2):
+                share = (1.0 - abs(px - (a + p))) * (1.0 - abs(py - (b + q)))
+                u, v = min(max(a + p, 0), nx - 1), min(max(b + q, 0), ny - 1)
+                if solid[u, v] == 0:
+                    total += share * phase[u, v]
+                    weight += share
+        if weight > TIE:
+            return total / weight
+    return phase[i, j]
 
 
 @compiled
-def mirrored_block(phase: Array, solid: Array, i: int, j: int, block: Array) -> None:
+def mirrored_block(phase: Array, solid: Array, normals: Array, i: int, j: int, block: Array) -> None:
     """The 3 x 3 fractions around (i, j) as `mirrored` reads them."""
     for p in range(3):
         for q in range(3):
-            block[p, q] = mirrored(phase, solid, i + p - 1, j + q - 1, i, j)
+            block[p, q] = mirrored(phase, solid, normals, i + p - 1, j + q - 1, i, j)
 
 
 @compiled
-def height(phase: Array, solid: Array, i: int, j: int, k: int, axis: int, side: int) -> float:
+def height(phase: Array, solid: Array, normals: Array, i: int, j: int, k: int, axis: int, side: int) -> float:
     """Interface above the centre of cell (i, j), in cells, in its ``k``-th neighbour column along ``axis``,
     heavy fluid below where ``side`` is 1; not a number where the column does not end within REACH.
     """
     x, y = (i, j + k) if axis == 0 else (i + k, j)
-    total = mirrored(phase, solid, x, y, i, j) - 0.5
+    total = mirrored(phase, solid, normals, x, y, i, j) - 0.5
     for away in (1, -1):
         pure = 0.0 if away == 1 else 1.0
-        f = total + 0.5 if away == 1 else mirrored(phase, solid, x, y, i, j)
+        f = total + 0.5 if away == 1 else mirrored(phase, solid, normals, x, y, i, j)
         steps = 0
         while abs(f - pure) > EMPTY:
             steps += 1
@@ -269,20 +287,22 @@ def height(phase: Array, solid: Array, i: int, j: int, k: int, axis: int, side: 
                 return np.nan
             at = away * side * steps
             f = (
-                mirrored(phase, solid, x + at, y, i, j)
+                mirrored(phase, solid, normals, x + at, y, i, j)
                 if axis == 0
-                else mirrored(phase, solid, x, y + at, i, j)
+                else mirrored(phase, solid, normals, x, y + at, i, j)
             )
             total += f - pure
     return total
 
 
 @compiled
-def height_curvature(phase: Array, solid: Array, i: int, j: int, axis: int, side: int) -> float:
+def height_curvature(
+    phase: Array, solid: Array, normals: Array, i: int, j: int, axis: int, side: int
+) -> float:
     """Curvature times spacing from three heights along ``axis``; not a number where one is missing."""
-    low = height(phase, solid, i, j, -1, axis, side)
-    middle = height(phase, solid, i, j, 0, axis, side)
-    high = height(phase, solid, i, j, 1, axis, side)
+    low = height(phase, solid, normals, i, j, -1, axis, side)
+    middle = height(phase, solid, normals, i, j, 0, axis, side)
+    high = height(phase, solid, normals, i, j, 1, axis, side)
     slope = 0.5 * (high - low)
     return (2.0 * middle - low - high) / (1.0 + slope * slope) ** 1.5
 
@@ -300,13 +320,13 @@ def line_ends(a: float, b: float, alpha: float) -> tuple[float, float, float, fl
 
 
 @compiled
-def interface_length(phase: Array, solid: Array) -> float:
+def interface_length(phase: Array, solid: Array, normals: Array) -> float:
     """Length of all lines, in cells; walls and solids mirror, or a film would lie along them."""
     block, total = np.zeros((3, 3)), 0.0
     for i in range(phase.shape[0]):
         for j in range(phase.shape[1]):
             if WISP < phase[i, j] < 1.0 - WISP and solid[i, j] == 0:
-                mirrored_block(phase, solid, i, j, block)
+                mirrored_block(phase, solid, normals, i, j, block)
                 a, b = interface_normal(block)
                 if a != 0.0 or b != 0.0:
                     x0, y0, x1, y1 = line_ends(a, b, line_offset(a, b, phase[i, j]))
@@ -315,12 +335,12 @@ def interface_length(phase: Array, solid: Array) -> float:
 
 
 @compiled
-def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -> float:
+def fitted_curvature(phase: Array, solid: Array, normals: Array, i: int, j: int, block: Array) -> float:
     """Curvature times spacing of the parabola that has the same mean height as every line of the 3 x 3 cells
     over the line's own extent (Jibben, Carlson, Francois, Comput. Math. Appl. 78, 2019); 0 of fewer than 3.
     """
     nx, ny = phase.shape
-    mirrored_block(phase, solid, i, j, block)
+    mirrored_block(phase, solid, normals, i, j, block)
     a, b = interface_normal(block)
     long = math.hypot(a, b)
     if long == 0.0:
@@ -332,7 +352,7 @@ def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -
             f = phase[x, y]
             if f <= WISP or f >= 1.0 - WISP or solid[x, y] != 0:
                 continue
-            mirrored_block(phase, solid, x, y, block)
+            mirrored_block(phase, solid, normals, x, y, block)
             c, d = interface_normal(block)
             if c * a + d * b <= 0.0:
                 continue
@@ -362,11 +382,11 @@ def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -
 
 
 @compiled
-def curvature_at(phase: Array, solid: Array, i: int, j: int, block: Array) -> float:
+def curvature_at(phase: Array, solid: Array, normals: Array, i: int, j: int, block: Array) -> float:
     """Curvature times spacing, positive where the heavy phase is convex: from heights along the axis that the
     normal lies nearer to, else along the other one, else from a parabola.
     """
-    mirrored_block(phase, solid, i, j, block)
+    mirrored_block(phase, solid, normals, i, j, block)
     across, along = 0.0, 0.0
     for k in range(3):
         weight = 2.0 - abs(k - 1)
@@ -377,14 +397,14 @@ def curvature_at(phase: Array, solid: Array, i: int, j: int, block: Array) -> fl
         axis = 1 if upright == (turn == 0) else 0
         component = along if axis == 1 else across
         if abs(component) > TIE:
-            found = height_curvature(phase, solid, i, j, axis, 1 if component > 0.0 else -1)
+            found = height_curvature(phase, solid, normals, i, j, axis, 1 if component > 0.0 else -1)
             if not math.isnan(found):
                 return found
-    return fitted_curvature(phase, solid, i, j, block)
+    return fitted_curvature(phase, solid, normals, i, j, block)
 
 
 @compiled
-def find_curvature(phase: Array, solid: Array, curvature: Array) -> None:
+def find_curvature(phase: Array, solid: Array, normals: Array, curvature: Array) -> None:
     """Curvature times spacing of every cell at the interface, (nx, ny); elsewhere not a number."""
     nx, ny = phase.shape
     block = np.zeros((3, 3))
@@ -393,11 +413,16 @@ def find_curvature(phase: Array, solid: Array, curvature: Array) -> None:
             f = phase[i, j]
             wanted = WISP < f < 1.0 - WISP
             if not wanted and f > 0.5:  # full beside empty
-                wanted = (i > 0 and phase[i - 1, j] < WISP) or (i + 1 < nx and phase[i + 1, j] < WISP)
-                wanted |= (j > 0 and phase[i, j - 1] < WISP) or (j + 1 < ny and phase[i, j + 1] < WISP)
+                for x, y in (
+                    (max(i - 1, 0), j),
+                    (min(i + 1, nx - 1), j),
+                    (i, max(j - 1, 0)),
+                    (i, min(j + 1, ny - 1)),
+                ):
+                    wanted |= phase[x, y] < WISP and solid[x, y] == 0
             curvature[i, j] = np.nan
             if wanted and solid[i, j] == 0:
-                curvature[i, j] = curvature_at(phase, solid, i, j, block)
+                curvature[i, j] = curvature_at(phase, solid, normals, i, j, block)
 
 
 @compiled
@@ -416,6 +441,7 @@ def add_surface_tension(
     phase: Array,
     density: Array,
     solid: Array,
+    normals: Array,
     open_faces: Array,
     curvature: Array,
     impulse: float,
@@ -427,7 +453,7 @@ def add_surface_tension(
     ``impulse``: time step times surface tension over the spacing squared; ``curvature`` (nx, ny) is scratch.
     """
     nx, ny = phase.shape
-    find_curvature(phase, solid, curvature)
+    find_curvature(phase, solid, normals, curvature)
     for i in range(nx):
         for j in range(ny):
             f, bend, rho = phase[i, j], curvature[i, j], density[i, j]

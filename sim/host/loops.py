@@ -12,7 +12,7 @@ from precond import PoissonOperator
 from precond.errors import UsageError
 from precond.host import threads
 from precond.host.compiled import available
-from sim.faces import open_faces
+from sim.faces import open_faces, wall_normals
 from sim.host import advection, energy, forces, interface
 from sim.walls import Walls, closed_corners, sides
 
@@ -46,6 +46,7 @@ class HostLoops:
         self._entering = border.numpy() if walls is None else walls.entering.numpy()
         self._border = None if walls is None else border
         self.open_faces = open_faces(solid, self._border)
+        self._normals = wall_normals(solid)
         self._no_welling = np.empty((0, 0))
         self.hold = (1.0,) * 4
         self._closed = tuple(closed_corners(side).numpy() for side in sides(border))
@@ -53,6 +54,7 @@ class HostLoops:
     def follow_solid(self) -> None:
         """Notice that the solids changed."""
         self.open_faces.copy_(open_faces(self.solid, self._border))
+        self._normals.copy_(wall_normals(self.solid))
 
     def add_stir(self, velocity: Tensor, *stir: float) -> None:
         """Pull the velocity inside a disc towards another one, fully at its centre. ``stir``: centre along x
@@ -96,12 +98,12 @@ class HostLoops:
 
     def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
         """Add surface tension's pull; ``impulse``: time step times it over the spacing squared."""
-        fields = velocity, phase, density, self.solid, self.open_faces
+        fields = velocity, phase, density, self.solid, self._normals, self.open_faces
         interface.add_surface_tension(*(field.numpy() for field in fields), self._dilated, impulse)
 
     def interface_length(self, phase: Tensor) -> float:
         """Length of the interface, in cells."""
-        return interface.interface_length(phase.numpy(), self.solid.numpy())
+        return interface.interface_length(phase.numpy(), self.solid.numpy(), self._normals.numpy())
 
     def transport_phase(
         self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool
