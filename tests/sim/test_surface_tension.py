@@ -22,7 +22,7 @@ def test_curvature_of_a_disc(centre: tuple[float, float], drop: bool) -> None:
     phase = disc((n, n), *centre, radius)
     phase = phase if drop else 1.0 - phase
     solid, found, block = np.zeros((n, n), np.uint8), np.zeros((n, n)), np.zeros((3, 3))
-    fields = phase, solid, np.zeros((2, n, n))
+    fields = phase, solid, np.zeros((3, n, n))
     interface.find_curvature(*fields, found)
     exact = (1.0 if drop else -1.0) / (radius * n)
     mixed = (phase > 1e-6) & (phase < 1.0 - 1e-6)
@@ -54,6 +54,38 @@ def test_a_half_disc_at_a_wall_is_half_a_circle_long(form: type, depth: int, tur
     turned = (torch.from_numpy(np.rot90(field, turns).copy()) for field in (solid, phase))
     length = form(next(turned)).interface_length(next(turned))
     assert length == pytest.approx(np.pi * radius * n, rel=3e-3)
+
+
+@pytest.mark.parametrize("angle", [60.0, 120.0])
+@pytest.mark.parametrize("depth", [0, 6])
+def test_a_drop_meets_the_floor_at_the_contact_angle(angle: float, depth: int) -> None:
+    """From half a disc to a segment, whose height over its base tells the angle; on the side of the box, and
+    on solid cells.
+    """
+    nx, ny = 48, 32 + depth
+    phase = disc((nx, ny), 0.5 * nx / ny, depth / ny, 8.0 / ny)
+    settings = {"contrast": 10.0, "heavy_viscosity": 0.05, "light_viscosity": 0.05, "rtol": 1e-5}
+    flow = simulation(
+        (nx, ny),
+        ny / 32.0,
+        phase,
+        gravity=0.0,
+        surface_tension=1.0,
+        slip_walls=WALLS,
+        contact_angle=angle,
+        **settings,
+    )
+    if depth:  # all that a disc sweeps
+        flow.paint(-1.0, 0.0, depth * flow.spacing, "solid", 3.0, 0.0)
+    while flow.time < 3.0:
+        flow.step()
+    drop = flow.phase[:, depth:].numpy()
+    base = 1.5 * drop[:, 0].sum() - 0.5 * drop[:, 1].sum()
+    theta = np.radians(angle)
+    assert drop.sum(axis=1).max() / base == pytest.approx(0.5 * np.tan(0.5 * theta), rel=0.05)
+    area = theta - np.sin(theta) * np.cos(theta)  # of a segment of radius 1: half of its least energy
+    least = 2.0 * np.sqrt(flow.phase_volume() * area)
+    assert flow.energies()[2] == pytest.approx(least, rel=0.05)
 
 
 @pytest.mark.parametrize("contrast", [1.0, 1000.0])
