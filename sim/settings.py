@@ -11,6 +11,7 @@ from precond.config import Number, Settings, Switch, Text, Whole, setting
 from precond.errors import UsageError
 
 MAX_CONTRAST = 10_000.0
+MIN_ANGLE = 30.0
 MIN_CELLS = 8
 MAX_CELLS = 4096
 
@@ -67,6 +68,13 @@ class SimulationSettings(Settings):
     heavy_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the heavy fluid", unit="m^2/s")
     light_viscosity: Viscosity = setting(1e-5, "kinematic viscosity of the light fluid", unit="m^2/s")
     surface_tension: Number = setting(0.0, "surface tension between the fluids", unit="N/m", ge=0, le=1000)
+    contact_angle: Number = setting(
+        90.0,
+        "angle at which the interface meets walls and solids, measured in the heavy fluid",
+        unit="degrees",
+        ge=MIN_ANGLE,
+        le=180.0 - MIN_ANGLE,
+    )
     slip_walls: tuple[Wall, ...] = setting((), "walls along which viscous fluid slips: left right bottom top")
     source_rate: Number = setting(
         20.0, "volume that a cell of a source or a drain moves, over its own", unit="1/s", ge=0, le=1000

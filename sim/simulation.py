@@ -281,6 +281,7 @@ class Simulation(NotCopied, Fields):
         self.velocity[1].sub_(self._loops.open_faces[1], alpha=time_step * settings.gravity)
         if settings.surface_tension > 0.0:
             impulse = ratio * settings.surface_tension
+            self._loops.contact.meet(settings.contact_angle)
             self._loops.add_surface_tension(self.velocity, self.phase, self.density, impulse)
 
     def _largest_outflow(self, ratio: float) -> float:
@@ -480,7 +481,8 @@ class Simulation(NotCopied, Fields):
 
     def energies(self) -> tuple[float, float, float]:
         """Kinetic energy, potential energy above the floor and the interface's energy, in J per metre of
-        depth, of the state that the next step starts from.
+        depth, of the state that the next step starts from. Contact angles other than 90 degrees add to the
+        last one what it costs to have the heavy fluid at walls instead of the light one, by Young's equation.
 
         Kinetic energy lives on faces with the mean density of their cells, as momentum does; solids count
         nothing.
@@ -488,6 +490,10 @@ class Simulation(NotCopied, Fields):
         kinetic, potential = self._loops.energy(self._moved, self.density)
         area, tension = self.spacing**2, self.settings.surface_tension
         surface = tension * self.interface_length() if tension > 0.0 else 0.0
+        angle = self.settings.contact_angle
+        if tension > 0.0 and angle != 90.0:
+            wetted = self._loops.contact.wetted(self.phase) * self.spacing
+            surface -= tension * math.cos(math.radians(angle)) * wetted
         return kinetic * area, self.settings.gravity * potential * self.spacing * area, surface
 
     def total_energy(self) -> float:
@@ -496,6 +502,7 @@ class Simulation(NotCopied, Fields):
 
     def interface_length(self) -> float:
         """Length of the interface, in m."""
+        self._loops.contact.meet(self.settings.contact_angle)
         return self._loops.interface_length(self.phase) * self.spacing
 
     def max_speed(self) -> float:

@@ -16,7 +16,7 @@ from app.picture import COLORMAPS, VIEWS
 from app.viewer import theme
 from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.session import BRUSH_LIMITS, Session
-from sim.settings import MAX_CONTRAST, SimulationSettings
+from sim.settings import MAX_CONTRAST, MIN_ANGLE, SimulationSettings
 
 LABEL_WIDTH = 108.0
 NARROW = 240.0  # in a panel of less, labels stand above what they name
@@ -47,6 +47,8 @@ def draw_controls(session: Session) -> None:
     simulation.slide("heavy_viscosity", "heavy viscosity", (0.1, 1e5), " mm²/s", 1e-6)
     simulation.slide("light_viscosity", "light viscosity", (0.1, 1e5), " mm²/s", 1e-6)
     simulation.slide("surface_tension", "surface tension", (0.0, 10.0), " N/m")
+    angles = (MIN_ANGLE, 180.0 - MIN_ANGLE)
+    simulation.slide("contact_angle", "contact angle", angles, "°", flags=0)
     simulation.slide("source_rate", "source rate", (0.1, 100.0), " /s")
 
     imgui.separator_text("Pressure solve")

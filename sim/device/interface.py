@@ -75,16 +75,23 @@ def misfit(block: Block, slope: ti.f64, side: ti.f64, upright: bool) -> ti.f64:
 
 
 @ti.func
-def interface_normal(block: Block) -> ti.math.vec2:
-    """Out of the heavy phase: of the differences of column sums along the axis that Youngs' normal lies
-    nearer to, the one whose line fits best (ELVIR: Pilliod, Puckett, J. Comput. Phys. 199, 2004); the central
-    one where both others fit alike, which keeps what is symmetric so.
-    """
+def youngs_normal(block: Block) -> ti.math.vec2:
+    """Out of the heavy phase, by differences over the block: eight times the fraction's fall over a cell."""
     across, along = 0.0, 0.0
     for k in ti.static(range(3)):
         weight = ti.static(2.0 - abs(k - 1))
         across += weight * (block[0, k] - block[2, k])
         along += weight * (block[k, 0] - block[k, 2])
+    return ti.math.vec2(across, along)
+
+
+@ti.func
+def interface_normal(block: Block) -> ti.math.vec2:
+    """Out of the heavy phase: of the differences of column sums along the axis that Youngs' normal lies
+    nearer to, the one whose line fits best (ELVIR: Pilliod, Puckett, J. Comput. Phys. 199, 2004); the central
+    one where both others fit alike, which keeps what is symmetric so.
+    """
+    across, along = youngs_normal(block)
     normal = ti.math.vec2(0.0)
     if ti.abs(across) + ti.abs(along) >= TIE:
         upright = ti.abs(along) >= (1.0 - TIE) * ti.abs(across)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from precond import PoissonOperator
+from sim.contact import Contact
 from sim.device import advection, forces, interface, surface_tension
 from sim.device.runtime import kernel_argument, start
 from sim.faces import open_faces
@@ -31,6 +32,7 @@ class DeviceLoops:
         self._entering = border if walls is None else walls.entering
         self._border = None if walls is None else border
         self.open_faces = open_faces(solid, self._border)
+        self.contact = Contact(solid, walls)
         self.hold = (1.0,) * 4
         self._closed = zeros(4, max(nx, ny) + 1)
         for corners, opened in zip(self._closed, sides(border), strict=True):
@@ -39,6 +41,7 @@ class DeviceLoops:
     def follow_solid(self) -> None:
         """As HostLoops.follow_solid."""
         self.open_faces.copy_(open_faces(self.solid, self._border))
+        self.contact.follow()
 
     def add_stir(self, velocity: Tensor, *stir: float) -> None:
         """As HostLoops.add_stir."""
@@ -54,14 +57,14 @@ class DeviceLoops:
 
     def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
         """As HostLoops.add_surface_tension."""
-        fields = phase, self.solid, self._work, self._curvature
+        fields = phase, self.solid, self.contact.planes, self._work, self._curvature
         surface_tension.find_curvature(*map(kernel_argument, fields))
         fields = velocity, phase, density, self.solid, self._curvature
         surface_tension.add_surface_tension(*map(kernel_argument, fields), impulse)
 
     def interface_length(self, phase: Tensor) -> float:
         """As HostLoops.interface_length."""
-        fields = phase, self.solid, self._curvature
+        fields = phase, self.solid, self.contact.planes, self._curvature
         surface_tension.find_lengths(*map(kernel_argument, fields))
         return float(self._curvature.sum())
 

@@ -6,37 +6,103 @@ Where there is no curvature it is NOWHERE: fast arithmetic may take for granted 
 import taichi as ti
 
 from sim.device.faces import Cells, Planes, Solids, Static, is_open
-from sim.device.interface import interface_normal, line_offset, read_block
+from sim.device.interface import Block, interface_normal, line_offset, youngs_normal
 from sim.host.interface import EMPTY, REACH, TIE, WISP
 
 NOWHERE = 1e30  # above any curvature and any height
 
 
 @ti.func
-def mirrored(phase: Static, solid: Static, across, along, i, j) -> ti.f64:
-    """Fraction at (across, along) seen from (i, j): walls and solids mirror, for contact angles of 90
-    degrees.
+def between(phase: Static, solid: Static, place: ti.math.vec2) -> ti.math.vec2:
+    """Sum of the fractions of the four cells around a place, weighted bilinearly, and of the weights, both
+    over fluid cells.
+    """
+    nx, ny = phase.shape[0], phase.shape[1]
+    a, b, total = int(ti.floor(place.x)), int(ti.floor(place.y)), ti.math.vec2(0.0)
+    for p, q in ti.ndrange(2, 2):
+        u, v = ti.min(ti.max(a + p, 0), nx - 1), ti.min(ti.max(b + q, 0), ny - 1)
+        if solid[u, v] == 0:
+            share = (1.0 - ti.abs(place.x - (a + p))) * (1.0 - ti.abs(place.y - (b + q)))
+            total += share * ti.math.vec2(phase[u, v], 1.0)
+    return total
+
+
+@ti.func
+def sign(value: ti.f64) -> ti.f64:
+    """1, 0 or -1; 0 for what is no more than rounding."""
+    return (1.0 if value > 0.0 else -1.0) if ti.abs(value) >= TIE else 0.0
+
+
+@ti.func
+def mirrored(
+    phase: Static, solid: Static, contact: Static, heavier: ti.math.vec2, across, along, i, j
+) -> ti.f64:
+    """Fraction at (across, along) seen from (i, j): the box's sides mirror; a cell in a solid has the
+    fraction of the first fluid along the wall's normal at (i, j). That is a contact angle of 90 degrees. For
+    another one the fraction is read further along the wall on the side of the heavy fluid, by the cotangent
+    of the angle times the way back into the fluid (after Afkhami, Bussmann, Int. J. Numer. Meth. Fluids 57,
+    2008).
+
+    ``contact``: planes of sim.contact.Contact; ``heavier``: where the fraction rises, zero for 90 degrees.
     """
     nx, ny = phase.shape[0], phase.shape[1]
     x = ti.min(ti.max(across, -1 - across), 2 * nx - 1 - across)
     y = ti.min(ti.max(along, -1 - along), 2 * ny - 1 - along)
-    if solid[x, y] != 0:
-        if solid[i, y] == 0:
-            x = i
-        else:
-            y = j
-            if solid[x, y] != 0:
-                x = i
-    return phase[x, y]
+    f, here, leans = phase[x, y], ti.math.vec2(x, y), heavier.x != 0.0 or heavier.y != 0.0
+    if solid[x, y] == 0:
+        if leans and (x != across or y != along):
+            slope = contact[2, ti.min(ti.max(across, 0), nx - 1), ti.min(ti.max(along, 0), ny - 1)]
+            way = ti.math.vec2(ti.abs(y - along) * sign(heavier.x), ti.abs(x - across) * sign(heavier.y))
+            total = between(phase, solid, here + slope * way)
+            if total.y > TIE:
+                f = total.x / total.y
+    else:
+        normal = ti.math.vec2(contact[0, i, j], contact[1, i, j])
+        f = phase[i, j]
+        if normal.x != 0.0 or normal.y != 0.0:
+            k, total = 0, ti.math.vec2(0.0)
+            while total.y <= TIE and k < REACH:
+                k += 1
+                total = between(phase, solid, here + k * normal)
+            if total.y > TIE:
+                f = total.x / total.y
+                if leans:
+                    tangent = ti.math.vec2(-normal.y, normal.x)
+                    slope = contact[2, i, j] * sign(heavier.dot(tangent))
+                    total = between(phase, solid, here + k * (normal + slope * tangent))
+                    if total.y > TIE:
+                        f = total.x / total.y
+        elif solid[i, y] == 0:
+            f = phase[i, y]
+        elif solid[x, j] == 0:
+            f = phase[x, j]
+    return f
 
 
 @ti.func
-def height(phase: Static, solid: Static, i, j, k, axis, side) -> ti.f64:
+def mirrored_block(phase: Static, solid: Static, contact: Static, i, j) -> tuple[Block, ti.math.vec2]:
+    """The 3 x 3 fractions around (i, j) as `mirrored` reads them, and its ``heavier`` there."""
+    block, heavier, turn, turns = Block(0.0), ti.math.vec2(0.0), 0, 1
+    if contact[2, i, j] != 0.0:
+        turns = 2
+    while turn < turns:  # in loops that are not unrolled: it takes long to compile `mirrored` many times
+        if turn == 1:
+            heavier = -youngs_normal(block)
+        for p, q in ti.ndrange(3, 3):
+            block[p, q] = mirrored(phase, solid, contact, heavier, i + p - 1, j + q - 1, i, j)
+        turn += 1
+    return block, heavier
+
+
+@ti.func
+def height(
+    phase: Static, solid: Static, contact: Static, heavier: ti.math.vec2, i, j, k, axis, side
+) -> ti.f64:
     """Interface above the centre of cell (i, j), in cells, in its ``k``-th neighbour column along ``axis``,
     heavy fluid below where ``side`` is 1; NOWHERE where the column does not end within REACH.
     """
     x, y = i + k * axis, j + k * (1 - axis)
-    own = mirrored(phase, solid, x, y, i, j)
+    own = mirrored(phase, solid, contact, heavier, x, y, i, j)
     total = own - 0.5
     for turn in range(2):
         away, pure = 1 - 2 * turn, 1.0 * turn
@@ -44,7 +110,7 @@ def height(phase: Static, solid: Static, i, j, k, axis, side) -> ti.f64:
         while ti.abs(f - pure) > EMPTY and steps <= REACH:
             steps += 1
             at = away * side * steps
-            f = mirrored(phase, solid, x + at * (1 - axis), y + at * axis, i, j)
+            f = mirrored(phase, solid, contact, heavier, x + at * (1 - axis), y + at * axis, i, j)
             total += f - pure
         if steps > REACH:
             total = NOWHERE
@@ -52,11 +118,13 @@ def height(phase: Static, solid: Static, i, j, k, axis, side) -> ti.f64:
 
 
 @ti.func
-def height_curvature(phase: Static, solid: Static, i, j, axis, side) -> ti.f64:
+def height_curvature(
+    phase: Static, solid: Static, contact: Static, heavier: ti.math.vec2, i, j, axis, side
+) -> ti.f64:
     """Curvature times spacing from three heights along ``axis``; NOWHERE where one is missing."""
     heights = ti.math.vec3(0.0)
-    for k in ti.static(range(3)):
-        heights[k] = height(phase, solid, i, j, k - 1, axis, side)
+    for k in range(3):
+        heights[k] = height(phase, solid, contact, heavier, i, j, k - 1, axis, side)
     low, middle, high = heights
     curvature = NOWHERE
     if ti.max(low, middle, high) < 0.5 * NOWHERE:
@@ -86,12 +154,15 @@ def is_wisp(f: ti.f64) -> bool:
 
 
 @ti.func
-def at_interface(phase: Static, i, j) -> bool:
-    """Whether cell (i, j) is mixed, or full beside an empty one."""
+def at_interface(phase: Static, solid: Static, i, j) -> bool:
+    """Whether fluid cell (i, j) is mixed, or full beside an empty one."""
     nx, ny = phase.shape[0], phase.shape[1]
-    least = ti.min(phase[ti.max(i - 1, 0), j], phase[ti.min(i + 1, nx - 1), j])
-    least = ti.min(least, phase[i, ti.max(j - 1, 0)], phase[i, ti.min(j + 1, ny - 1)])
-    return not is_wisp(phase[i, j]) or (phase[i, j] > 0.5 and least < WISP)
+    found = not is_wisp(phase[i, j])
+    if not found and phase[i, j] > 0.5:
+        for p, q in ti.static(((-1, 0), (1, 0), (0, -1), (0, 1))):
+            x, y = ti.min(ti.max(i + p, 0), nx - 1), ti.min(ti.max(j + q, 0), ny - 1)
+            found = found or (phase[x, y] < WISP and solid[x, y] == 0)
+    return found and solid[i, j] == 0
 
 
 @ti.func
@@ -138,35 +209,31 @@ def fitted_curvature(phase: Static, solid: Static, lines: Static, i, j) -> ti.f6
 
 
 @ti.func
-def curvature_at(phase: Static, solid: Static, lines: Static, i, j) -> ti.f64:
+def curvature_at(phase: Static, solid: Static, contact: Static, lines: Static, i, j) -> ti.f64:
     """Curvature times spacing, positive where the heavy phase is convex: from heights along the axis that the
     normal lies nearer to, else along the other one, else from a parabola.
     """
-    across, along = 0.0, 0.0
-    for k in range(3):
-        weight = 2.0 - ti.abs(k - 1)
-        across += weight * (
-            mirrored(phase, solid, i - 1, j + k - 1, i, j) - mirrored(phase, solid, i + 1, j + k - 1, i, j)
-        )
-        along += weight * (
-            mirrored(phase, solid, i + k - 1, j - 1, i, j) - mirrored(phase, solid, i + k - 1, j + 1, i, j)
-        )
+    block, heavier = mirrored_block(phase, solid, contact, i, j)
+    across, along = youngs_normal(block)
     upright = ti.abs(along) >= (1.0 - TIE) * ti.abs(across)
     curvature = NOWHERE
     for turn in range(2):
         axis = 1 if upright == (turn == 0) else 0
         component = along if axis == 1 else across
         if curvature == NOWHERE and ti.abs(component) > TIE:
-            curvature = height_curvature(phase, solid, i, j, axis, 1 if component > 0.0 else -1)
+            curvature = height_curvature(
+                phase, solid, contact, heavier, i, j, axis, 1 if component > 0.0 else -1
+            )
     if curvature == NOWHERE:
         curvature = fitted_curvature(phase, solid, lines, i, j)
     return curvature
 
 
 @ti.func
-def line_in(phase: Static, solid: Static, i, j) -> ti.math.vec3:
+def line_in(phase: Static, solid: Static, contact: Static, i, j) -> ti.math.vec3:
     """Normal and offset of the line in cell (i, j); all zero where it has none."""
-    normal, alpha = interface_normal(read_block(phase, solid, i, j)), 0.0
+    block, _ = mirrored_block(phase, solid, contact, i, j)
+    normal, alpha = interface_normal(block), 0.0
     if normal.x != 0.0 or normal.y != 0.0:
         alpha = line_offset(normal.x, normal.y, phase[i, j])
     return ti.math.vec3(normal, alpha)
@@ -184,22 +251,22 @@ def face_force(curvature: ti.f64, before: ti.f64, step: ti.f64) -> ti.f64:
 
 
 @ti.kernel
-def find_curvature(phase: Cells, solid: Solids, lines: Planes, curvature: Cells):
+def find_curvature(phase: Cells, solid: Solids, contact: Planes, lines: Planes, curvature: Cells):
     """Curvature times spacing of every cell at the interface, (nx, ny); elsewhere NOWHERE.
 
     ``lines`` (3, nx, ny) is scratch: normal and offset of every cell's line.
     """
     for i, j in phase:
         line = ti.math.vec3(0.0)
-        if solid[i, j] == 0 and at_interface(phase, i, j):
-            line = line_in(phase, solid, i, j)
+        if at_interface(phase, solid, i, j):
+            line = line_in(phase, solid, contact, i, j)
         for k in ti.static(range(3)):
             lines[k, i, j] = line[k]
 
     for i, j in phase:
         found = NOWHERE
-        if solid[i, j] == 0 and at_interface(phase, i, j):
-            found = curvature_at(phase, solid, lines, i, j)
+        if at_interface(phase, solid, i, j):
+            found = curvature_at(phase, solid, contact, lines, i, j)
         curvature[i, j] = found
 
 
@@ -222,12 +289,12 @@ def add_surface_tension(
 
 
 @ti.kernel
-def find_lengths(phase: Cells, solid: Solids, lengths: Cells):
+def find_lengths(phase: Cells, solid: Solids, contact: Planes, lengths: Cells):
     """Length of every cell's line, in cells: (nx, ny)."""
     for i, j in phase:
         length = 0.0
         if solid[i, j] == 0 and not is_wisp(phase[i, j]):
-            a, b, alpha = line_in(phase, solid, i, j)
+            a, b, alpha = line_in(phase, solid, contact, i, j)
             if a != 0.0 or b != 0.0:
                 x0, y0, x1, y1 = line_ends(a, b, alpha)
                 length = ti.sqrt((x1 - x0) ** 2 + (y1 - y0) ** 2)

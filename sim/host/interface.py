@@ -11,6 +11,7 @@ import numpy as np
 from precond.host.compiled import compiled
 
 Array = np.ndarray
+Heavier = tuple[float, float]
 PURE = 1e-10  # a fraction this close to 0 or 1 has no interface to reconstruct
 EMPTY = 1e-8  # a fraction this close to 0 or 1 ends a column of heights
 WISP = 1e-6  # of less, or of as little light fluid, no curvature is taken
@@ -70,16 +71,23 @@ def misfit(block: Array, slope: float, side: float, upright: bool) -> float:
 
 
 @compiled
-def interface_normal(block: Array) -> tuple[float, float]:
-    """Out of the heavy phase: of the differences of column sums along the axis that Youngs' normal lies
-    nearer to, the one whose line fits best (ELVIR: Pilliod, Puckett, J. Comput. Phys. 199, 2004); the central
-    one where both others fit alike, which keeps what is symmetric so.
-    """
+def youngs_normal(block: Array) -> tuple[float, float]:
+    """Out of the heavy phase, by differences over the block: eight times the fraction's fall over a cell."""
     across, along = 0.0, 0.0
     for k in range(3):
         weight = 2.0 - abs(k - 1)
         across += weight * (block[0, k] - block[2, k])
         along += weight * (block[k, 0] - block[k, 2])
+    return across, along
+
+
+@compiled
+def interface_normal(block: Array) -> tuple[float, float]:
+    """Out of the heavy phase: of the differences of column sums along the axis that Youngs' normal lies
+    nearer to, the one whose line fits best (ELVIR: Pilliod, Puckett, J. Comput. Phys. 199, 2004); the central
+    one where both others fit alike, which keeps what is symmetric so.
+    """
+    across, along = youngs_normal(block)
     if abs(across) + abs(along) < TIE:
         return 0.0, 0.0
     upright = abs(along) >= (1.0 - TIE) * abs(across)
@@ -232,28 +240,113 @@ def transport_phase(
 
 
 @compiled
-def mirrored(phase: Array, solid: Array, x: int, y: int, i: int, j: int) -> float:
-    """Fraction at (x, y) seen from (i, j): walls and solids mirror, for contact angles of 90 degrees."""
+def between(phase: Array, solid: Array, x: float, y: float) -> tuple[float, float]:
+    """Sum of the fractions of the four cells around a place, weighted bilinearly, and of the weights, both
+    over fluid cells.
+    """
     nx, ny = phase.shape
-    x, y = (x if x >= 0 else -1 - x), (y if y >= 0 else -1 - y)
-    x, y = (x if x < nx else 2 * nx - 1 - x), (y if y < ny else 2 * ny - 1 - y)
-    if solid[x, y] == 0:
-        return phase[x, y]
-    if solid[i, y] == 0:
-        return phase[i, y]
-    return phase[x, j] if solid[x, j] == 0 else phase[i, j]
+    a, b = math.floor(x), math.floor(y)
+    total, weight = 0.0, 0.0
+    for p in range(2):
+        for q in range(2):
+            share = (1.0 - abs(x - (a + p))) * (1.0 - abs(y - (b + q)))
+            u, v = min(max(a + p, 0), nx - 1), min(max(b + q, 0), ny - 1)
+            if solid[u, v] == 0:
+                total += share * phase[u, v]
+                weight += share
+    return total, weight
 
 
 @compiled
-def height(phase: Array, solid: Array, i: int, j: int, k: int, axis: int, side: int) -> float:
+def sign(value: float) -> float:
+    """1, 0 or -1; 0 for what is no more than rounding."""
+    return 0.0 if abs(value) < TIE else math.copysign(1.0, value)
+
+
+@compiled
+def mirrored(
+    phase: Array, solid: Array, contact: Array, heavier: Heavier, x: int, y: int, i: int, j: int
+) -> float:
+    """Fraction at (x, y) seen from (i, j): the box's sides mirror; a cell in a solid has the fraction of the
+    first fluid along the wall's normal at (i, j). That is a contact angle of 90 degrees. For another one the
+    fraction is read further along the wall on the side of the heavy fluid, by the cotangent of the angle
+    times the way back into the fluid (after Afkhami, Bussmann, Int. J. Numer. Meth. Fluids 57, 2008).
+
+    ``contact``: planes of sim.contact.Contact; ``heavier``: where the fraction rises, zero for 90 degrees.
+    """
+    nx, ny = phase.shape
+    u, v = (x if x >= 0 else -1 - x), (y if y >= 0 else -1 - y)
+    u, v = (u if u < nx else 2 * nx - 1 - u), (v if v < ny else 2 * ny - 1 - v)
+    leans = heavier[0] != 0.0 or heavier[1] != 0.0
+    if solid[u, v] == 0:
+        if leans and (u != x or v != y):
+            slope = contact[2, min(max(x, 0), nx - 1), min(max(y, 0), ny - 1)]
+            along_x, along_y = abs(v - y) * sign(heavier[0]), abs(u - x) * sign(heavier[1])
+            total, weight = between(phase, solid, u + slope * along_x, v + slope * along_y)
+            if weight > TIE:
+                return total / weight
+        return phase[u, v]
+    across, along = contact[0, i, j], contact[1, i, j]
+    if across == 0.0 and along == 0.0:
+        if solid[i, v] == 0:
+            return phase[i, v]
+        return phase[u, j] if solid[u, j] == 0 else phase[i, j]
+    for k in range(1, REACH + 1):
+        total, weight = between(phase, solid, u + k * across, v + k * along)
+        if weight > TIE:
+            f = total / weight
+            if leans:
+                slope = contact[2, i, j] * sign(heavier[1] * across - heavier[0] * along)
+                across, along = across - slope * along, along + slope * across
+                total, weight = between(phase, solid, u + k * across, v + k * along)
+                if weight > TIE:
+                    f = total / weight
+            return f
+    return phase[i, j]
+
+
+@compiled
+def fill_block(
+    phase: Array, solid: Array, contact: Array, heavier: Heavier, i: int, j: int, block: Array
+) -> None:
+    """The 3 x 3 fractions around (i, j) as `mirrored` reads them."""
+    for p in range(3):
+        for q in range(3):
+            block[p, q] = mirrored(phase, solid, contact, heavier, i + p - 1, j + q - 1, i, j)
+
+
+@compiled
+def mirrored_block(phase: Array, solid: Array, contact: Array, i: int, j: int, block: Array) -> Heavier:
+    """As `fill_block`, at once where there is no wall; returns `mirrored`'s ``heavier`` at (i, j)."""
+    nx, ny = phase.shape
+    walls, heavier = i == 0 or j == 0 or i == nx - 1 or j == ny - 1, (0.0, 0.0)
+    if not walls:
+        for p in range(3):
+            for q in range(3):
+                block[p, q] = phase[i + p - 1, j + q - 1]
+                walls |= solid[i + p - 1, j + q - 1] != 0
+    if walls:
+        fill_block(phase, solid, contact, heavier, i, j, block)
+    if contact[2, i, j] != 0.0:
+        across, along = youngs_normal(block)
+        heavier = -across, -along
+        if walls:
+            fill_block(phase, solid, contact, heavier, i, j, block)
+    return heavier
+
+
+@compiled
+def height(
+    phase: Array, solid: Array, contact: Array, heavier: Heavier, i: int, j: int, k: int, axis: int, side: int
+) -> float:
     """Interface above the centre of cell (i, j), in cells, in its ``k``-th neighbour column along ``axis``,
     heavy fluid below where ``side`` is 1; not a number where the column does not end within REACH.
     """
     x, y = (i, j + k) if axis == 0 else (i + k, j)
-    total = mirrored(phase, solid, x, y, i, j) - 0.5
+    total = mirrored(phase, solid, contact, heavier, x, y, i, j) - 0.5
     for away in (1, -1):
         pure = 0.0 if away == 1 else 1.0
-        f = total + 0.5 if away == 1 else mirrored(phase, solid, x, y, i, j)
+        f = total + 0.5 if away == 1 else mirrored(phase, solid, contact, heavier, x, y, i, j)
         steps = 0
         while abs(f - pure) > EMPTY:
             steps += 1
@@ -261,20 +354,22 @@ def height(phase: Array, solid: Array, i: int, j: int, k: int, axis: int, side: 
                 return np.nan
             at = away * side * steps
             f = (
-                mirrored(phase, solid, x + at, y, i, j)
+                mirrored(phase, solid, contact, heavier, x + at, y, i, j)
                 if axis == 0
-                else mirrored(phase, solid, x, y + at, i, j)
+                else mirrored(phase, solid, contact, heavier, x, y + at, i, j)
             )
             total += f - pure
     return total
 
 
 @compiled
-def height_curvature(phase: Array, solid: Array, i: int, j: int, axis: int, side: int) -> float:
+def height_curvature(
+    phase: Array, solid: Array, contact: Array, heavier: Heavier, i: int, j: int, axis: int, side: int
+) -> float:
     """Curvature times spacing from three heights along ``axis``; not a number where one is missing."""
-    low = height(phase, solid, i, j, -1, axis, side)
-    middle = height(phase, solid, i, j, 0, axis, side)
-    high = height(phase, solid, i, j, 1, axis, side)
+    low = height(phase, solid, contact, heavier, i, j, -1, axis, side)
+    middle = height(phase, solid, contact, heavier, i, j, 0, axis, side)
+    high = height(phase, solid, contact, heavier, i, j, 1, axis, side)
     slope = 0.5 * (high - low)
     return (2.0 * middle - low - high) / (1.0 + slope * slope) ** 1.5
 
@@ -292,13 +387,13 @@ def line_ends(a: float, b: float, alpha: float) -> tuple[float, float, float, fl
 
 
 @compiled
-def interface_length(phase: Array, solid: Array) -> float:
-    """Length of all lines, in cells."""
+def interface_length(phase: Array, solid: Array, contact: Array) -> float:
+    """Length of all lines, in cells; walls and solids mirror, or a film would lie along them."""
     block, total = np.zeros((3, 3)), 0.0
     for i in range(phase.shape[0]):
         for j in range(phase.shape[1]):
             if WISP < phase[i, j] < 1.0 - WISP and solid[i, j] == 0:
-                read_block(phase, solid, i, j, block)
+                mirrored_block(phase, solid, contact, i, j, block)
                 a, b = interface_normal(block)
                 if a != 0.0 or b != 0.0:
                     x0, y0, x1, y1 = line_ends(a, b, line_offset(a, b, phase[i, j]))
@@ -307,12 +402,12 @@ def interface_length(phase: Array, solid: Array) -> float:
 
 
 @compiled
-def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -> float:
+def fitted_curvature(phase: Array, solid: Array, contact: Array, i: int, j: int, block: Array) -> float:
     """Curvature times spacing of the parabola that has the same mean height as every line of the 3 x 3 cells
     over the line's own extent (Jibben, Carlson, Francois, Comput. Math. Appl. 78, 2019); 0 of fewer than 3.
     """
     nx, ny = phase.shape
-    read_block(phase, solid, i, j, block)
+    mirrored_block(phase, solid, contact, i, j, block)
     a, b = interface_normal(block)
     long = math.hypot(a, b)
     if long == 0.0:
@@ -324,7 +419,7 @@ def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -
             f = phase[x, y]
             if f <= WISP or f >= 1.0 - WISP or solid[x, y] != 0:
                 continue
-            read_block(phase, solid, x, y, block)
+            mirrored_block(phase, solid, contact, x, y, block)
             c, d = interface_normal(block)
             if c * a + d * b <= 0.0:
                 continue
@@ -354,33 +449,25 @@ def fitted_curvature(phase: Array, solid: Array, i: int, j: int, block: Array) -
 
 
 @compiled
-def curvature_at(phase: Array, solid: Array, i: int, j: int, block: Array) -> float:
+def curvature_at(phase: Array, solid: Array, contact: Array, i: int, j: int, block: Array) -> float:
     """Curvature times spacing, positive where the heavy phase is convex: from heights along the axis that the
     normal lies nearer to, else along the other one, else from a parabola.
     """
-    read_block(phase, solid, i, j, block)
-    across, along = 0.0, 0.0
-    for k in range(3):
-        weight = 2.0 - abs(k - 1)
-        across += weight * (
-            mirrored(phase, solid, i - 1, j + k - 1, i, j) - mirrored(phase, solid, i + 1, j + k - 1, i, j)
-        )
-        along += weight * (
-            mirrored(phase, solid, i + k - 1, j - 1, i, j) - mirrored(phase, solid, i + k - 1, j + 1, i, j)
-        )
+    heavier = mirrored_block(phase, solid, contact, i, j, block)
+    across, along = youngs_normal(block)
     upright = abs(along) >= (1.0 - TIE) * abs(across)
     for turn in range(2):
         axis = 1 if upright == (turn == 0) else 0
         component = along if axis == 1 else across
         if abs(component) > TIE:
-            found = height_curvature(phase, solid, i, j, axis, 1 if component > 0.0 else -1)
+            found = height_curvature(phase, solid, contact, heavier, i, j, axis, 1 if component > 0.0 else -1)
             if not math.isnan(found):
                 return found
-    return fitted_curvature(phase, solid, i, j, block)
+    return fitted_curvature(phase, solid, contact, i, j, block)
 
 
 @compiled
-def find_curvature(phase: Array, solid: Array, curvature: Array) -> None:
+def find_curvature(phase: Array, solid: Array, contact: Array, curvature: Array) -> None:
     """Curvature times spacing of every cell at the interface, (nx, ny); elsewhere not a number."""
     nx, ny = phase.shape
     block = np.zeros((3, 3))
@@ -389,11 +476,16 @@ def find_curvature(phase: Array, solid: Array, curvature: Array) -> None:
             f = phase[i, j]
             wanted = WISP < f < 1.0 - WISP
             if not wanted and f > 0.5:  # full beside empty
-                wanted = (i > 0 and phase[i - 1, j] < WISP) or (i + 1 < nx and phase[i + 1, j] < WISP)
-                wanted |= (j > 0 and phase[i, j - 1] < WISP) or (j + 1 < ny and phase[i, j + 1] < WISP)
+                for x, y in (
+                    (max(i - 1, 0), j),
+                    (min(i + 1, nx - 1), j),
+                    (i, max(j - 1, 0)),
+                    (i, min(j + 1, ny - 1)),
+                ):
+                    wanted |= phase[x, y] < WISP and solid[x, y] == 0
             curvature[i, j] = np.nan
             if wanted and solid[i, j] == 0:
-                curvature[i, j] = curvature_at(phase, solid, i, j, block)
+                curvature[i, j] = curvature_at(phase, solid, contact, i, j, block)
 
 
 @compiled
@@ -412,6 +504,7 @@ def add_surface_tension(
     phase: Array,
     density: Array,
     solid: Array,
+    contact: Array,
     open_faces: Array,
     curvature: Array,
     impulse: float,
@@ -423,7 +516,7 @@ def add_surface_tension(
     ``impulse``: time step times surface tension over the spacing squared; ``curvature`` (nx, ny) is scratch.
     """
     nx, ny = phase.shape
-    find_curvature(phase, solid, curvature)
+    find_curvature(phase, solid, contact, curvature)
     for i in range(nx):
         for j in range(ny):
             f, bend, rho = phase[i, j], curvature[i, j], density[i, j]

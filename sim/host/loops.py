@@ -12,6 +12,7 @@ from precond import PoissonOperator
 from precond.errors import UsageError
 from precond.host import threads
 from precond.host.compiled import available
+from sim.contact import Contact
 from sim.faces import open_faces
 from sim.host import advection, energy, forces, interface
 from sim.walls import Walls, closed_corners, sides
@@ -23,8 +24,8 @@ class HostLoops:
 
     Attributes: open_faces (2, nx+1, ny+1), 1 on faces between two fluid cells and on open ones of the box's
     sides, else 0; heavy_flux (2, nx+1, ny+1), share of a cell, of the last sweep of `transport_phase` in
-    either direction; solid, as it was given; hold: 1 for walls (left, right, bottom, top) that do not slip, 0
-    for those that do.
+    either direction; solid, as it was given; contact: how the interface meets walls; hold: 1 for walls (left,
+    right, bottom, top) that do not slip, 0 for those that do.
     """
 
     def __init__(self, solid: Tensor, walls: Walls | None = None):
@@ -46,6 +47,7 @@ class HostLoops:
         self._entering = border.numpy() if walls is None else walls.entering.numpy()
         self._border = None if walls is None else border
         self.open_faces = open_faces(solid, self._border)
+        self.contact = Contact(solid, walls)
         self._no_welling = np.empty((0, 0))
         self.hold = (1.0,) * 4
         self._closed = tuple(closed_corners(side).numpy() for side in sides(border))
@@ -53,6 +55,7 @@ class HostLoops:
     def follow_solid(self) -> None:
         """Notice that the solids changed."""
         self.open_faces.copy_(open_faces(self.solid, self._border))
+        self.contact.follow()
 
     def add_stir(self, velocity: Tensor, *stir: float) -> None:
         """Pull the velocity inside a disc towards another one, fully at its centre. ``stir``: centre along x
@@ -96,12 +99,12 @@ class HostLoops:
 
     def add_surface_tension(self, velocity: Tensor, phase: Tensor, density: Tensor, impulse: float) -> None:
         """Add surface tension's pull; ``impulse``: time step times it over the spacing squared."""
-        fields = velocity, phase, density, self.solid, self.open_faces
+        fields = velocity, phase, density, self.solid, self.contact.planes, self.open_faces
         interface.add_surface_tension(*(field.numpy() for field in fields), self._dilated, impulse)
 
     def interface_length(self, phase: Tensor) -> float:
         """Length of the interface, in cells."""
-        return interface.interface_length(phase.numpy(), self.solid.numpy())
+        return interface.interface_length(phase.numpy(), self.solid.numpy(), self.contact.planes.numpy())
 
     def transport_phase(
         self, phase: Tensor, velocity: Tensor, ratio: float, direction: int, first: bool

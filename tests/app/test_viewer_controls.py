@@ -24,6 +24,7 @@ SLIDERS = {  # what is typed, and what it is in the engine's units
     "heavy_viscosity": (250.0, 2.5e-4),
     "light_viscosity": (20.0, 2e-5),
     "surface_tension": (0.05, 0.05),
+    "contact_angle": (75.0, 75.0),
     "source_rate": (5.0, 5.0),
     "max_iterations": (77, 77),
     "radius": (12.0, 0.12),

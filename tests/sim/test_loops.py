@@ -115,7 +115,8 @@ def test_nothing_waits_for_what_enters_on_a_device(fields):
 
 
 @pytest.mark.parametrize("centre", [None, (0.0, 0.0), (1.0, 0.4), (0.5, 1.0), (0.45, 0.55)])
-def test_surface_tension(fields, centre):
+@pytest.mark.parametrize("angle", [90.0, 50.0, 130.0])
+def test_surface_tension(fields, centre, angle):
     """Of random cells, and of discs in a corner, at walls and among solids."""
     (nx, ny), phase, results = fields.phase.shape, fields.phase, []
     if centre is not None:
@@ -125,6 +126,7 @@ def test_surface_tension(fields, centre):
     density = 1.0 + 99.0 * phase
     for loops in both(fields):
         (velocity,) = fields.copies("velocity")
+        loops.contact.meet(angle)
         loops.add_surface_tension(velocity, phase, density, 10.0)
         results.append((velocity, torch.tensor(loops.interface_length(phase), dtype=torch.float64)))
     assert (results[0][0] - fields.velocity).abs().max() > 0.01
@@ -132,7 +134,8 @@ def test_surface_tension(fields, centre):
         near(one, other)
 
 
-def test_surface_tension_of_a_mirror_image_is_the_mirror_image():
+@pytest.mark.parametrize("angle", [90.0, 50.0])
+def test_surface_tension_of_a_mirror_image_is_the_mirror_image(angle):
     fields, results = Fields((24, 17)), []
     for turned in (0, 1):
         solid, phase, density = (
@@ -140,6 +143,7 @@ def test_surface_tension_of_a_mirror_image_is_the_mirror_image():
         )
         velocity = torch.zeros_like(fields.velocity)
         loops = DeviceLoops(solid.contiguous())
+        loops.contact.meet(angle)
         loops.add_surface_tension(velocity, phase.contiguous(), density.contiguous(), 10.0)
         results.append(velocity)
     one, other = results

@@ -40,10 +40,16 @@ def test_the_same_flow_in_taichi(make_simulation: Maker) -> None:
     torch.testing.assert_close(compiled.velocity, reference.velocity, rtol=0.0, atol=1e-7)
 
 
+@pytest.mark.parametrize("tension", [0.0, 20.0])
 @pytest.mark.parametrize("name", available_preconditioners())
-def test_every_preconditioner_gives_the_same_flow(make_simulation: Maker, name: str) -> None:
-    reference = make_simulation(**SMALL, preconditioner="direct", rtol=1e-10)
-    simulation = make_simulation(**SMALL, preconditioner=name, rtol=1e-10)
+def test_every_preconditioner_gives_the_same_flow(make_simulation: Maker, name: str, tension: float) -> None:
+    """Without and with surface tension, then around a solid that the interface meets at 60 degrees."""
+    settings = {**SMALL, "rtol": 1e-10, "surface_tension": tension, "contact_angle": 60.0}
+    reference = make_simulation(**settings, preconditioner="direct")
+    simulation = make_simulation(**settings, preconditioner=name)
+    for flow in (reference, simulation):
+        if tension:
+            flow.paint(0.4, 0.5, 0.15, "solid")
     for _ in range(8):
         reference.step()
         report = simulation.step()
