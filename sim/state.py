@@ -100,8 +100,11 @@ def save_state(path: str | Path, state: State, settings: SimulationSettings) -> 
     part = path.with_name(f"{path.name}.part")
     about = {"format": FORMAT, "settings": json.dumps(settings.model_dump())}
     tensors = {name: tensor.contiguous() for name, tensor in state._asdict().items()}
+    part.touch()
+    mode = part.stat().st_mode  # as every other file's: safetensors makes one that is its owner's alone
     try:
         save_file(tensors, part, about)
+        part.chmod(mode)
     except SafetensorError as error:
         part.unlink(missing_ok=True)
         raise OSError(in_one_line(error)) from error
@@ -113,6 +116,10 @@ def load_state(path: str | Path) -> tuple[State, dict[str, Any]]:
     """A state and the settings it was saved with. Raises UsageError that names the file and says what is
     wrong with it.
     """
+    if Path(path).is_dir():
+        raise UsageError(
+            f"state {path}: is a folder; name a file in it, as {Path(path) / 'final.safetensors'}"
+        )
     try:
         with safe_open(path, "pt") as file:
             about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -188,6 +188,7 @@ def _repeat(recording: Recording) -> str:
     settings = {name: value for name, value in recording.settings.items() if name in RunOptions.model_fields}
     scene = say(settings.pop("scene", "dam-break"))
     settings["frames"] = max(1, recording.rows)
+    settings.pop("seconds", None)  # in place of which the frames stand
     try:
         known = app_settings({"scene": scene}).as_dict()
     except UsageError:  # a scene of one's own that is not here: everything is said

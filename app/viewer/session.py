@@ -325,6 +325,8 @@ class Session:
         inspector.follow = not (inspector.follow and inspector.shown)
         if inspector.follow and not inspector.shown:
             self.front = "Partition"
+        if inspector.follow and (why := inspector.why_no_leaves):
+            self.say(why)
 
     def start_race(self) -> None:
         """Race on the last frame's system and show it."""

@@ -69,6 +69,17 @@ def test_new_scene_and_reset_start_the_plots_anew(session):
         assert session.engine.frame == 0
 
 
+def test_a_leaf_that_cannot_be_outlined_is_said(session):
+    session.change("preconditioner", "multigrid")
+    session.toggle_leaf()
+    assert session.front == "Partition"
+    assert session.message.text.startswith("multigrid has no leaves: coarse-monomial, coarse-iterated, ")
+    session.toggle_leaf()
+    session.change("preconditioner", "coarse-iterated")
+    session.toggle_leaf()
+    assert session.message is None
+
+
 def test_single_step_pauses_a_running_simulation(session):
     session.advance()
     session.step()
