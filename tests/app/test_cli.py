@@ -61,7 +61,8 @@ def assert_refused(capsys, argv, *fragments):
                 "validate | list",
             ],
         ),
-        ("fly", ["fly", "demo"]),
+        ("fly", ["unknown command 'fly' (choose from ", "demo"]),
+        ("bench --external nope", ["--external: 'nope' is not one of all, pyamg-rs, pyamg-sa, "]),
         ("record --colour red", ["--colour"]),
         ("record --grid 12", ["--grid", "'12'", "like 128x64"]),
         ("record --grid 4x64", ["--grid", "'4x64'", "8 to 4096"]),
@@ -326,6 +327,15 @@ def app(tmp_path):
         )
 
     return run_in_shell
+
+
+def test_without_the_packages_that_it_needs_it_names_the_remedy(tmp_path):
+    command = [sys.executable, "-S", "-m", "app", "list"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+    assert "make venv" in ran.stderr
+    assert "pip install ." in ran.stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")

@@ -70,7 +70,7 @@ def test_unknown_options_are_refused(operator):
         ("multigrid", "it takes no options"),
         ("auto", "allowed: candidates, clock"),
         ("hmatrix", "allowed: definite, weights, network"),
-        ("coarse-iterated", "allowed: two_level, leaf_iterations, .*leaf_size, rank"),
+        ("coarse-iterated", "allowed: two_level, leaf_iterations, .*rank, leaf_size"),
         ("coarse-learned", "allowed: model, two_level, leaf_iterations, .*threshold"),
     ],
 )
