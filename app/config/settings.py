@@ -133,7 +133,7 @@ def _options(flags: dict[str, Any]) -> RunOptions:
     if options.frames and options.seconds:
         told = [name for name in ("frames", "seconds") if name in flags]
         if len(told) != 1:
-            raise UsageError("--frames and --seconds say the same in two ways: give one of them")
+            raise UsageError("--seconds stands in place of --frames: give one of them")
         setattr(options, "frames" if told == ["seconds"] else "seconds", None)
     return options
 
