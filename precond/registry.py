@@ -177,7 +177,7 @@ def make_preconditioner(name: str, operator: PoissonOperator, **options: object)
     try:
         options = {**dict(map(_option, written)), **options}
         made = getattr(importlib.import_module(f"precond.{module}"), attribute)
-        known = _options_of(made)
+        known = _options_of(made) if options else []
         for option in options:
             if option not in known:
                 allowed = f"allowed: {', '.join(known)}" if known else "it takes no options"
