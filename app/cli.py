@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from app.bench.settings import BenchSettings
-from app.config.flags import add_flags
+from app.config.flags import add_flags, flag
 from app.config.settings import AppSettings, RunOptions, app_settings, merged
 from app.environment import check_device, devices, prepare
 from precond.config import Settings, read_yaml
@@ -29,6 +29,7 @@ Command = Callable[[dict[str, Any]], int]
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = message.replace(f"argument {' | '.join(COMMANDS)}: invalid choice:", "unknown command")
         self.exit(WRONG_USE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -161,7 +162,8 @@ def _bench(flags: dict[str, Any]) -> int:
     if "suite" in flags:
         others = [name for name in flags if name not in ("suite", "out")]
         if others:
-            raise UsageError(f"--suite takes only --out beside it; {others[0]} is for its file")
+            suite = "--quick (or --suite quick)" if flags["suite"] == "quick" else "--suite"
+            raise UsageError(f"{suite} takes only --out beside it; leave out {flag(others[0])}")
         from app.bench.run import run_suite
 
         return run_suite(flags["suite"], flags.get("out"))

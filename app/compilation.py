@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from app.environment import is_program
+from app.environment import cores, is_program
 from app.picture import Tracers, View, draw
 from precond import PCG, PoissonOperator, PreconditionerError, make_preconditioner
 from precond.auto import CANDIDATES, Auto
@@ -87,7 +87,7 @@ class Compilation:
 
     def _parts(self) -> Iterator[None]:
         strip_fraction(1.0, 1.0, 1.0)  # small: is the disk empty?
-        if compiled_anew():
+        if compiled_anew() and cores() > 1:
             nothing = subprocess.DEVNULL
             command = [sys.executable, "-m", __name__, self._first]
             self._other = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)

@@ -96,7 +96,7 @@ def check_device(device: str) -> None:
 def devices() -> dict[str, str]:
     """What ``--device`` can name, with a description each."""
     gpu = _gpu() or "not available: torch finds no CUDA device"
-    return {"cpu": f"{_cpu_model()}, {_cores()} cores", "cuda": gpu}
+    return {"cpu": f"{_cpu_model()}, {cores()} cores", "cuda": gpu}
 
 
 def describe() -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _hardware() -> dict[str, Any]:
     clocks = ("nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,clocks.mem", "--format=csv,noheader")
     return {
         "cpu": _cpu_model(),
-        "cores": _cores(),
+        "cores": cores(),
         "threads": threads.count(),
         "torch_threads": torch.get_num_threads(),
         "memory_gib": _memory_gib(),
@@ -147,7 +147,7 @@ def _cpu_model() -> str:
     return models[0].strip() if models else platform.processor() or platform.machine()
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

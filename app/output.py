@@ -87,8 +87,10 @@ def command_line() -> str:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collect the first SIGINT or SIGTERM in a list for the loop to look at, not to die within a frame.
+def stop_signals(
+    numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM),
+) -> Iterator[list[signal.Signals]]:
+    """Collect the first of ``numbers`` in a list for the loop to look at, not to die within a frame.
 
     A second one raises KeyboardInterrupt at once.
     """
@@ -99,7 +101,7 @@ def stop_signals() -> Iterator[list[signal.Signals]]:
             raise KeyboardInterrupt
         received.append(signal.Signals(number))
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, receive) for number in numbers}
     try:
         yield received
     finally:

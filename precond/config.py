@@ -179,8 +179,20 @@ def _nested(kind: type, value: Any) -> Any:
 def _explained(
     error: ValidationError, model: type[Settings], spelled: Mapping[str, str] | None = None
 ) -> str:
-    """The first complaint of ``error`` as "field: what is wrong, what is allowed"."""
-    first = error.errors(include_url=False)[0]
+    """The first complaint of ``error`` as "field: what is wrong, what is allowed"; of a field that is missing
+    also the unknown one beside it, which may be meant.
+    """
+    first, *others = error.errors(include_url=False)
+    text = _complaint(first, model, spelled)
+    beside = [
+        one for one in others if one["type"] == "extra_forbidden" and one["loc"][:-1] == first["loc"][:-1]
+    ]
+    if first["type"] == "missing" and beside:
+        text = f"{text}, and {_complaint(beside[0], model, spelled)}"
+    return text
+
+
+def _complaint(first: Mapping[str, Any], model: type[Settings], spelled: Mapping[str, str] | None) -> str:
     kind, place = first["type"], first["loc"]
     owner, field = _followed(model, place)
     if place and isinstance(place[-1], int):  # the value itself tells which one of a list it is

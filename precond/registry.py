@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import json
+import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from precond.learned import MODELS
@@ -15,7 +18,8 @@ from precond.preconditioner import Preconditioner, PreconditionerError
 @dataclass(frozen=True)
 class Entry:
     """Where a preconditioner lives (``module:Class`` in precond), one line on it, the package that it needs
-    and how to get it, the file names of its weights, and whether it chooses among others.
+    and how to get it, the file names of its weights, whether it chooses among others, and whether it
+    divides the cells into leaves.
     """
 
     location: str
@@ -24,6 +28,7 @@ class Entry:
     remedy: str = ""
     model: str = ""
     chooses: bool = False
+    leaves: bool = False
 
 
 _ENTRIES = {
@@ -45,24 +50,31 @@ _ENTRIES = {
     ),
     "block-jacobi": Entry("two_level.block_jacobi:BlockJacobi", "inverts small blocks of cells"),
     "coarse-monomial": Entry(
-        "two_level.preconditioner:CoarseMonomial", "blocks, and a small system of polynomials in them"
+        "two_level.preconditioner:CoarseMonomial",
+        "blocks, and a small system of polynomials in them",
+        leaves=True,
     ),
     "coarse-iterated": Entry(
         "multilevel.preconditioner:coarse_iterated",
         "blocks in blocks, each with as many eigenvectors as it needs",
+        leaves=True,
     ),
     "coarse-geneo": Entry(
-        "two_level.preconditioner:CoarseGenEO", "blocks, and a small system of their eigenvectors (GenEO)"
+        "two_level.preconditioner:CoarseGenEO",
+        "blocks, and a small system of their eigenvectors (GenEO)",
+        leaves=True,
     ),
     "coarse-learned": Entry(
         "learned.coarse_learned:coarse_learned",
         "as coarse-iterated, a network predicts the smallest blocks' vectors",
         model="coarse-learned.safetensors",
+        leaves=True,
     ),
     "hmatrix": Entry(
         "learned.hmatrix:hmatrix",
         "hierarchical inverse of arXiv 2605.13343, made definite, a network predicts its spans",
         model="hmatrix.safetensors",
+        leaves=True,
     ),
     "neural-spai": Entry(
         "learned.neural_spai:NeuralSpai",
@@ -112,6 +124,11 @@ def available_preconditioners(choosing: bool = True) -> list[str]:
     ]
 
 
+def with_leaves() -> list[str]:
+    """The names that can run here and divide the cells into leaves, simplest first."""
+    return [name for name in available_preconditioners() if _ENTRIES[name].leaves]
+
+
 def is_learned(name: str) -> bool:
     """Whether ``name``, with or without options, is a preconditioner that asks a trained network."""
     name, *options = name.split(":")
@@ -127,6 +144,22 @@ def _option(text: str) -> tuple[str, object]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def _options_of(made: Callable[..., Preconditioner]) -> list[str]:
+    """The options of a class, or of a function and the classes that it says it returns."""
+    forms, names = [made], {}
+    if not isinstance(made, type):
+        returned = typing.get_type_hints(made)["return"]
+        forms += typing.get_args(returned) or [returned]
+    for form in forms:
+        kinds = form.__mro__ if isinstance(form, type) else []
+        for maker in [vars(kind)["__init__"] for kind in kinds if "__init__" in vars(kind)] or [form]:
+            parameters = inspect.signature(maker).parameters.values()
+            names |= {one.name: None for one in parameters if one.default is not one.empty}
+            if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+                break
+    return list(names)
 
 
 def make_preconditioner(name: str, operator: PoissonOperator, **options: object) -> Preconditioner:
@@ -155,7 +188,13 @@ def make_preconditioner(name: str, operator: PoissonOperator, **options: object)
     module, attribute = entry.location.split(":")
     try:
         options = {**dict(map(_option, written)), **options}
-        return getattr(importlib.import_module(f"precond.{module}"), attribute)(operator, **options)
+        made = getattr(importlib.import_module(f"precond.{module}"), attribute)
+        known = _options_of(made) if options else []
+        for option in options:
+            if option not in known:
+                allowed = f"allowed: {', '.join(known)}" if known else "it takes no options"
+                raise PreconditionerError(f"preconditioner '{name}': {option}: unknown; {allowed}")
+        return made(operator, **options)
     except PreconditionerError:
         raise
     except (TypeError, ValueError) as error:

@@ -89,7 +89,20 @@ class _Boxed(Shape):
         return self
 
 
-class Rectangle(_Boxed):
+class _Area(_Boxed):
+    """One that covers some of the box."""
+
+    @model_validator(mode="after")
+    def _covers(self) -> _Area:
+        corners = f"from: {list(self.low)} to: {list(self.high)}"
+        if self.low[0] == self.high[0] or self.low[1] == self.high[1]:
+            raise ValueError(f"{corners} has no area; move one of the two")
+        if min(self.high) <= 0.0 or max(self.low) >= 1.0:
+            raise ValueError(f"{corners} lies outside the box, which is from: [0, 0] to: [1, 1]")
+        return self
+
+
+class Rectangle(_Area):
     """Everything between two corners, exact in every cell."""
 
     def cover(self, grid: tuple[int, int], _: np.random.Generator) -> np.ndarray:
@@ -148,7 +161,7 @@ class Bubbles(_Boxed):
         return _discs(placed, grid)
 
 
-class Stripes(_Boxed):
+class Stripes(_Area):
     """``count`` equal stripes between two corners, each followed by as much that stays as it was, shifted
     across by amplitude cos(2 pi waves t) at share t of the box along them; the exact area in every cell.
     """
@@ -173,7 +186,7 @@ class Stripes(_Boxed):
         return share if along == 0 else share.T
 
 
-class Grains(_Boxed):
+class Grains(_Area):
     """Stones of about ``size`` fitted to each other between two corners, with ways of width ``pore`` between
     them: the Voronoi cells of random places, one in each square of a grid.
     """
@@ -195,7 +208,7 @@ class Grains(_Boxed):
         return stone * inside
 
 
-class Maze(_Boxed):
+class Maze(_Area):
     """The walls of a random maze between two corners, with one way from any of its rooms to any other; its
     sides are open. ``corridor`` and ``wall`` are the least widths, stretched to fit.
     """

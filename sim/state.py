@@ -108,6 +108,10 @@ def load_state(path: str | Path) -> tuple[State, dict[str, Any]]:
     """A state and the settings it was saved with. Raises UsageError that names the file and says what is
     wrong with it.
     """
+    if Path(path).is_dir():
+        raise UsageError(
+            f"state {path}: is a folder; name a file in it, as {Path(path) / 'final.safetensors'}"
+        )
     try:
         with safe_open(path, "pt") as file:
             about, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -60,7 +60,11 @@ def _full_names(value: Any) -> Any:
     names = _listed(value)
     if "all" in names:
         return EXTERNAL_SOLVERS
-    return [EXTERNAL + name if f"{EXTERNAL}{name}" in EXTERNAL_SOLVERS else name for name in names]
+    short = [name.removeprefix(EXTERNAL) for name in EXTERNAL_SOLVERS]
+    for name in names:
+        if name not in (*short, *EXTERNAL_SOLVERS):
+            raise ValueError(f"{name!r} is not one of all, {', '.join(short)}")
+    return [EXTERNAL + name if name in short else name for name in names]
 
 
 Item = TypeVar("Item")

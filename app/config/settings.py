@@ -121,10 +121,21 @@ def app_settings(flags: dict[str, Any]) -> AppSettings:
         if "settings" in flags:
             raise UsageError("--settings: not with --replay, which has settings of its own")
         return _replayed(flags)
-    options = merged(RunOptions, flags)
+    options = _options(flags)
     chosen = {name: value for name, value in options if name in options.model_fields_set}
     run = {name: chosen.pop(name) for name in RunSettings.model_fields if name in chosen}
     return AppSettings(**run, simulation=scene_settings(options.scene, chosen), given=chosen)
+
+
+def _options(flags: dict[str, Any]) -> RunOptions:
+    """As `merged`, with frames or seconds to run; both at one place are refused with UsageError."""
+    options = merged(RunOptions, flags)
+    if options.frames and options.seconds:
+        told = [name for name in ("frames", "seconds") if name in flags]
+        if len(told) != 1:
+            raise UsageError("--seconds stands in place of --frames: give one of them")
+        setattr(options, "frames" if told == ["seconds"] else "seconds", None)
+    return options
 
 
 def _replayed(flags: dict[str, Any]) -> AppSettings:
@@ -132,7 +143,7 @@ def _replayed(flags: dict[str, Any]) -> AppSettings:
     path = Path(flags["replay"]) / "run.yaml"
     if not path.is_file():
         raise UsageError(f"--replay: {flags['replay']} is not a recording: there is no run.yaml in it")
-    options, recorded = merged(RunOptions, flags), dict(merged(RunOptions, {"settings": str(path)}))
+    options, recorded = _options(flags), dict(merged(RunOptions, {"settings": str(path)}))
     given = {name: getattr(options, name) for name in flags if name in SimulationSettings.model_fields}
     for name in ("scene", "grid", "seed"):
         if name in given:

@@ -89,12 +89,14 @@ def draw(
     ``blue_first``: the bytes of a pixel are B, G, R, A.
 
     Of ``fields`` it reads field, phase_fraction, solid_mask, velocity, shape, domain, spacing, time and
-    settings.contrast.
+    settings.contrast; for the divergence also source_kinds.
     """
     values, phase = fields.field(view.field), fields.phase_fraction()  # (nx, ny)
     solid = fields.solid_mask()  # (nx, ny)
     solid_anywhere, contrast = bool(solid.any()), fields.settings.contrast
     fluid = values[~solid] if solid_anywhere else values.ravel()
+    if view.field == "divergence":  # a source's own would hide what the pressure solve left
+        fluid = values[~solid & (fields.source_kinds() == 0)]
     limits = view.range if view.range != "auto" else automatic_range(view, contrast, fluid)
     colours, name = Scale(*limits, view.logarithmic), view.colours
     if solid_anywhere:

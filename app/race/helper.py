@@ -134,6 +134,7 @@ class Helper:
 def _work(requests: Any, results: Connection) -> None:
     """The process: one request after the other, until nobody listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the window
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a copy of the window has the window's handler
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)

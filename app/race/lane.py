@@ -13,6 +13,7 @@ CONVERGED = "converged"
 STOPPED = "stopped"
 FAILED = "failed"
 UNAVAILABLE = "cannot run here"
+DIRECT = "direct"  # whose one iteration is a factorisation
 
 
 def _nothing() -> np.ndarray:
@@ -80,7 +81,8 @@ def sentence(lanes: Iterable[Lane]) -> str:
     left = [lane for lane in lanes if not lane.converged and lane.outcome != UNAVAILABLE]
     if not done:
         return "No method solved this frame within its limits." if left else ""
-    first, fewest = done[0], min(done, key=lambda lane: lane.iterations)
+    first, iterative = done[0], [lane for lane in done if lane.method != DIRECT]
+    fewest = min(iterative, key=lambda lane: lane.iterations, default=first)
     text = f"{first.method} was first: {first.total_ms:.1f} ms with {count(first.iterations, 'iteration')}"
     if fewest.iterations < first.iterations:
         text += (

@@ -39,7 +39,11 @@ class Lessons:
                 self._job = None
         engine = self._engine
         wanted = engine.frame, present_method(engine), self.error
-        if not self.shown or self._helper.busy or wanted == self._asked:
+        if not self.shown or wanted == self._asked:
+            return
+        if self._helper.busy:
+            if self.lesson is None and self._job is None:
+                self.reason = f"{wanted[1]} is looked into as soon as tab Partition's look is done"
             return
         if wanted[1:] == self._asked[1:] and self._clock() < self._due:
             return

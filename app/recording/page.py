@@ -107,7 +107,7 @@ def _summary(recording: Recording) -> str:
     simulated, real = numbers["time_step_s"].sum(), numbers["frame_ms"].sum() / 1e3
     later = STATISTICS["mean"](numbers["frame_ms"])
     facts = {
-        "how it ended": say(ended),
+        "how it ended": say(ended) + _lost(recording),
         "frames": f"{recording.rows:,}",
         "frames per second": f"{1e3 / later:,.1f} (mean)" if later else "no time was measured",
         "simulated": f"{simulated:,.3f} s",
@@ -125,6 +125,15 @@ def _summary(recording: Recording) -> str:
         f"after the first {START}."
     )
     return _table([], facts.items()) + _table(["", *STATISTICS], rows, told, "numbers")
+
+
+def _lost(recording: Recording) -> str:
+    """What to say where the table has lost rows that the summary counted."""
+    summary = recording.run.get("summary")
+    counted = summary.get("rows") if isinstance(summary, dict) else None
+    if not isinstance(counted, int) or counted <= recording.rows:
+        return ""
+    return f"; timings.csv is cut short: {recording.rows:,} of {_frames(counted)}"
 
 
 def _budget(numbers: dict[str, np.ndarray]) -> dict[str, str]:
@@ -192,6 +201,7 @@ def _repeat(recording: Recording) -> str:
     settings = {name: value for name, value in recording.settings.items() if name in RunOptions.model_fields}
     scene = say(settings.pop("scene", "dam-break"))
     settings["frames"] = max(1, recording.rows)
+    settings.pop("seconds", None)  # in place of which the frames stand
     try:
         known = app_settings({"scene": scene}).as_dict()
     except UsageError:  # a scene of one's own that is not here: everything is said
@@ -219,9 +229,11 @@ def _settings(settings: dict[str, Any]) -> str:
     rows: dict[bool, list[list[str]]] = {True: [], False: []}
     for name, value in settings.items():
         own = name not in defaults or defaults[name] != value
-        default = say(defaults[name]) if name in defaults else "unknown here"
         about = (fields[name].description or "") if name in fields else ""
-        rows[own].append([name, say(value), *([default] if own else []), about])
+        unit = (fields[name].json_schema_extra or {}).get("unit", "") if name in fields else ""
+        values = [value, *([defaults.get(name, "unknown here")] if own else [])]
+        told = (f"{say(one)} {unit}".strip() if isinstance(one, int | float) else say(one) for one in values)
+        rows[own].append([name, *told, about])
     told = _table(["setting", "value", "default", "meaning"], rows[True], "What differs from the defaults")
     rest = _table(["setting", "value", "meaning"], rows[False], "As by default")
     return (told if rows[True] else _said("All are the defaults.")) + (rest if rows[False] else "")
@@ -230,7 +242,7 @@ def _settings(settings: dict[str, Any]) -> str:
 def _machine(run: dict[str, Any]) -> str:
     parts = [run.get(name) for name in ("hardware", "versions")]
     rows = [
-        [name.replace("_", " "), say(value)]
+        [name.replace("_gib", ", GiB").replace("_", " "), say(value)]
         for part in parts
         if isinstance(part, dict)
         for name, value in ((str(name), value) for name, value in part.items())

@@ -87,7 +87,7 @@ class Replay:
         same = sum(one == other for one, other in zip(_counts(now), _counts(then), strict=False))
         text = (
             f"replay of {self.directory}: {now.rows} of {then.rows} frames, method, count and time equal in "
-            f"{same}"
+            f"{same} frames"
         )
         if now.rows < then.rows or not (self.directory / FINAL).exists():
             return text

@@ -169,9 +169,7 @@ class FieldPanel:
         theme.write(canvas, left, top + height + 5.0, text)
         if not self._hovered:
             return
-        x, y = self._mouse_at(session)
-        value = session.picture.values[_cell(session, (x, y))]
-        text_there = f"({x:.2f}, {y:.2f}) m   {value:.4g} {session.view.unit}"
+        text_there = reading(session, self._mouse_at(session))
         start = left + width - imgui.calc_text_size(text_there).x
         if start > left + imgui.calc_text_size(text).x + 20.0:
             theme.write(canvas, start, top + height + 5.0, text_there, theme.MUTED)
@@ -191,6 +189,13 @@ class FieldPanel:
         canvas.add_rect(*plate, theme.packed(colour), 4.0)
         font, font_size = theme.fonts["text"], imgui.get_font_size()
         canvas.add_text(font, font_size, (x, y + 4.0), theme.packed(colour), text, room)
+
+
+def reading(session: Session, place: Point) -> str:
+    """What is at ``place``, in metres: its coordinates and the field's value there, or "solid"."""
+    cell = _cell(session, place)
+    value = f"{session.picture.values[cell]:.4g} {session.view.unit}"
+    return f"({place[0]:.2f}, {place[1]:.2f}) m   {'solid' if session.shown.solid[cell] else value}"
 
 
 def _cell(session: Session, place: Point) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from precond import Preconditioner
 from precond.analysis.inspection import Inspection, LeafBasis, leaf_basis, leaf_count, leaf_labels
 from precond.auto import Auto
 from precond.multilevel.preconditioner import LeafHierarchy
+from precond.registry import with_leaves
 
 SECONDS = 0.5  # at least between two inspections,
 WAIT = 3.0  # and this many times what the last one took: the machine has other things to do
@@ -72,6 +73,15 @@ class Inspector:
         """How many there are to look at; 0 where there is no partition."""
         return leaf_count(self.preconditioner)
 
+    @property
+    def why_no_leaves(self) -> str:
+        """Why no leaf can be outlined; empty where there are leaves."""
+        preconditioner = self.preconditioner
+        if leaf_labels(preconditioner) is not None:
+            return ""
+        *most, last = with_leaves()
+        return f"{preconditioner.name} has no leaves: {', '.join(most)} and {last} have them"
+
     def refresh(self) -> None:
         """Take an inspection that is done and ask for another if there is a new frame and it is time; find
         the leaf. Nothing while nobody looks.
@@ -88,15 +98,14 @@ class Inspector:
             return
         is_new = self._engine.frame not in (0, self._asked)
         levels = isinstance(preconditioner, LeafHierarchy)
-        if levels:
-            self.inspection, self.reason = None, f"{preconditioner.name}: {preconditioner.describe()}"
-        elif not leaves:
-            self.reason = (
-                f"{preconditioner.name} has no hierarchical partition: "
-                "hmatrix, coarse-monomial and coarse-geneo have one"
-            )
+        if not (levels or leaves):
+            self.reason = self.why_no_leaves
         elif not preconditioner.is_set_up:
-            self.reason = f"{preconditioner.name} has no factors before its first step"
+            self.reason = f"{preconditioner.name} is set up with the first step; then it is shown here"
+        elif levels:
+            self.inspection, self.reason = None, f"{preconditioner.name}: {preconditioner.describe()}"
+        elif self._helper.busy and self._job is None and self.inspection is None:
+            self.reason = f"{leaves} leaves: looked into as soon as tab Method's look is done"
         elif is_new and self._job is None and not self._helper.busy and self._clock() >= self._due:
             self._asked, self.reason = self._engine.frame, f"{leaves} leaves: looking into them"
             name = present_method(self._engine)

@@ -17,7 +17,7 @@ from app.viewer.partition_picture import SIGNED_COLOURS
 from app.viewer.session import Session
 
 BAR_SPACE, GAP = 70.0, 10.0
-LEAST_HEIGHT, PLOT_WIDTH = 140.0, 260.0
+LEAST_HEIGHT, PLOT_WIDTH = 100.0, 260.0
 CHOICES = {"random": "random", "start": "of the start"}
 
 
@@ -71,16 +71,14 @@ class MethodPanel:
             imgui.get_window_draw_list(),
             self._texture.show(self.pictures.reshape(-1, columns, 4)),
         )
-        for number, title in enumerate(
-            ("error before", f"after one application: {lesson.correction.left:.0%}")
-        ):
-            x, y = corner.x + number * (width + gap), corner.y + 1.3 * line
-            canvas.push_clip_rect((x, corner.y), (x + width + gap, corner.y + height), True)
+        titles = "before", f"after: {lesson.correction.left:.0%}"
+        step = max(width, *(imgui.calc_text_size(title).x for title in titles)) + gap
+        for number, title in enumerate(titles):
+            x, y = corner.x + number * step, corner.y + 1.3 * line
             theme.write(canvas, x, corner.y, title, theme.MUTED)
-            canvas.pop_clip_rect()
             part = (0.0, 0.5 * number), (1.0, 0.5 * (number + 1))
             canvas.add_image(texture, (x, y), (x + width, y + tall), *part)
-        bar_at = corner.x + 2.0 * (width + gap)
+        bar_at = corner.x + 2.0 * step
         draw_colour_bar(canvas, SIGNED_COLOURS, _scale(lesson), "", bar_at, corner.y, tall)
         plot_at = bar_at + theme.scaled(BAR_SPACE)
         imgui.dummy((plot_at - corner.x, height))  # the pictures' room

@@ -24,7 +24,7 @@ HEADINGS = {  # with their columns' widths; the last one takes what is left
     "how it ended": 108.0,
     "iterations": 62.0,
     "ms": 48.0,
-    "set-up, inference, solve": 0.0,
+    "time in parts": 0.0,
 }
 INVITATION = (
     "One frame's pressure system, solved by every method from nothing, one after the other, under the same "

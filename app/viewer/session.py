@@ -40,6 +40,7 @@ WARNING_SECONDS = 1.5  # a warning about a single frame must be readable
 STEPPING_SECONDS = 0.012  # of a frame of the window in which steps are taken without a thread
 STATES = RUNS / "states"
 BRUSH_LIMITS = {"radius": (0.01, 0.5), "strength": (0.1, 10.0)}
+COMPILING_SECONDS = 40  # that it usually takes
 FRAMES = 300  # of the history
 RATE_PICTURES = 30
 PHASES = {  # parts of a frame in their order, what they are, and the reports' milliseconds in each
@@ -230,8 +231,10 @@ class Session:
         if not (fresh or self.explained or self.compiling):
             return Message(FIRST_HELP, until=math.inf)
         if self.compiling and not (fresh and fresh.error):
-            text = f"{COMPILING}: {time.monotonic() - self._begun:.0f} s of about 40"
-            return Message(text, False, math.inf)
+            seconds = time.monotonic() - self._begun
+            usual = f"{seconds:.0f} s of about {COMPILING_SECONDS}"
+            late = f"takes longer than usual: {seconds:.0f} s"
+            return Message(f"{COMPILING}: {usual if seconds <= COMPILING_SECONDS else late}", False, math.inf)
         return fresh
 
     @property
@@ -325,6 +328,8 @@ class Session:
         inspector.follow = not (inspector.follow and inspector.shown)
         if inspector.follow and not inspector.shown:
             self.front = "Partition"
+        if inspector.follow and (why := inspector.why_no_leaves):
+            self.say(why)
 
     def start_race(self) -> None:
         """Race on the last frame's system and show it."""

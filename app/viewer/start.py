@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from imgui_bundle import hello_imgui, immapp
 
 from app.compilation import Compilation
 from app.engine import Engine
-from app.output import OutputError
+from app.output import OutputError, stop_signals
 from app.viewer.preferences import Preferences
 from app.viewer.session import Session
 from app.viewer.window import Window
@@ -30,7 +31,14 @@ def show(engine: Engine, frames: int | None = None) -> str:
     worker = Worker(engine, engine.settings.speed)
     session = Session(engine, worker)
     window = Window(session, frames)
-    chosen = engine.settings.simulation
+    with stop_signals((signal.SIGTERM,)) as window.stopped:
+        return _shown(window)
+
+
+def _shown(window: Window) -> str:
+    """As `show`."""
+    session = window.session
+    worker, chosen = session.worker, session.engine.settings.simulation
     if chosen.device != "cpu":  # Taichi's kernels belong to the thread that made them
         try:
             return _opened(window)

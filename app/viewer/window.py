@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -45,6 +46,7 @@ class Window:
     def __init__(self, session: Session, frames: int | None = None) -> None:
         self.session = session
         self.opened = False
+        self.stopped: list[signal.Signals] = []  # what asks for the window to close
         self.drawn = False  # a first frame, whole
         self.screen_scale = 1.0  # pixels per point of the screen,
         self.layout_scale: float | None = None  # and of the one that the saved layout was made on
@@ -168,7 +170,7 @@ class Window:
         session.note_picture(drawing)
         self.drawn = True
         self.params.fps_idling.enable_idling = session.engine.paused and not testing
-        self.params.app_shall_exit |= session.worker.done
+        self.params.app_shall_exit |= session.worker.done or bool(self.stopped)
         if session.asks_for_layout:
             session.asks_for_layout, self.params.docking_params.layout_reset = False, True
             self.redraw.everything()

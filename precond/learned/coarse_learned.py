@@ -30,7 +30,7 @@ from precond.multilevel.kinds import faces_of_cells
 from precond.multilevel.preconditioner import LEAF_ITERATIONS, LeafHierarchy
 from precond.partition.morton import morton_order
 from precond.poisson import PoissonOperator
-from precond.preconditioner import Preconditioner, Stage
+from precond.preconditioner import Stage
 from precond.two_level.preconditioner import TwoLevel
 
 DEFAULT_MODEL = MODELS / "coarse-learned.safetensors"
@@ -47,7 +47,7 @@ def coarse_learned(
     model: str | Path | LeafNetwork | None = None,
     two_level: bool | None = None,
     **options: Any,
-) -> Preconditioner:
+) -> HierarchyLearned | TwoLevelLearned:
     """The form for the operator's device: two levels on a GPU and without compiled loops, else the hierarchy.
     ``model``: a network in memory or a file for `load_model`, DEFAULT_MODEL unless given. Raises ModelError.
     """

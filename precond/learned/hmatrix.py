@@ -47,7 +47,9 @@ COUNTED_TWICE = 0.9  # share of U U^T taken off exact leaves: all of it would le
 MERGED = 3  # finest levels of the far field that are multiplied out: more work, fewer operations
 
 
-def hmatrix(operator: PoissonOperator, *args: Any, definite: bool = True, **options: Any) -> Preconditioner:
+def hmatrix(
+    operator: PoissonOperator, *args: Any, definite: bool = True, **options: Any
+) -> HMatrix | PublishedHMatrix:
     """`HMatrix`, or `PublishedHMatrix` unless ``definite``; the other arguments are theirs."""
     _check_switch("definite", definite)
     return (HMatrix if definite else PublishedHMatrix)(operator, *args, **options)

@@ -41,7 +41,7 @@ DRIFT = 0.1  # change of a face's weight, as a share of it, up to which `update`
 
 def coarse_iterated(
     operator: PoissonOperator, two_level: bool | None = None, **options: Any
-) -> Preconditioner:
+) -> LeafHierarchy | TwoLevelIterated:
     """The form for the operator's device: the hierarchy where loops are compiled for the CPU, else two levels
     (precond.two_level), whose products are batched.
     """

@@ -61,7 +61,8 @@ def assert_refused(capsys, argv, *fragments):
                 "validate | list",
             ],
         ),
-        ("fly", ["fly", "demo"]),
+        ("fly", ["unknown command 'fly' (choose from ", "demo"]),
+        ("bench --external nope", ["--external: 'nope' is not one of all, pyamg-rs, pyamg-sa, "]),
         ("record --colour red", ["--colour"]),
         ("record --grid 12", ["--grid", "'12'", "like 128x64"]),
         ("record --grid 4x64", ["--grid", "'4x64'", "8 to 4096"]),
@@ -73,6 +74,8 @@ def assert_refused(capsys, argv, *fragments):
         ("record --max-iterations 1.5", ["--max-iterations", "'1.5'", "whole number"]),
         ("record --frames 0", ["--frames", "0", "1 to"]),
         ("record --video-fps 0", ["--video-fps", "1 to 240"]),
+        ("record --frames 30 --seconds 0.2", ["--frames", "--seconds", "one of them"]),
+        ("record --load .", ["state .: is a folder", "final.safetensors"]),
         ("record --device tpu", ["--device", "'tpu'", "cpu, cuda"]),
         ("record --scene nowhere", ["'nowhere'", "dam-break"]),
         ("record --scene no/such.yaml", ["no/such.yaml"]),
@@ -187,6 +190,17 @@ def test_every_flag_can_come_from_a_file_in_both_spellings(file):
     assert (bench.sizes, bench.preconds, bench.contrast, bench.frames) == ((64, 100), ("jacobi",), (50.0,), 2)
     assert not bench.single_launch
     assert merged(BenchSettings, {"device": "cuda", "single_launch": True}).single_launch
+
+
+def test_frames_or_seconds_of_a_file_give_way_to_a_flag(file):
+    path = file("frames: 5")
+    settings = app_settings({"settings": path, "seconds": "0.5"})
+    assert (settings.frames, settings.seconds) == (None, 0.5)
+    path = file("seconds: 2")
+    settings = app_settings({"settings": path, "frames": "7"})
+    assert (settings.frames, settings.seconds) == (7, None)
+    with pytest.raises(UsageError, match="one of them"):
+        app_settings({"settings": file("{seconds: 2, frames: 3}")})
 
 
 def test_written_settings_can_be_read_again(file):
@@ -313,6 +327,15 @@ def app(tmp_path):
         )
 
     return run_in_shell
+
+
+def test_without_the_packages_that_it_needs_it_names_the_remedy(tmp_path):
+    command = [sys.executable, "-S", "-m", "app", "list"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+    assert "make venv" in ran.stderr
+    assert "pip install ." in ran.stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")

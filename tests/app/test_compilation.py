@@ -36,7 +36,9 @@ def test_the_window_takes_no_step_before_and_does_what_is_asked_for():
     assert not session.advance()
     session.step()
     assert (engine.frame, engine.settings.simulation.contrast) == (0, 7.0)
-    assert session.message.text.startswith(NOTE)
+    assert session.message.text.startswith(f"{NOTE}: 0 s of about 40")
+    session._begun -= 61.0
+    assert session.message.text.startswith(f"{NOTE}: takes longer than usual: 61 s")
     session.say("a reason", error=True)
     assert session.message.text == "a reason"
     session.change("contrast", 8.0)
@@ -90,7 +92,7 @@ def test_a_program_that_compiled_begins_anew_once(monkeypatch, program, new, aga
     assert len(begun) == again
 
 
-def test_a_second_process_takes_a_part_where_nothing_lies_on_the_disk(monkeypatch):
+def test_a_second_process_takes_a_part_where_nothing_lies_on_the_disk_and_a_core_is_free(monkeypatch):
     started = []
 
     class Process:
@@ -105,12 +107,13 @@ def test_a_second_process_takes_a_part_where_nothing_lies_on_the_disk(monkeypatc
             assert not self.running
 
     monkeypatch.setattr(compilation_module.subprocess, "Popen", Process)
-    for new in (False, True):
+    for new, cores in ((False, 2), (True, 1), (True, 2)):
         monkeypatch.setattr(compilation_module, "compiled_anew", lambda new=new: new)
+        monkeypatch.setattr(compilation_module, "cores", lambda cores=cores: cores)
         compilation = Compilation("auto", later=("none",))
         compilation.wait()
         assert compilation.ready
-        assert bool(started) is new
+        assert bool(started) is (new and cores > 1)
     (command,) = started
     assert command[1:] == ["-m", "app.compilation", "multigrid"]
     assert not compiled.being_compiled

@@ -77,7 +77,7 @@ def test_frames_are_inspected_now_and_then(make):
     inspector, engine = make(cost=0.2)
     inspector.refresh()
     assert inspector.inspection is None
-    assert "before its first step" in inspector.reason
+    assert "with the first step" in inspector.reason
     assert inspector.count == 0
     engine.step()
     for _ in range(5):
@@ -118,7 +118,7 @@ def test_another_preconditioner_is_inspected_at_once(make):
     engine.step()
     inspector.refresh()
     assert inspector.inspection is None
-    assert inspector.reason.startswith("jacobi has no hierarchical partition")
+    assert inspector.reason.startswith("jacobi has no leaves: coarse-monomial, coarse-iterated, ")
     assert "\n" not in inspector.reason
     assert inspector.leaves == 0
     engine.set("preconditioner", "hmatrix")
@@ -138,6 +138,8 @@ def test_another_preconditioner_is_inspected_at_once(make):
 def test_a_leaf_hierarchy_has_levels_in_place_of_tiles(make, name):
     inspector, engine = make(name, (37, 22))
     inspector.follow, inspector.cell = True, (36, 21)
+    inspector.refresh()
+    assert inspector.reason == f"{name} is set up with the first step; then it is shown here"
     engine.step()
     inspector.refresh()
     assert inspector.inspection is None
@@ -197,6 +199,17 @@ def test_an_inspection_that_fails_is_said(make, monkeypatch):
     inspector.refresh()
     assert inspector.inspection is None
     assert "NaN" in inspector.reason
+
+
+def test_a_helper_that_is_busy_is_waited_for_with_a_reason(make, here, monkeypatch):
+    inspector, engine = make()
+    engine.step()
+    monkeypatch.setattr(here, "busy", True)
+    inspector.refresh()
+    assert "as soon as" in inspector.reason
+    monkeypatch.setattr(here, "busy", False)
+    inspector.refresh()
+    assert (inspector.count, inspector.reason) == (1, "")
 
 
 def test_what_is_inspected_is_the_method_on_the_last_frame(make):

@@ -53,6 +53,18 @@ def test_a_lesson_is_of_the_last_solve(make):
     assert lesson.correction.before.shape == (32, 16)
 
 
+def test_a_helper_that_is_busy_is_waited_for_with_a_reason(make, here, monkeypatch):
+    engine, lessons, _ = make()
+    engine.step()
+    monkeypatch.setattr(here, "busy", True)
+    refresh(lessons)
+    assert lessons.lesson is None
+    assert "as soon as" in lessons.reason
+    monkeypatch.setattr(here, "busy", False)
+    refresh(lessons)
+    assert lessons.lesson.frame == 1
+
+
 def test_the_error_of_the_start_is_the_pressure_that_the_solve_added(make):
     engine, lessons, _ = make()
     engine.step()

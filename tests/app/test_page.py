@@ -459,6 +459,12 @@ def test_a_killed_recording_has_a_page_of_what_was_written(recording):
     assert any("no events.jsonl" in text for text in page.texts["p"])
 
 
+def test_a_table_that_was_cut_short_is_told(recording):
+    write_table(recording, table_of(recording)[:5])
+    told = rewritten(recording).rows("Summary")["how it ended"]
+    assert told == ["completed; timings.csv is cut short: 5 of 12 frames"]
+
+
 def test_what_comes_from_files_is_escaped(recording):
     bad = '<script>alert("1")</script>&amp;'
     change_run(recording, scene=bad, view=f'"{bad}', preconditioner=bad, **{bad: bad})
@@ -502,7 +508,8 @@ def test_what_differs_from_the_defaults_comes_first_and_the_command_repeats_the_
     names = [row[0] for row in page.tables["Settings"]]
     assert set(names[1:7]) == {"grid", "contrast", "preconditioner", "warm_start", "frames", "report"}
     assert page.rows("Settings")["contrast"][:2] == ["10,000", "100"]
-    assert page.rows("Settings")["gravity"][0] == "9.81"
+    assert page.rows("Settings")["gravity"][0] == "9.81 m/s^2"
+    assert "memory, GiB" in page.rows("Machine and versions")
     words = shlex.split(page.texts["pre"][0])
     assert words[:4] == ["python", "-m", "app", "record"]
     flags = vars(build_parser().parse_args(words[3:]))

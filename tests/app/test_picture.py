@@ -133,6 +133,16 @@ def test_automatic_range_holds_all_pressures_and_ignores_solids():
     assert 7.7 <= picture.scale.high < 12.0
 
 
+def test_automatic_range_of_the_divergence_leaves_out_sources():
+    values = np.full((16, 8), 1e-6)
+    kinds = np.zeros((16, 8), np.uint8)
+    kinds[3:6, 2:5] = 1
+    values[kinds > 0] = 50.0
+    fields = Still(np.zeros((16, 8)), divergence=values)
+    fields.kinds = kinds
+    assert draw(fields, View("divergence"), (16, 8)).scale.high == pytest.approx(1e-6)
+
+
 def test_fixed_range_cuts_off_what_is_beyond():
     speed = np.full((8, 8), 5.0)
     speed[:4] = -5.0

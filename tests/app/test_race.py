@@ -300,6 +300,7 @@ def test_ranks_and_words():
         "quick was first: 10.0 ms with 9 iterations; slow needed fewer iterations, 5, and 500.0 ms; "
         "slow took 50 times as long as the first; 'none', 'far', 'nan' did not solve it."
     )
+    assert sentence([*lanes, lane("direct", "converged", 1, 0.02)]) == said
     assert sentence([]) == ""
     assert sentence(lanes[:1]) == "No method solved this frame within its limits."
     assert lanes[3].words == "stopped after 0.3 s"

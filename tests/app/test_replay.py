@@ -63,7 +63,7 @@ def last(directory):
 def test_a_replay_is_the_recording_to_the_bit(session, tmp_path, capsys):
     assert main(["record", "--replay", str(session), "--out", str(tmp_path / "again")]) == 0
     text = capsys.readouterr().out
-    assert "21 of 21 frames, method, count and time equal in 21" in text
+    assert "21 of 21 frames, method, count and time equal in 21 frames" in text
     assert "same to the bit" in text
     assert read_yaml(tmp_path / "again" / "run.yaml")["replay"] == "session"
     assert all(torch.equal(a, b) for a, b in zip(last(session), last(tmp_path / "again"), strict=True))

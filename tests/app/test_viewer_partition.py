@@ -147,7 +147,8 @@ def test_one_line_where_there_is_no_partition(drive, inspections):
         inspector = window.session.inspector
         assert inspector.shown
         assert inspector.inspection is None
-        assert inspector.reason.startswith("jacobi has no hierarchical partition")
+        assert inspector.reason.startswith("jacobi has no leaves: coarse-monomial, coarse-iterated, ")
+        assert window.session.message.text == inspector.reason
         left, top, width, height = window.field.rectangle
         ctx.mouse_move_to_pos((left + 0.5 * width, top + 0.5 * height))
         ctx.yield_(3)

@@ -11,9 +11,12 @@ import scipy.ndimage
 
 from app.config.settings import app_settings
 from app.engine import Engine
+from app.picture import draw
 from app.viewer import run_demo
+from app.viewer.field import reading
 from app.viewer.materials import MATERIALS, MOVE
 from app.viewer.session import FRAMES, Message, Session
+from sim.fields import Snapshot
 from sim.scenes import SCENE_FOLDER
 from sim.simulation import PAINTS
 
@@ -60,6 +63,14 @@ def test_range_that_is_none_is_refused(session):
     assert session.view.range == "auto"
 
 
+def test_a_solid_is_read_as_such(session):
+    session.engine.paint(1.0, 0.5, 0.2, "solid")
+    session.shown = Snapshot(session.engine.simulation)
+    session.picture = draw(session.shown, session.view, (64, 32))
+    assert reading(session, (1.0, 0.5)) == "(1.00, 0.50) m   solid"
+    assert reading(session, (0.1, 0.9)).endswith(" kg/m³")
+
+
 def test_new_scene_and_reset_start_the_plots_anew(session):
     for restart in (session.engine.reset, lambda: session.change("scene", "falling-drop")):
         session.advance()
@@ -67,6 +78,17 @@ def test_new_scene_and_reset_start_the_plots_anew(session):
         restart()
         assert len(session.history()["frame"]) == 0
         assert session.engine.frame == 0
+
+
+def test_a_leaf_that_cannot_be_outlined_is_said(session):
+    session.change("preconditioner", "multigrid")
+    session.toggle_leaf()
+    assert session.front == "Partition"
+    assert session.message.text.startswith("multigrid has no leaves: coarse-monomial, coarse-iterated, ")
+    session.toggle_leaf()
+    session.change("preconditioner", "coarse-iterated")
+    session.toggle_leaf()
+    assert session.message is None
 
 
 def test_single_step_pauses_a_running_simulation(session):

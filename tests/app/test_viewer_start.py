@@ -84,6 +84,28 @@ def test_the_window_opens_without_standard_error(display, tmp_path):
     assert demo(display, tmp_path, "--frames", "3", code=code).returncode == 0
 
 
+TERMINATED = """
+import signal
+from app.viewer import window
+end, waiting = window.Window._end_frame, [signal.SIGTERM]
+def ended(self):
+    end(self)
+    session = self.session
+    if session.engine.frame and not session.recording and waiting:
+        session.toggle_recording()
+    elif session.engine.frame > 5 and waiting:
+        os.kill(os.getpid(), waiting.pop())
+window.Window._end_frame = ended
+"""
+
+
+def test_a_signal_to_end_closes_the_window_and_a_recording_is_whole(display, tmp_path):
+    result = demo(display, tmp_path, "--out", "run", code=TERMINATED)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["summary"]["ended"] == "completed"
+    assert (tmp_path / "run" / "final.png").exists()
+
+
 @pytest.mark.parametrize(("width", "height"), [(250, 700), (60, 60)])
 def test_no_window_is_too_small(drive, monkeypatch, width, height):
     monkeypatch.setattr("app.viewer.window.LEAST_SIZE", (1, 1))

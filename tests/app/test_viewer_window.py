@@ -1,5 +1,6 @@
 """The real window, driven by the toolkit's test engine: what a hand does must arrive in the engine."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,6 +106,21 @@ def test_panel_steers_the_engine(drive):
         assert engine.simulation.time == 0.0
 
     drive(test)
+
+
+def test_the_strip_of_numbers_stays_in_one_row(drive):
+    def test(ctx, window):
+        session, hud = window.session, window._hud
+        while session.engine.frame < 3:
+            ctx.yield_()
+        for choice in ("multigrid: the cheapest lately", "coarse-iterated: not tried yet"):
+            solved = replace(session.engine.last.attempts[-1], method="auto", choice=choice, iterations=1234)
+            session.engine.last = replace(session.engine.last, attempts=(solved,))
+            session.engine.paused = True
+            settle(ctx)
+            assert hud.rows == 1
+
+    drive(test, size=(1280, 800), scale=1.0, preconditioner="jacobi")
 
 
 def test_scene_and_grid_are_switched_while_it_runs(drive):

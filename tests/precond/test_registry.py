@@ -13,6 +13,7 @@ from precond import (
     registered_preconditioners,
     registry,
 )
+from precond.analysis.inspection import leaf_labels
 from precond.learned import MODELS
 from precond.learned.weights import read_card
 
@@ -34,6 +35,13 @@ def test_the_classical_names_are_registered():
 
 def test_those_that_choose_among_others_can_be_left_out():
     assert set(available_preconditioners()) - set(available_preconditioners(choosing=False)) == {"auto"}
+
+
+def test_those_with_leaves_are_told(operator):
+    names = available_preconditioners()
+    found = [name for name in names if leaf_labels(make_preconditioner(name, operator)) is not None]
+    assert registry.with_leaves() == found
+    assert {"coarse-iterated", "coarse-learned", "hmatrix"} <= set(found)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(operator):
@@ -60,6 +68,21 @@ def test_a_missing_package_is_named_with_its_remedy(operator, monkeypatch, name,
 def test_unknown_options_are_refused(operator):
     with pytest.raises(PreconditionerError, match=r"'jacobi'.*strength"):
         make_preconditioner("jacobi", operator, strength=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("multigrid", "it takes no options"),
+        ("auto", "allowed: candidates, clock"),
+        ("hmatrix", "allowed: definite, weights, network"),
+        ("coarse-iterated", "allowed: two_level, leaf_iterations, .*rank, leaf_size"),
+        ("coarse-learned", "allowed: model, two_level, leaf_iterations, .*threshold"),
+    ],
+)
+def test_an_unknown_option_is_answered_with_the_known_ones(operator, name, allowed):
+    with pytest.raises(PreconditionerError, match=f"^preconditioner '{name}': foo: unknown; {allowed}"):
+        make_preconditioner(f"{name}:foo=1", operator)
 
 
 def test_options_may_stand_in_the_name(operator):

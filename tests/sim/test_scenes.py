@@ -142,6 +142,7 @@ def test_the_seed_places_the_bubbles() -> None:
 
 
 RIGHT_TO_LEFT = {"shape": "rectangle", "from": [0.5, 0.0], "to": [0.1, 0.9]}
+OUTSIDE = {"shape": "rectangle", "from": [1.2, 0.0], "to": [1.5, 0.9]}
 BACKWARDS = {
     "shape": "bubbles",
     "count": 2,
@@ -185,6 +186,12 @@ def wrong(change: Callable[[dict], object]) -> str:
         (wrong(lambda c: c["shapes"].append(BACKWARDS)), ["number 2", "to", "[0.1, 0.1]"]),
         (wrong(lambda c: c["shapes"].append({**BACKWARDS, "count": 2.7})), ["number 2", "count", "2.7"]),
         (wrong(lambda c: c["shapes"].append(RIGHT_TO_LEFT)), ["number 2", "to", "[0.1, 0.9]"]),
+        (wrong(lambda c: c["shapes"][0].update(to=[0.0, 0.7])), ["number 1", "[0.0, 0.7]", "no area"]),
+        (wrong(lambda c: c["shapes"].append(OUTSIDE)), ["number 2", "from: [1.2, 0.0]", "outside the box"]),
+        (
+            wrong(lambda c: c.update(backgroud=c.pop("background"))),
+            ["background: missing", "backgroud: unknown; allowed: title"],
+        ),
         (wrong(lambda c: c["settings"].update(preconditioner=["a"])), ["settings", "preconditioner"]),
         (wrong(lambda c: c["settings"].update(grid={16: 1, 8: 2})), ["settings", "grid"]),
         (wrong(lambda c: c.update(height=1e-300)), ["height", "1e-6"]),

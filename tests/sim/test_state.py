@@ -38,6 +38,8 @@ def test_a_restored_state_goes_on_to_the_bit():
 def test_a_file_holds_the_whole_state(tmp_path):
     one = simulation(steps=3, contrast=300.0)
     path = save_state(tmp_path / "new" / "s.safetensors", one.state(), one.settings)
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
     state, settings = load_state(path)
     assert all(torch.equal(a, b) for a, b in zip(one.state(), state, strict=True))
     assert SimulationSettings(**settings) == one.settings
