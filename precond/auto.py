@@ -7,7 +7,8 @@ twice as many when that did not pay, and so on.
 In the middle of a solve that has cost as much as another method would, that one takes over where the first
 one is: so a solve costs at most about twice what the best method's would, as one who rents skis and buys them
 when the rent has reached their price pays at most twice (Karlin et al., Algorithmica 3, 1988). Conjugate
-gradients become flexible ones when that happens.
+gradients become flexible ones when that happens. What was measured among other solids counts twice: painted
+walls make set-ups dearer.
 """
 
 from __future__ import annotations
@@ -25,23 +26,26 @@ from precond.registry import make_preconditioner
 CANDIDATES = ("multigrid", "coarse-iterated")
 PATIENCE = 10, 320  # solves after which another method is tried, at first and at last
 MEMORY = 0.3  # weight of the last solve in a method's cost
+STALE = 2.0  # times what a method cost among other solids is to be expected of it
 
 
 class Choice:
     """Which of ``names`` to use: what each cost, in seconds, and when it was tried. ``used`` is the choice
-    and ``why`` it was made, in words.
+    and ``why`` it was made, in words. ``geometry``: which solids there are, to be kept up to date.
     """
 
     def __init__(self, names: Sequence[str]):
         self.names, self.used, self.why = list(names), names[0], "the first"
+        self.geometry = 0
         self._cost: dict[str, float] = {}
+        self._among: dict[str, int] = {}  # which solids
         self._setup: dict[str, float] = {}
         self._tried = dict.fromkeys(names, 0)
         self._patience = dict.fromkeys(names, PATIENCE[0])
         self._solves, self._is_trial = 0, False
 
     def _cheapest(self) -> str:
-        return min(self._cost, key=self._cost.__getitem__)
+        return min(self._cost, key=self._expected)
 
     def decide(self) -> str:
         """The method for the next solve."""
@@ -54,7 +58,7 @@ class Choice:
             self._is_trial = True
             return self.used
         self.used, self.why = self._cheapest(), "the cheapest lately"
-        cheapest = self._cost[self.used]
+        cheapest = self._expected(self.used)
         due = [name for name in self._cost if name != self.used and self._is_due(name, cheapest)]
         self._is_trial = bool(due)
         if due:
@@ -64,7 +68,12 @@ class Choice:
     def _is_due(self, name: str, cheapest: float) -> bool:
         """Whether to try ``name`` again; at last even one whose set-up was dear: it may have compiled."""
         waited = self._solves - self._tried[name]
-        return waited >= PATIENCE[1] or (waited >= self._patience[name] and self._setup[name] < cheapest)
+        least = self._setup[name] if self._among[name] == self.geometry else self._expected(name)
+        return waited >= PATIENCE[1] or (waited >= self._patience[name] and least < cheapest)
+
+    def _expected(self, name: str) -> float:
+        """What a solve will cost, at the most if all is well."""
+        return self._cost[name] * (1.0 if self._among[name] == self.geometry else STALE)
 
     def rival(self, spent: float) -> str:
         """The method that would have done for less than the seconds ``spent``; empty if there is none, and
@@ -72,8 +81,8 @@ class Choice:
         """
         if self.used not in self._cost:
             return ""
-        others = {name: cost for name, cost in self._cost.items() if name != self.used and cost < spent}
-        return min(others, key=others.__getitem__, default="")
+        others = [name for name in self._cost if name != self.used and self._expected(name) < spent]
+        return min(others, key=self._expected, default="")
 
     def switch(self, name: str, spent: float, setup: float) -> None:
         """``name`` takes over from a method that ``spent`` so many seconds, ``setup`` of them before the
@@ -90,6 +99,7 @@ class Choice:
     def _note(self, cost: float, setup: float) -> None:
         name = self.used
         self._cost[name], self._setup[name], self._tried[name] = cost, setup, self._solves
+        self._among[name] = self.geometry
         paid = self._cheapest() == name
         if self._is_trial:
             self._patience[name] = PATIENCE[0] if paid else min(2 * self._patience[name], PATIENCE[1])
@@ -132,6 +142,7 @@ class Auto(Preconditioner):
         return f"{self._choice.used}: {self._choice.why}"
 
     def _run(self, name: str) -> None:
+        self._choice.geometry = self.operator.geometry_version
         self.method = self._methods[self._choice.decide()]
         self._begun, self._switched = self._clock(), False
         if name == "setup":

@@ -101,6 +101,18 @@ def test_a_solve_that_costs_more_than_another_method_has_a_rival() -> None:
     assert names[-1] == "a"  # it was a hiccup: after a while it is used again
 
 
+def test_what_was_measured_among_other_solids_counts_twice() -> None:
+    """Neither a cheaper method, nor one to try, nor a rival, until that much is to be gained."""
+    choice = taught({"a": (1.0, 0.1), "b": (1.5, 0.1)})
+    choice.geometry = 1
+    assert decided(choice, 9, {"a": (2.0, 0.1)}) == ["a"] * 9
+    assert choice.decide() == "a"
+    assert choice.rival(2.5) == ""
+    assert choice.rival(3.1) == "b"
+    assert decided(choice, 12, {"a": (9.0, 0.1), "b": (4.0, 0.1)})[-1] == "b"
+    assert choice.rival(3.0) == ""  # it is known now what both cost here
+
+
 def test_a_method_that_nothing_is_known_of_is_no_rival() -> None:
     choice = Choice(["a", "b"])
     choice.decide()
