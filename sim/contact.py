@@ -12,9 +12,9 @@ SMOOTH, SLOPE = (1.0, 4.0, 6.0, 4.0, 1.0), (1.0, 2.0, 0.0, -2.0, -1.0)  # weight
 
 
 class Contact:
-    """Field ``planes`` (3, nx, ny) float64, kept in step with the solids by `follow` and with the angle by
-    `meet`: normal of the wall that a fluid cell has within two cells, out of the solid, its larger part 1 or
-    -1, zero in solids and far from them; cotangent of the contact angle, zero at openings of the box.
+    """Field ``planes`` (3, nx, ny) float64: normal of the wall that a fluid cell has within two cells, out of
+    the solid, its larger part 1 or -1, zero in solids and far from them; cotangent of the contact angle, zero
+    at openings of the box. It is kept in step with the solids by `follow` and with the angle by `meet`.
 
     The normal is the gradient of the solids smoothed over 5 x 5 cells, which makes one wall of a staircase.
     The sides of the box mirror.
@@ -23,15 +23,26 @@ class Contact:
     def __init__(self, solid: torch.Tensor, walls: Walls | None) -> None:
         """``solid`` (nx, ny) uint8 is kept. None for ``walls``: a closed box."""
         self._solid, self._walls, self._angle = solid, walls, 90.0
-        self.planes = torch.zeros(3, *solid.shape, dtype=torch.float64, device=solid.device)
-        self.follow()
+        self._planes = torch.zeros(3, *solid.shape, dtype=torch.float64, device=solid.device)
+        self._stale = True
 
     def follow(self) -> None:
         """Notice that the solids changed."""
+        self._stale = True
+
+    @property
+    def planes(self) -> torch.Tensor:
+        """The field, of the present solids: flows without surface tension never ask for it."""
+        if self._stale:
+            self._find_normals()
+            self._stale = False
+        return self._planes
+
+    def _find_normals(self) -> None:
         inside = self._solid.to(torch.float64)
         for axis in range(2):
-            self.planes[axis] = _along(_along(inside, 1 - axis, SMOOTH), axis, SLOPE)
-        normals = self.planes[:2].mul_(self._solid == 0)
+            self._planes[axis] = _along(_along(inside, 1 - axis, SMOOTH), axis, SLOPE)
+        normals = self._planes[:2].mul_(self._solid == 0)
         largest = normals.abs().amax(dim=0)
         normals.div_(torch.where(largest > 0.0, largest, 1.0))
 
@@ -41,7 +52,8 @@ class Contact:
         as long as the wall that it stands for.
         """
         lengths, fluid = torch.zeros_like(phase), (self._solid == 0).to(phase.dtype)
-        shares = self.planes[:2].abs() / torch.linalg.vector_norm(self.planes[:2], dim=0).clamp(min=1.0)
+        normals = self.planes[:2]
+        shares = normals.abs() / torch.linalg.vector_norm(normals, dim=0).clamp(min=1.0)
         for d in range(2):
             cells, n = lengths.movedim(d, 0), self._solid.shape[d]
             inside, share = fluid.movedim(d, 0), shares[d].movedim(d, 0)
@@ -62,9 +74,9 @@ class Contact:
         if angle == self._angle:
             return
         self._angle = angle
-        self.planes[2] = math.tan(math.radians(90.0 - angle))
+        self._planes[2] = math.tan(math.radians(90.0 - angle))
         if self._walls is not None:
-            borders = border_cells(self.planes[2]), sides(self._walls.open), sides(self._walls.given)
+            borders = border_cells(self._planes[2]), sides(self._walls.open), sides(self._walls.given)
             for cells, opened, given in zip(*borders, strict=True):
                 cells[(opened > 0.0) | given] = 0.0
 
