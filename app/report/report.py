@@ -249,7 +249,7 @@ class Report:
     def _measured(self, part: pd.DataFrame) -> str:
         rows, header = self._bench.rows, self._bench.header
         rows = rows[rows.run.isin(part.run) & rows.family.isin(part.family)]
-        said = [f"{_range(part.frames)} frames a column"]
+        said = [f"{tables.ranged(part.frames, str)} frames a column"]
         said += [say(name, part[name].iloc[0]) for name in tables.VARIED[3:] if part[name].nunique() == 1]
         for outcome, methods in rows[rows.failed].groupby("outcome").method:
             said.append(f"{outcome.removeprefix('failed: ')}: {tables.counted(methods)}")
@@ -297,7 +297,7 @@ class Report:
         rtol = ", ".join(sorted(set(words(runs, "rtol"))))
         return SimpleNamespace(
             scenes=tables.scenes_table(results.frame_times(runs)),
-            conditions=f"{_range(runs['rows'])} frames each, {rtol}",
+            conditions=f"{tables.ranged(runs['rows'], str)} frames each, {rtol}",
             measured=_words(runs.session),
             start=START,
         )
@@ -400,11 +400,6 @@ def _some(found: Any) -> Any:
     if not len(found):
         raise Nothing
     return found
-
-
-def _range(values: pd.Series) -> str:
-    """The least and the largest of ``values``, once where they are the same."""
-    return "-".join(map(str, sorted({values.min(), values.max()})))
 
 
 def _wrapped(text: str) -> str:
