@@ -204,6 +204,15 @@ def _scatter(rows: Tensor, cells: Tensor, out: Tensor) -> None:
     out.copy_(padded[:-1])
 
 
+def _residual_in_leaves(
+    r: Tensor, y: Tensor, diagonal: Tensor, weights_x: Tensor, weights_y: Tensor, cells: Tensor
+) -> Tensor:
+    """r - A y, (K, L), 0 on padding."""
+    image = r - diagonal * y
+    _add_neighbours(image, y, weights_x, weights_y, 1)
+    return torch.cat([image, image.new_zeros(1)])[cells]
+
+
 @torch.library.custom_op("htp_fluid::smooth_leaves", mutates_args=("out",))
 def smooth_leaves(
     r: Tensor,
@@ -216,9 +225,7 @@ def smooth_leaves(
     out: Tensor,
 ) -> None:
     """``out`` (N,) float64 <- w + D^-1 (r - A w), by ``inverses`` (K, L, L) float32."""
-    image = r - diagonal * w
-    _add_neighbours(image, w, weights_x, weights_y, 1)
-    gathered = torch.cat([image, image.new_zeros(1)])[cells].float()  # (K, L)
+    gathered = _residual_in_leaves(r, w, diagonal, weights_x, weights_y, cells).float()
     _scatter(torch.bmm(gathered[:, None], inverses.mT)[:, 0], cells, out)
     out.add_(w)
 
@@ -237,9 +244,7 @@ def restrict_residual(
     """``strips`` (K, r) float64 <- U^T (r - A y), with the basis U (K, L, r) float32: what rounds here, the
     coarse solve magnifies.
     """
-    image = r - diagonal * y
-    _add_neighbours(image, y, weights_x, weights_y, 1)
-    gathered = torch.cat([image, image.new_zeros(1)])[cells]  # (K, L)
+    gathered = _residual_in_leaves(r, y, diagonal, weights_x, weights_y, cells)
     strips.copy_(torch.bmm(gathered[:, None], basis.double())[:, 0])
 
 

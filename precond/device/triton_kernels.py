@@ -182,6 +182,13 @@ def _update(
 
 
 @triton.jit
+def _solved(inverses, gathered, row, column, LEAF: constexpr):
+    """D^-1 ``gathered`` (L,) float32 at a leaf's rows ``row`` (ROWS,)."""
+    inverse = tl.load(inverses + row[:, None] * LEAF + column[None, :])  # (ROWS, L)
+    return tl.sum(inverse * gathered[None, :], axis=1)
+
+
+@triton.jit
 def _solve_leaves(r, cells, inverses, rows, out, n, LEAF: constexpr, ROWS: constexpr):
     first = tl.program_id(0).to(tl.int64) * LEAF
     column = tl.arange(0, LEAF)
@@ -189,8 +196,7 @@ def _solve_leaves(r, cells, inverses, rows, out, n, LEAF: constexpr, ROWS: const
     gathered = _at(r, cell, cell < n).to(tl.float32)
     for start in range(0, LEAF, ROWS):
         row = first + start + tl.arange(0, ROWS)
-        inverse = tl.load(inverses + row[:, None] * LEAF + column[None, :])  # (ROWS, L)
-        solved = tl.sum(inverse * gathered[None, :], axis=1)
+        solved = _solved(inverses, gathered, row, column, LEAF)
         tl.store(rows + row, solved)
         target = tl.load(cells + row)
         tl.store(out + target, solved.to(tl.float64), mask=target < n)
@@ -206,11 +212,10 @@ def _smooth_leaves(r, w, diagonal, wx, wy, cells, inverses, out, n, ny, LEAF: co
     gathered = image.to(tl.float32)
     for start in range(0, LEAF, ROWS):
         row = first + start + tl.arange(0, ROWS)
-        inverse = tl.load(inverses + row[:, None] * LEAF + column[None, :])  # (ROWS, L)
-        solved = tl.sum(inverse * gathered[None, :], axis=1).to(tl.float64)
+        solved = _solved(inverses, gathered, row, column, LEAF)
         target = tl.load(cells + row)
         inside = target < n
-        tl.store(out + target, _at(w, target, inside) + solved, mask=inside)
+        tl.store(out + target, _at(w, target, inside) + solved.to(tl.float64), mask=inside)
 
 
 @triton.jit
