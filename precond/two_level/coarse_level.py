@@ -66,14 +66,13 @@ class CoarseLevel:
         members = groups(*where, size)
         count, of_leaf = len(members), self._index(members, pairs, where)[of_leaf]
         crossing = np.append(of_leaf[faces.leaves[0]] != of_leaf[faces.leaves[1]], False)
-        self.crossing = self._moved(crossing.astype(np.float64))
         above = Pairs(*self._group_pairs[:2])
         if count * columns <= DENSE:
             self._above = DenseCoarseSolve(above, count, columns)
         else:
             place = where[:, members.min(axis=1)] // np.reshape(sides(size), (2, 1))
             self._above = CoarseLevel(above, faces, place, of_leaf, columns, GROUPS, COLUMNS[1])
-            self.crossing += self._above.crossing
+        self.crossing = (*self._moved(crossing.astype(np.float64)), *self._above.crossing)
         self._allocate(*members.shape)
 
     def _index(self, members: np.ndarray, pairs: Pairs, where: np.ndarray) -> np.ndarray:
@@ -131,8 +130,7 @@ class CoarseLevel:
         """
         group, slot = self._own
         self._constant[group, slot, 0] = length
-        if isinstance(self._above, CoarseLevel):
-            self._above.update_geometry(torch.linalg.vector_norm(self._constant.flatten(1), dim=1))
+        self._above.update_geometry(torch.linalg.vector_norm(self._constant.flatten(1), dim=1))
 
     def place(self, diagonal: Tensor, off: Tensor, pinned: Tensor, *leaving: Tensor) -> None:
         """As CoarseSolve.place, all blocks, and those of W for each of ``crossing``, (K, r, r) float64."""

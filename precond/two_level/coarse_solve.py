@@ -41,8 +41,10 @@ def _room(count: int, pairs: int, rank: int) -> tuple[Tensor, Tensor, Tensor]:
 
 class DenseCoarseSolve:
     """Z for a GPU, a dense inverse of ``count`` leaves with ``rank`` columns each: `place`, `factorise`, then
-    `solve`, one product.
+    `solve`, one product. The rest is what levels above it (precond.two_level.coarse_level) need.
     """
+
+    crossing: tuple[Tensor, ...] = ()
 
     def __init__(self, pairs: Pairs, count: int, rank: int):
         self._pairs = pairs
@@ -50,6 +52,9 @@ class DenseCoarseSolve:
         self._diagonal = torch.zeros((count, rank, rank), **kind)
         self._off = torch.zeros((len(pairs.first), rank, rank), **kind)
         self._inverse = torch.full((count * rank, count * rank), torch.nan, **kind)
+
+    def update_geometry(self, length: Tensor) -> None:
+        """Nothing of it depends on the solids."""
 
     def place(self, diagonal: Tensor, off: Tensor, pinned: Tensor) -> None:
         """As CoarseSolve.place, all blocks."""

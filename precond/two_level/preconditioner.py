@@ -74,14 +74,13 @@ class TwoLevel(Preconditioner):
         self.pairs = LeafPairs.of(operator, self.leaves.position.cpu().numpy(), leaf_size)
         cells = vectors.cells.cpu().numpy()
         count = len(cells)
-        self._has_level = self._on_device and (count * rank > DENSE if coarse_level is None else coarse_level)
-        if self._has_level:
+        if not self._on_device:
+            self.coarse = CoarseSolve(self.pairs, leaf_numbers(cells, operator.shape), rank)
+        elif count * rank > DENSE if coarse_level is None else coarse_level:
             static = self.pairs, self.leaves.faces, cells, operator.shape
             self.coarse = coarse_level_of_leaves(*static, rank)
-        elif self._on_device:
-            self.coarse = DenseCoarseSolve(self.pairs, count, rank)
         else:
-            self.coarse = CoarseSolve(self.pairs, leaf_numbers(cells, operator.shape), rank)
+            self.coarse = DenseCoarseSolve(self.pairs, count, rank)
         self.coarse_operator = CoarseOperator(self.leaves.faces, self.pairs, rank)
         self.basis = torch.zeros((count, leaf_size, rank), dtype=torch.float32, device=device)
         zeros = operator.diagonal().new_zeros
@@ -118,7 +117,7 @@ class TwoLevel(Preconditioner):
         self.positions = leaf_positions(self.operator.shape, cells, coupled)
         self._pinned.zero_()
         self._pinned[pinned_leaves(self.operator, cells, coupled)] = 1.0
-        if self._has_level:
+        if self._on_device:
             self.coarse.update_geometry(self.mask.sum(dim=1).double().sqrt())
 
     def _stages(self) -> list[Stage]:
@@ -160,10 +159,9 @@ class TwoLevel(Preconditioner):
 
     def _assemble_coarse_on_device(self) -> None:
         operator, weights, every = self.coarse_operator, self.leaves.weights, slice(None)
-        blocks = operator.own(weights, every), operator.between(weights, every), self._pinned
-        if self._has_level:
-            blocks += tuple(operator.own(weights * crossing, every) for crossing in self.coarse.crossing)
-        self.coarse.place(*blocks)
+        own, between = operator.own(weights, every), operator.between(weights, every)
+        leaving = (operator.own(weights * crossing, every) for crossing in self.coarse.crossing)
+        self.coarse.place(own, between, self._pinned, *leaving)
         self.coarse.factorise()
         self.leaves.inverses.mul_(DAMPING)  # last: the basis is made with D^-1 itself
 
